@@ -1,0 +1,1 @@
+"""Catalogues the objects with a Glue crawler and answers SQL with Athena."""

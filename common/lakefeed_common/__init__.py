@@ -1,0 +1,1 @@
+"""What two Lakefeed services or more share, and nothing else."""

@@ -1,0 +1,44 @@
+"""Runs a command line: one clear line for an error of ours, and its exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from lakefeed_common.errors import ExitCode, LakefeedError
+
+
+def run(command: Callable[..., Any]) -> int:
+    """Call a typer or click command and return its exit code; usage errors give 2.
+
+    A command ends with `raise typer.Exit(code)` or by returning; errors of ours are printed
+    without a trace.
+    """
+    try:
+        result = command(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except LakefeedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return result if isinstance(result, int) else ExitCode.OK
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set, for loops that end when asked to."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

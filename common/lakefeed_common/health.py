@@ -1,0 +1,99 @@
+"""Liveness by heartbeats of the work loops, readiness by what each dependency last did."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from lakefeed_common.metrics import ServiceMetrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The answer to one health question; `reasons` maps what failed to why."""
+
+    ok: bool
+    reasons: dict[str, str]
+
+    @property
+    def status(self) -> int:
+        """The HTTP status: 200 or 503."""
+        return 200 if self.ok else 503
+
+
+class Health:
+    """What `/healthz` and `/readyz` answer. Safe to call from any thread.
+
+    Args:
+        metrics: gets `lakefeed_ready` for each dependency.
+        dependencies: what the service needs; each is not ready until it is said to be.
+        stall_seconds: how long a work loop may stay silent.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        metrics: ServiceMetrics,
+        dependencies: Iterable[str],
+        *,
+        stall_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._metrics = metrics
+        self._stall_seconds = stall_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._beats: dict[str, float] = {}
+        self._reasons: dict[str, str | None] = {}
+        for dependency in dependencies:
+            self._reasons[dependency] = "not reached yet"
+            metrics.ready.labels(dependency).set(0)
+
+    def beat(self, loop: str) -> None:
+        """Say that a work loop went round. A loop is watched from its first beat on."""
+        self._beats[loop] = self._clock()
+
+    def retire(self, loop: str) -> None:
+        """Say that a work loop has ended as it should and is watched no more."""
+        self._beats.pop(loop, None)
+
+    def ready(self, dependency: str) -> None:
+        """Say that a dependency can be used."""
+        self._set(dependency, None)
+
+    def unready(self, dependency: str, reason: str) -> None:
+        """Say why a dependency cannot be used; logged when the reason changes, not each time."""
+        self._set(dependency, reason)
+
+    def _set(self, dependency: str, reason: str | None) -> None:
+        with self._lock:
+            before = self._reasons.get(dependency)
+            self._reasons[dependency] = reason
+            self._metrics.ready.labels(dependency).set(reason is None)
+        if reason == before:
+            return
+        if reason is None:
+            log.info("%s can be used", dependency)
+        else:
+            log.warning("%s cannot be used: %s", dependency, reason)
+
+    def liveness(self) -> Report:
+        """Fails when a work loop has been silent for too long."""
+        now = self._clock()
+        stalled = {
+            loop: f"silent for {now - beat:.0f} s"
+            for loop, beat in list(self._beats.items())
+            if now - beat > self._stall_seconds
+        }
+        return Report(not stalled, stalled)
+
+    def readiness(self) -> Report:
+        """Fails while a dependency cannot be used."""
+        with self._lock:
+            reasons = {name: reason for name, reason in self._reasons.items() if reason is not None}
+        return Report(not reasons, reasons)

@@ -1,0 +1,187 @@
+"""Settings read from `LAKEFEED_` environment variables, each with a type, a default and a sentence.
+
+AWS's own variables keep their names. A wrong value ends in a `SettingsError` that names the
+variable, its value and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lakefeed_common.errors import SettingsError
+
+PREFIX = "LAKEFEED_"
+
+
+def setting(
+    default: Any,
+    description: str,
+    *,
+    unit: str | None = None,
+    variable: str | None = None,
+    **constraints: Any,
+) -> Any:
+    """Declare one setting. `variable` is the full name of a variable that is not ours."""
+    extra: Any = {"unit": unit} if unit else None
+    return Field(
+        default,
+        description=description,
+        json_schema_extra=extra,
+        validation_alias=variable,
+        **constraints,
+    )
+
+
+class Settings(BaseSettings):
+    """Base of all settings groups. Instances do not change."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+    )
+
+
+class ServiceSettings(Settings):
+    """Settings that every service has."""
+
+    http_host: str = setting("127.0.0.1", "Address on which metrics, health and the API are served.")
+    http_port: int = setting(
+        8000, "Port on which metrics, health and the API are served; 0 takes a free one.", ge=0, le=65535
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
+        "INFO", "Least severe message that is logged."
+    )
+    log_format: Literal["text", "json"] = setting(
+        "text", "`text` for people, `json` for log collectors: one object a line."
+    )
+    stall_seconds: float = setting(
+        30.0, "`/healthz` fails when the work loop has not gone round for this long.", unit="s", gt=0
+    )
+
+
+class KafkaSettings(Settings):
+    """How to reach the broker, and the topic."""
+
+    kafka_bootstrap_servers: str = setting(
+        "localhost:9092",
+        "Address of the broker, or several with commas between.",
+        pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$",
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
+        "PLAINTEXT", "How the connection to the broker is secured."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = setting(
+        "SCRAM-SHA-512", "How the user proves who it is; used with a `SASL_…` protocol."
+    )
+    kafka_sasl_username: str | None = setting(None, "User name at the broker.")
+    kafka_sasl_password: SecretStr | None = setting(None, "Password at the broker.")
+    kafka_ssl_ca_file: Path | None = setting(
+        None, "PEM file of the authority that signed the broker's certificate; the system's by default."
+    )
+    kafka_timeout_seconds: float = setting(
+        15.0, "How long a first answer of the broker is waited for.", unit="s", gt=0
+    )
+    topic: str = setting(
+        "demo_testing",
+        "Topic of the events.",
+        pattern=r"^[A-Za-z0-9._-]{1,249}$",
+    )
+
+    @model_validator(mode="after")
+    def _sasl_has_a_user(self) -> Self:
+        has_user = self.kafka_sasl_username and self.kafka_sasl_password is not None
+        if self.kafka_security_protocol.startswith("SASL") and not has_user:
+            raise ValueError(
+                f"LAKEFEED_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} wants "
+                "LAKEFEED_KAFKA_SASL_USERNAME and LAKEFEED_KAFKA_SASL_PASSWORD"
+            )
+        if self.kafka_ssl_ca_file is not None and not self.kafka_ssl_ca_file.is_file():
+            raise ValueError(f"LAKEFEED_KAFKA_SSL_CA_FILE: there is no file {self.kafka_ssl_ca_file}")
+        return self
+
+
+class AwsSettings(Settings):
+    """Where AWS is. Credentials come from AWS's own chain and are never read here."""
+
+    aws_region: str = setting("us-east-1", "AWS region.", variable="AWS_REGION")
+    aws_endpoint_url: str | None = setting(
+        None,
+        "Address of another server that speaks AWS's APIs, such as a local one; unset for AWS itself.",
+        variable="AWS_ENDPOINT_URL",
+        pattern=r"^https?://",
+    )
+
+
+class LakeSettings(AwsSettings):
+    """Where the objects lie."""
+
+    bucket: str = setting(
+        "lakefeed",
+        "Bucket of the objects.",
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+    )
+    events_prefix: str = setting(
+        "events", "First part of every event object's key.", pattern=r"^[\w.!*'()-]+(/[\w.!*'()-]+)*$"
+    )
+    dead_letter_prefix: str = setting(
+        "dead-letters",
+        "First part of every dead letter's key.",
+        pattern=r"^[\w.!*'()-]+(/[\w.!*'()-]+)*$",
+    )
+
+    @model_validator(mode="after")
+    def _prefixes_do_not_overlap(self) -> Self:
+        events, dead = self.events_prefix + "/", self.dead_letter_prefix + "/"
+        if events.startswith(dead) or dead.startswith(events):
+            raise ValueError(
+                f"LAKEFEED_EVENTS_PREFIX={self.events_prefix} and LAKEFEED_DEAD_LETTER_PREFIX="
+                f"{self.dead_letter_prefix} must not contain one another: "
+                "the crawler would take dead letters for events"
+            )
+        return self
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def variable_name(name: str, field: FieldInfo) -> str:
+    """The environment variable that sets this field."""
+    alias = field.validation_alias
+    return alias if isinstance(alias, str) else f"{PREFIX}{name.upper()}"
+
+
+def load(cls: type[S], options: Mapping[str, Any] | None = None) -> S:
+    """Read settings from the environment; an option that is not None takes precedence.
+
+    Raises:
+        SettingsError: one line a wrong value, with the variable, the value and what is allowed.
+    """
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    try:
+        return cls(**given)
+    except ValidationError as error:
+        lines = [_explain(cls, dict(problem), given) for problem in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def _explain(cls: type[Settings], problem: dict[str, Any], options: Mapping[str, Any]) -> str:
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    where = str(problem["loc"][0])
+    for name, field in cls.model_fields.items():
+        if where in (name, field.validation_alias):
+            variable = f"--{name.replace('_', '-')}" if name in options else variable_name(name, field)
+            secret = "Secret" in str(field.annotation)
+            value = "(hidden)" if secret else repr(problem["input"])
+            return f"{variable}={value}: {message[0].lower()}{message[1:]}. {field.description}"
+    return f"{where}: {message}"

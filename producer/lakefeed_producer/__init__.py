@@ -1,0 +1,1 @@
+"""Publishes CSV rows as Kafka events."""
