@@ -8,25 +8,30 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import click
+from typer.exceptions import Abort, Exit, TyperException
 
 from lakefeed_common.errors import ExitCode, LakefeedError
 
 
 def run(command: Callable[..., Any]) -> int:
-    """Call a typer or click command and return its exit code; usage errors give 2.
+    """Call a typer command and return its exit code; usage errors give 2.
 
     A command ends with `raise typer.Exit(code)` or by returning; errors of ours are printed
     without a trace.
     """
     try:
         result = command(standalone_mode=False)
-    except click.exceptions.Exit as done:
+    except Exit as done:
         return done.exit_code
-    except click.Abort:
+    except Abort:
         return 130
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:
+        # A usage error prints itself with the command's usage; typer's own click makes it.
+        show = getattr(error, "show", None)
+        if show is not None:
+            show()
+        else:
+            print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except LakefeedError as error:
         print(f"error: {error}", file=sys.stderr)
