@@ -1,0 +1,55 @@
+"""Waits, before Faust starts, until the broker answers and the topic is there.
+
+Faust itself would crash without a broker, and see a topic made later only after minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
+
+from lakefeed_common.health import Health
+from lakefeed_consumer.backoff import Backoff
+from lakefeed_consumer.feeder import credentials
+from lakefeed_consumer.settings import ConsumerSettings
+
+
+async def wait_for_topic(settings: ConsumerSettings, health: Health, backoff: Backoff) -> None:
+    """Return when the topic exists; until then readiness of `kafka` says what is missing."""
+    failures = 0
+    while True:
+        try:
+            reason = await _what_is_missing(settings)
+        except (KafkaError, OSError, TimeoutError) as error:
+            reason = (
+                f"{settings.kafka_bootstrap_servers} does not answer ({error!r}). Check "
+                "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS, LAKEFEED_KAFKA_SECURITY_PROTOCOL, "
+                "and that the address the broker advertises can be reached from here."
+            )
+        health.beat("start")
+        if reason is None:
+            health.retire("start")
+            return
+        health.unready("kafka", reason)
+        failures += 1
+        await asyncio.sleep(backoff.wait(failures))
+
+
+async def _what_is_missing(settings: ConsumerSettings) -> str | None:
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+        request_timeout_ms=int(settings.kafka_timeout_seconds * 1000),
+        **credentials_to_aiokafka_auth(credentials(settings)),
+    )
+    async with asyncio.timeout(settings.kafka_timeout_seconds):
+        try:
+            await admin.start()
+            topics = await admin.list_topics()
+        finally:
+            await admin.close()
+    if settings.topic not in topics:
+        return f"there is no topic {settings.topic} yet; the producer makes it with its first file"
+    return None

@@ -1,0 +1,61 @@
+"""`lakefeed-consumer`: stores each event of a Kafka topic as an S3 object of its own."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+import uvloop
+
+from lakefeed_common import console, logs
+from lakefeed_common.settings import load
+from lakefeed_consumer import service
+from lakefeed_consumer.settings import ConsumerSettings
+
+app = typer.Typer(
+    help="Store each event of a Kafka topic as a JSON object of its own in S3. "
+    "Settings are environment variables, LAKEFEED_…; AWS's own keep their names.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keep `run` a command of its own, next to others that come."""
+
+
+@app.command()
+def run(
+    topic: Annotated[str | None, typer.Option(help="Topic of the events [LAKEFEED_TOPIC].")] = None,
+    bucket: Annotated[str | None, typer.Option(help="Bucket of the objects [LAKEFEED_BUCKET].")] = None,
+) -> None:
+    """Consume until SIGTERM or Ctrl-C; what is in flight is then stored and committed.
+
+    Exit codes: 0 stopped when asked to, 1 failed, 2 wrong usage or setting.
+    """
+    settings = load(ConsumerSettings, {"topic": topic, "bucket": bucket})
+    logs.configure(settings)
+    _quieten()
+    uvloop.run(service.run(settings))
+
+
+def _quieten() -> None:
+    """Let the libraries speak only of what is wrong."""
+    for chatty in ("faust", "mode", "aiokafka", "botocore", "lakefeed_consumer.transport"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # A broker that has just started says this some times before its first group; aiokafka tries again.
+    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(
+        lambda record: "GroupCoordinatorNotAvailableError" not in record.getMessage()
+    )
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    return console.run(app)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""The Faust agent that feeds the sink, and acknowledges to Faust what the sink reports as stored.
+
+Faust acknowledges an event even when its body raised, and can commit past an event that is
+still in flight. So the stream runs with `noack`, and acknowledgements reach Faust strictly in
+offset order for each partition, when the sink says that everything up to there is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import tempfile
+from collections import defaultdict, deque
+from collections.abc import Callable
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from lakefeed_common.errors import UnavailableError
+from lakefeed_common.health import Health
+from lakefeed_consumer.metrics import ConsumerMetrics
+from lakefeed_consumer.records import Partition, Record
+from lakefeed_consumer.settings import ConsumerSettings
+from lakefeed_consumer.sink import Sink, StoredUpTo
+from lakefeed_consumer.transport import Transport
+
+log = logging.getLogger(__name__)
+
+_WATCH_SECONDS = 2.0
+_LOOP = "agent"
+
+
+class Feeder:
+    """One Faust app with one agent in a consumer group.
+
+    Args:
+        settings: broker, topic and group.
+        make_sink: makes the sink; it is given what to call when offsets are stored.
+        metrics, health: told of partitions, lag and offsets; readiness of `kafka` is the feeder's.
+    """
+
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        make_sink: Callable[[StoredUpTo], Sink],
+        metrics: ConsumerMetrics,
+        health: Health,
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._health = health
+        self._sink = make_sink(self._acknowledge)
+        # Events taken and not acknowledged, in offset order.
+        self._events: defaultdict[Partition, deque[Any]] = defaultdict(deque)
+        self._folder = tempfile.TemporaryDirectory(prefix="lakefeed-consumer-")
+        self.app = self._make_app()
+
+    def _make_app(self) -> Any:
+        settings = self._settings
+        app: Any = faust.App(
+            settings.consumer_group,
+            broker=[f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")],
+            broker_credentials=credentials(settings),
+            broker_commit_interval=settings.commit_interval_seconds,
+            # While the bucket is away nothing is polled; that alone must not cost the membership.
+            broker_max_poll_interval=86_400.0,
+            consumer_auto_offset_reset="earliest",
+            # New partitions are seen within this time.
+            consumer_metadata_max_age_ms=10_000,
+            stream_buffer_maxsize=4096,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            web_enabled=False,
+            datadir=self._folder.name,
+        )
+        transport = Transport(app.conf.broker, app, loop=asyncio.get_running_loop())
+        transport.drain_seconds = settings.drain_seconds
+        app.transport = transport
+        raw: Any = {
+            "key_type": bytes,
+            "value_type": bytes,
+            "key_serializer": "raw",
+            "value_serializer": "raw",
+        }
+        topic = app.topic(settings.topic, **raw)
+        app.agent(topic, name="store_events")(self._store_events)
+        app.on_partitions_revoked.connect(self._on_revoked, weak=False)
+        app.on_partitions_assigned.connect(self._on_assigned, weak=False)
+        return app
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Feed the sink until asked to stop; then wait for what is in flight, commit, leave the group.
+
+        Raises:
+            UnavailableError: Faust gave up; what was not committed is read again after a restart.
+            Exception: whatever the sink did not foresee.
+        """
+        await self.app.start()
+        ends = {
+            asyncio.create_task(stop.wait()),
+            asyncio.create_task(self._sink.failed()),
+            asyncio.create_task(self.app.wait_until_stopped()),
+            asyncio.create_task(self._watch()),
+        }
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in done:
+                end.result()
+            if not stop.is_set():
+                raise UnavailableError(f"Faust stopped by itself: {self.app.crash_reason!r}")
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+            self._health.retire(_LOOP)
+            await self.app.stop()
+            await self._sink.close()
+            self._folder.cleanup()
+
+    async def _store_events(self, stream: Any) -> None:
+        async for event in stream.noack().events():
+            record = to_record(event.message)
+            waiting = self._events[record.partition]
+            if waiting and record.offset <= waiting[-1].message.offset:
+                waiting.clear()
+            waiting.append(event)
+            await self._sink.submit([record])
+
+    def _acknowledge(self, partition: Partition, offset: int) -> None:
+        """Tell Faust that everything of a partition up to an offset is stored."""
+        waiting = self._events[partition]
+        while waiting and waiting[0].message.offset <= offset:
+            waiting.popleft().ack()
+
+    async def _on_revoked(self, _: Any, revoked: set[TP], **__: Any) -> None:
+        gone = [Partition(tp.topic, tp.partition) for tp in revoked]
+        self._sink.revoke(gone)
+        for partition in gone:
+            self._events.pop(partition, None)
+            for gauge in (self._metrics.lag, self._metrics.committed_offset):
+                gauge.remove(partition.topic, str(partition.number))
+        self._metrics.partitions.set(0)
+
+    async def _on_assigned(self, _: Any, assigned: set[TP], **__: Any) -> None:
+        mine = sorted(tp.partition for tp in assigned if tp.topic == self._settings.topic)
+        log.info("partitions assigned: %s", ", ".join(map(str, mine)) or "none")
+        self._metrics.rebalances.inc()
+        self._metrics.partitions.set(len(mine))
+
+    async def _watch(self) -> None:
+        """Measure lag, see whether the broker answers, and show that the event loop goes round."""
+        while True:
+            self._health.beat(_LOOP)
+            try:
+                await self._measure_lag()
+            except Exception as error:  # whatever it is, the broker cannot be used now
+                self._health.unready("kafka", f"{self._settings.kafka_bootstrap_servers}: {error!r}")
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    async def _measure_lag(self) -> None:
+        consumer = self.app.consumer
+        mine = [tp for tp in consumer.assignment() if tp.topic == self._settings.topic]
+        async with asyncio.timeout(self._settings.kafka_timeout_seconds):
+            ends = await consumer.highwaters(*mine)
+            starts = await consumer.earliest_offsets(*mine)
+        for tp in mine:
+            labels = (tp.topic, str(tp.partition))
+            committed = consumer._committed_offset[tp]  # Faust has no public name for it
+            # Before the first commit a group stands at the partition's start.
+            offset = starts[tp] if committed is None else committed
+            self._metrics.committed_offset.labels(*labels).set(offset)
+            self._metrics.lag.labels(*labels).set(max(0, ends[tp] - offset))
+        self._health.ready("kafka")
+
+
+def to_record(message: Any) -> Record:
+    """A Faust message as the core's record; Faust's timestamp is in seconds."""
+    headers = message.headers or ()
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return Record(
+        Partition(message.topic, message.partition),
+        message.offset,
+        -1 if message.timestamp is None else round(message.timestamp * 1000),
+        message.key,
+        message.value,
+        tuple(pairs),
+    )
+
+
+def credentials(settings: ConsumerSettings) -> Any:
+    """Faust's credentials for the settings' security protocol; None for PLAINTEXT."""
+    protocol = settings.kafka_security_protocol
+    context = ssl.create_default_context(cafile=settings.kafka_ssl_ca_file) if "SSL" in protocol else None
+    if protocol.startswith("SASL"):
+        secret = settings.kafka_sasl_password
+        return faust.SASLCredentials(
+            mechanism=settings.kafka_sasl_mechanism,
+            username=settings.kafka_sasl_username,
+            password=secret.get_secret_value() if secret else None,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context else None

@@ -1,0 +1,126 @@
+"""S3 through obstore, with conditional puts."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import obstore
+from botocore.exceptions import BotoCoreError, ClientError
+from obstore.auth.boto3 import Boto3CredentialProvider
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import S3Store
+
+from lakefeed_consumer.settings import ConsumerSettings
+from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_DETAIL = re.compile(r'(?:message|error): "([^"]+)"')
+_TRANSIENT_CODES = {
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "OperationAborted",
+    "ConditionalRequestConflict",
+}
+
+
+class S3ObjectStore:
+    """`ObjectStore` of one bucket. obstore's own retries are off: the sink's are counted."""
+
+    def __init__(self, settings: ConsumerSettings) -> None:
+        self._bucket = settings.bucket
+        self._where = settings.aws_endpoint_url or f"AWS ({settings.aws_region})"
+        try:
+            session = boto3.Session(region_name=settings.aws_region)
+            # Asked again every minute: botocore renews what expires, obstore would keep it.
+            credentials = Boto3CredentialProvider(session, ttl=timedelta(minutes=1))
+        except (BotoCoreError, ValueError) as error:
+            raise StoreRefusedError(
+                "there are no AWS credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                "or AWS_PROFILE, or give the machine a role."
+            ) from error
+        endpoint: dict[str, Any] = (
+            {"endpoint": settings.aws_endpoint_url} if settings.aws_endpoint_url else {}
+        )
+        options: ClientConfig = {
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=5),
+            "timeout": timedelta(seconds=settings.put_timeout_seconds),
+            "pool_max_idle_per_host": str(settings.puts_in_flight),
+        }
+        self._store = S3Store(
+            settings.bucket,
+            region=settings.aws_region,
+            # A server that is not AWS's own seldom has a name for each bucket.
+            virtual_hosted_style_request=settings.aws_endpoint_url is None,
+            credential_provider=credentials,
+            client_options=options,
+            retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
+            **endpoint,
+        )
+
+    async def create(self, key: str, body: bytes) -> None:
+        """See `ObjectStore.create`; `If-None-Match: *` makes it conditional."""
+        try:
+            await obstore.put_async(self._store, key, body, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            raise ObjectExistsError(key) from None
+        except _FAILURES as error:
+            raise self._explain(error) from error
+
+    async def read(self, key: str) -> bytes | None:
+        """See `ObjectStore.read`."""
+        try:
+            answer = await obstore.get_async(self._store, key)
+            return bytes(await answer.bytes_async())
+        except _FAILURES as error:
+            if _code(error) == "NoSuchKey":
+                return None
+            raise self._explain(error) from error
+
+    async def check(self) -> None:
+        """See `ObjectStore.check`; wants the right to list the bucket."""
+        try:
+            await obstore.list_with_delimiter_async(self._store, "lakefeed-check")
+        except _FAILURES as error:
+            raise self._explain(error) from error
+
+    def _explain(self, error: Exception) -> StoreUnavailableError | StoreRefusedError:
+        """Translate an error of obstore, which gives S3's answer only as text.
+
+        The message names no key: it is the reason of a state and must not change with each put.
+        """
+        text, code = str(error), _code(error)
+        found = _STATUS.search(text)
+        status = int(found[1]) if found else 0
+        where = f"bucket {self._bucket} at {self._where}"
+        if code == "NoSuchBucket":
+            return StoreRefusedError(f"{where}: there is no such bucket. Create it or set LAKEFEED_BUCKET.")
+        if "redirect" in text:
+            return StoreRefusedError(f"{where}: the bucket is in another region. Set AWS_REGION.")
+        refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or 400 <= status < 500
+        if refused and status != 429 and code not in _TRANSIENT_CODES:
+            return StoreRefusedError(
+                f"{where}: refused with {code or status or type(error).__name__}. "
+                "Check the AWS credentials and the rights of their role."
+            )
+        if status:
+            cause = "slow_down" if status in (429, 503) else "server_error" if status >= 500 else "other"
+            return StoreUnavailableError(f"{where}: answered {status} {code}", cause)
+        cause = "timeout" if "kind: Timeout" in text else "connection" if "kind: " in text else "other"
+        detail = _DETAIL.search(text)
+        return StoreUnavailableError(f"{where}: no answer ({detail[1] if detail else cause})", cause)
+
+
+def _code(error: Exception) -> str:
+    found = _CODE.search(str(error))
+    return found[1] if found else ""
+
+
+_FAILURES = (BaseError, OSError, BotoCoreError, ClientError)

@@ -1,0 +1,107 @@
+"""Wires the consumer's parts together and runs them until it is asked to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+from lakefeed_common.health import Health
+from lakefeed_common.web import StatusServer
+from lakefeed_consumer.backoff import Backoff
+from lakefeed_consumer.broker import wait_for_topic
+from lakefeed_consumer.feeder import Feeder
+from lakefeed_consumer.metrics import ConsumerMetrics
+from lakefeed_consumer.s3 import S3ObjectStore
+from lakefeed_consumer.settings import ConsumerSettings
+from lakefeed_consumer.sink import Sink, StoredUpTo
+from lakefeed_consumer.store import ObjectStore, StoreRefusedError, StoreUnavailableError
+
+log = logging.getLogger(__name__)
+
+# Waits of the start, while the broker, the topic or the bucket is not there yet.
+_START_BACKOFF = Backoff(base=0.5, cap=5.0)
+
+
+async def run(settings: ConsumerSettings) -> None:
+    """Run the consumer until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: the port for metrics is taken.
+        UnavailableError: Faust gave up.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    metrics = ConsumerMetrics()
+    health = Health(metrics, ("kafka", "bucket"), stall_seconds=settings.stall_seconds)
+    with StatusServer(settings, metrics, health) as server:
+        log.info(
+            "consuming %s from %s into s3://%s; metrics on port %d",
+            settings.topic,
+            settings.kafka_bootstrap_servers,
+            settings.bucket,
+            server.port,
+        )
+        store = await _unless(stop, _wait_for_bucket(settings, health))
+        if store is None or await _unless(stop, _wait_for_topic(settings, health)) is None:
+            return
+        await _consume(settings, store, metrics, health, stop)
+    log.info("stopped")
+
+
+async def _consume(
+    settings: ConsumerSettings,
+    store: ObjectStore,
+    metrics: ConsumerMetrics,
+    health: Health,
+    stop: asyncio.Event,
+) -> None:
+    def make_sink(on_stored: StoredUpTo) -> Sink:
+        return Sink(
+            store,
+            events_prefix=settings.events_prefix,
+            dead_letter_prefix=settings.dead_letter_prefix,
+            in_flight=settings.puts_in_flight,
+            backoff=Backoff(settings.retry_base_seconds, settings.retry_cap_seconds),
+            on_stored=on_stored,
+            metrics=metrics,
+            health=health,
+        )
+
+    await Feeder(settings, make_sink, metrics, health).run(stop)
+
+
+async def _wait_for_bucket(settings: ConsumerSettings, health: Health) -> ObjectStore:
+    failures = 0
+    while True:
+        health.beat("start")
+        try:
+            store = S3ObjectStore(settings)
+            await store.check()
+        except (StoreUnavailableError, StoreRefusedError) as error:
+            health.unready("bucket", str(error))
+            failures += 1
+            await asyncio.sleep(_START_BACKOFF.wait(failures))
+        else:
+            health.ready("bucket")
+            return store
+
+
+async def _wait_for_topic(settings: ConsumerSettings, health: Health) -> bool:
+    await wait_for_topic(settings, health, _START_BACKOFF)
+    return True
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) -> Any:
+    """The work's result, or None when the stop came first."""
+    task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return None

@@ -1,0 +1,37 @@
+"""Every setting of the consumer."""
+
+from __future__ import annotations
+
+from lakefeed_common.settings import KafkaSettings, LakeSettings, ServiceSettings, setting
+
+
+class ConsumerSettings(ServiceSettings, KafkaSettings, LakeSettings):
+    """The consumer: which group reads the topic, and how its events are put into the bucket."""
+
+    http_port: int = setting(
+        8002, "Port on which metrics and health are served; 0 takes a free one.", ge=0, le=65535
+    )
+    consumer_group: str = setting(
+        "lakefeed-consumer",
+        "Consumer group; workers of one group share the topic's partitions.",
+        pattern=r"^[A-Za-z0-9._-]{1,249}$",
+    )
+    puts_in_flight: int = setting(
+        64, "How many objects one worker puts at the same time at the most.", ge=1, le=10_000
+    )
+    put_timeout_seconds: float = setting(
+        30.0, "After this long without an answer a put is tried again.", unit="s", gt=0
+    )
+    retry_base_seconds: float = setting(
+        0.1, "Longest wait before a put's first retry; it doubles with each one.", unit="s", gt=0
+    )
+    retry_cap_seconds: float = setting(20.0, "Longest wait before any retry.", unit="s", gt=0)
+    commit_interval_seconds: float = setting(
+        1.0, "How often the offsets of stored events are committed.", unit="s", gt=0
+    )
+    drain_seconds: float = setting(
+        25.0,
+        "How long a stop or a rebalance waits for puts in flight; what is not stored by then is read again.",
+        unit="s",
+        ge=0,
+    )
