@@ -1,0 +1,7 @@
+"""`python -m lakefeed_analytics` is `lakefeed-analytics`."""
+
+import sys
+
+from lakefeed_analytics.cli import main
+
+sys.exit(main())

@@ -1,0 +1,296 @@
+"""Runs queries in Athena and reads their results page by page, with typed values."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+from botocore.exceptions import ClientError
+
+from lakefeed_analytics import edge
+from lakefeed_analytics.edge import explained
+from lakefeed_analytics.errors import ConflictError, QueryFailedError, StatementError
+from lakefeed_analytics.settings import AnalyticsSettings
+from lakefeed_common.errors import InputError, MissingError, UnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_athena import AthenaClient
+
+STATES = ("QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED")
+_FIRST_POLL, _LONGEST_POLL = 0.1, 2.0
+_BATCH = 50  # https://docs.aws.amazon.com/athena/latest/APIReference/API_BatchGetQueryExecution.html
+_LONGEST_ID = 128
+_MEGABYTE, _TERABYTE = 10**6, 10**12
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class QueryStatus:
+    """How a query stands. `reason` is Athena's word on a failure."""
+
+    id: str
+    sql: str
+    state: str
+    reason: str | None = None
+    submitted: datetime | None = None
+    completed: datetime | None = None
+    scanned_bytes: int = 0
+    seconds: float = 0.0
+    statement_type: str = "DML"
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self.state not in ("QUEUED", "RUNNING")
+
+    def cost_usd(self, price_per_terabyte: float) -> float:
+        """The estimated cost: whole megabytes, ten at least; failures and utility statements are free."""
+        if not self.done or self.state == "FAILED" or self.statement_type != "DML":
+            return 0.0
+        if self.state == "CANCELLED" and not self.scanned_bytes:
+            return 0.0
+        megabytes = max(10, math.ceil(self.scanned_bytes / _MEGABYTE))
+        return megabytes * _MEGABYTE / _TERABYTE * price_per_terabyte
+
+
+@dataclass(frozen=True)
+class ResultColumn:
+    """A column of a result; `type` is Athena's, such as `bigint`."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows of a result, values in the order of `columns`; `next` asks for the next page, if any."""
+
+    columns: tuple[ResultColumn, ...]
+    rows: list[list[Value]]
+    next: str | None = None
+
+
+class QueryEngine(Protocol):
+    """Runs SQL."""
+
+    def start(self, sql: str) -> str:
+        """Start a query and return its id. Raises StatementError when it is malformed."""
+        ...
+
+    def status(self, query: str) -> QueryStatus:
+        """How a query stands. Raises MissingError."""
+        ...
+
+    def statuses(self, queries: list[str]) -> list[QueryStatus]:
+        """How several stand; those that do not exist are left out."""
+        ...
+
+    def page(self, query: str, token: str | None, limit: int) -> Page:
+        """At most `limit` rows of a succeeded query.
+
+        Raises:
+            MissingError: there is no such query.
+            QueryFailedError: it failed or was cancelled.
+            ConflictError: it has not ended yet.
+            InputError: the token is not one of this query.
+        """
+        ...
+
+    def cancel(self, query: str) -> None:
+        """End a query. One that has ended stays as it is. Raises MissingError."""
+        ...
+
+    def recent(self, limit: int) -> list[QueryStatus]:
+        """The latest queries, newest first."""
+        ...
+
+
+class AthenaQueries:
+    """Athena, in the workgroup and database of the settings."""
+
+    def __init__(self, athena: AthenaClient, settings: AnalyticsSettings) -> None:
+        self._athena = athena
+        self._settings = settings
+
+    def start(self, sql: str) -> str:
+        """Start a query and return its id. Raises StatementError when it is malformed."""
+        with explained(self._settings, "starting a query"):
+            try:
+                answer = self._athena.start_query_execution(
+                    QueryString=sql,
+                    QueryExecutionContext={"Database": self._settings.glue_database},
+                    WorkGroup=self._settings.workgroup,
+                )
+            except ClientError as error:
+                if error.response.get("AthenaErrorCode") == "MALFORMED_QUERY":
+                    raise StatementError(edge.message(error)) from error
+                raise
+        return str(answer["QueryExecutionId"])
+
+    def status(self, query: str) -> QueryStatus:
+        """How a query stands. Raises MissingError."""
+        missing = MissingError(f"there is no query {query[:_LONGEST_ID]!r}")
+        if not query.isprintable() or not 0 < len(query) <= _LONGEST_ID or " " in query:
+            raise missing
+        try:
+            with explained(self._settings, f"looking at the query {query}"):
+                raw = self._athena.get_query_execution(QueryExecutionId=query)["QueryExecution"]
+        except MissingError:
+            raise missing from None
+        # The same account may run other queries that are no business of ours.
+        if raw.get("WorkGroup", self._settings.workgroup) != self._settings.workgroup:
+            raise missing
+        return _status(raw)
+
+    def statuses(self, queries: list[str]) -> list[QueryStatus]:
+        """How several stand; those that do not exist are left out."""
+        found: list[QueryStatus] = []
+        with explained(self._settings, "looking at queries"):
+            for start in range(0, len(queries), _BATCH):
+                answer = self._athena.batch_get_query_execution(
+                    QueryExecutionIds=queries[start : start + _BATCH]
+                )
+                found += [_status(raw) for raw in answer["QueryExecutions"]]
+        return found
+
+    def page(self, query: str, token: str | None, limit: int) -> Page:
+        """At most `limit` rows of a succeeded query; the first page of a SELECT may have one fewer."""
+        arguments: dict[str, Any] = {"NextToken": _unwrapped(query, token)} if token else {}
+        status = self.status(query)
+        if status.state in ("FAILED", "CANCELLED"):
+            raise QueryFailedError(f"the query {query} was {status.state.lower()}: {status.reason or ''}")
+        if not status.done:
+            raise ConflictError(f"the query {query} is {status.state.lower()}; it has no rows yet")
+        with explained(self._settings, f"reading the result of the query {query}"):
+            # Athena counts its line of column names, so that one row alone might be no row.
+            answer = self._athena.get_query_results(
+                QueryExecutionId=query, MaxResults=max(limit, 2), **arguments
+            )
+        info = answer["ResultSet"]["ResultSetMetadata"].get("ColumnInfo", [])
+        columns = tuple(ResultColumn(each["Name"], each["Type"]) for each in info)
+        texts = [
+            [datum.get("VarCharValue") for datum in row.get("Data", [])]
+            for row in answer["ResultSet"].get("Rows", [])
+        ]
+        if token is None and texts and _is_header(texts[0], columns, status.statement_type):
+            del texts[0]
+        following = answer.get("NextToken")
+        return Page(
+            columns,
+            [typed(row, columns) for row in texts],
+            _wrapped(query, following) if following else None,
+        )
+
+    def cancel(self, query: str) -> None:
+        """End a query. One that has ended stays as it is. Raises MissingError."""
+        if self.status(query).done:
+            return
+        with explained(self._settings, f"cancelling the query {query}"):
+            self._athena.stop_query_execution(QueryExecutionId=query)
+
+    def recent(self, limit: int) -> list[QueryStatus]:
+        """The latest queries, newest first."""
+        with explained(self._settings, f"listing the queries of the workgroup {self._settings.workgroup}"):
+            ids = self._athena.list_query_executions(
+                WorkGroup=self._settings.workgroup, MaxResults=min(limit, _BATCH)
+            )["QueryExecutionIds"]
+        found = self.statuses(ids)
+        found.sort(key=lambda status: status.submitted.timestamp() if status.submitted else 0, reverse=True)
+        return found[:limit]
+
+
+def _status(raw: Any) -> QueryStatus:
+    status, statistics = raw["Status"], raw.get("Statistics", {})
+    return QueryStatus(
+        id=raw["QueryExecutionId"],
+        sql=raw.get("Query", ""),
+        state=status["State"],
+        reason=status.get("StateChangeReason") or None,
+        submitted=status.get("SubmissionDateTime"),
+        completed=status.get("CompletionDateTime"),
+        scanned_bytes=statistics.get("DataScannedInBytes", 0),
+        seconds=statistics.get("TotalExecutionTimeInMillis", 0) / 1000,
+        statement_type=raw.get("StatementType", "DML"),
+    )
+
+
+def _is_header(row: list[str | None], columns: tuple[ResultColumn, ...], statement_type: str) -> bool:
+    names = [column.name for column in columns]
+    # SHOW and DESCRIBE have no line of names; EXPLAIN, a utility too, has one.
+    return row == names and (statement_type == "DML" or names == ["Query Plan"])
+
+
+def typed(row: list[str | None], columns: tuple[ResultColumn, ...]) -> list[Value]:
+    """The texts of a row as values of their columns' types. A missing text is NULL, an empty one is not."""
+    return [
+        None if text is None else _value(text, column.type)
+        for text, column in zip(row, columns, strict=False)
+    ]
+
+
+def _value(text: str, kind: str) -> Value:
+    """Integers, floating-point numbers and booleans; all else stays text, decimals for their digits."""
+    match kind.lower():
+        case "tinyint" | "smallint" | "int" | "integer" | "bigint":
+            return int(text)
+        case "double" | "float" | "real":
+            number = float(text)
+            # JSON has no NaN and no infinities.
+            return number if math.isfinite(number) else text
+        case "boolean":
+            return text.lower() == "true"
+    return text
+
+
+def _wrapped(query: str, token: str) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([query, token])).decode()
+
+
+def _unwrapped(query: str, token: str) -> str:
+    """Athena's token inside of ours, which names the query it belongs to."""
+    try:
+        owner, inner = orjson.loads(base64.urlsafe_b64decode(token.encode()))
+    except (ValueError, TypeError, binascii.Error):
+        raise InputError("`page` is not a token that this service gave") from None
+    if owner != query or not isinstance(inner, str) or not inner:
+        raise InputError(f"`page` is not a token of the query {query}")
+    return inner
+
+
+def wait_for_query(
+    engine: QueryEngine,
+    query: str,
+    limit: float,
+    *,
+    progress: Callable[[QueryStatus], None] = lambda _: None,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> QueryStatus:
+    """Wait until a query has succeeded, for `limit` seconds at most; a longer one is cancelled.
+
+    Raises:
+        QueryFailedError: it failed or was cancelled; with Athena's reason.
+        UnavailableError: it took too long.
+    """
+    start, pause = clock(), _FIRST_POLL
+    while not (status := engine.status(query)).done:
+        progress(status)
+        if clock() - start > limit:
+            engine.cancel(query)
+            raise UnavailableError(
+                f"the query did not end within {limit:g} s and was cancelled; "
+                "LAKEFEED_QUERY_TIMEOUT_SECONDS allows more"
+            )
+        sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_POLL)
+    if status.state != "SUCCEEDED":
+        raise QueryFailedError(f"the query was {status.state.lower()}: {status.reason or 'no reason given'}")
+    return status

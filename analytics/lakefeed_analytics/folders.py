@@ -1,0 +1,83 @@
+"""Tells when a crawl is needed: when a topic has a day folder that the catalogue does not know.
+
+Athena lists a partition's folder at each query, so new objects of a known day are seen at once.
+Only a new `dt=…` folder, or a topic's first objects, needs a crawl. One ListObjectsV2 call with a
+delimiter tells up to 1,000 folders, however many objects lie in them, where a look for new objects
+would have to list them all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from lakefeed_analytics.catalogue import Catalogue
+from lakefeed_analytics.edge import explained
+from lakefeed_analytics.settings import AnalyticsSettings, table_name
+from lakefeed_common.errors import MissingError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Folder = tuple[str, str]
+"""A topic and the value of its day folder: `("demo_testing", "2026-01-31")`."""
+
+_DAY = "dt="
+
+
+class Folders(Protocol):
+    """The day folders that hold objects."""
+
+    def listed(self) -> set[Folder]:
+        """Every day folder of every topic."""
+        ...
+
+
+class S3Folders:
+    """The day folders in the bucket."""
+
+    def __init__(self, s3: S3Client, settings: AnalyticsSettings) -> None:
+        self._s3 = s3
+        self._settings = settings
+
+    def listed(self) -> set[Folder]:
+        """Every day folder of every topic."""
+        return {(topic, day) for topic in self._settings.topic_names for day in self._days(topic)}
+
+    def _days(self, topic: str) -> set[str]:
+        prefix = self._settings.topic_prefix(topic)
+        days: set[str] = set()
+        with explained(self._settings, f"listing s3://{self._settings.bucket}/{prefix}"):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._settings.bucket, Prefix=prefix + _DAY, Delimiter="/"
+            )
+            for page in pages:
+                for folder in page.get("CommonPrefixes", []):
+                    days.add(folder["Prefix"].removeprefix(prefix + _DAY).rstrip("/"))
+        return days
+
+
+def catalogued(catalogue: Catalogue, topics: tuple[str, ...]) -> set[Folder]:
+    """The day folders that the catalogue knows as partitions."""
+    known: set[Folder] = set()
+    for topic in topics:
+        try:
+            partitions = catalogue.partitions(table_name(topic))
+        except MissingError:
+            continue
+        known |= {(topic, partition.values[0]) for partition in partitions if partition.values}
+    return known
+
+
+class NewFolders:
+    """Remembers which folders a crawl has seen, so that one without a partition starts no second one."""
+
+    def __init__(self) -> None:
+        self._known: set[Folder] = set()
+
+    def pending(self, listed: set[Folder]) -> set[Folder]:
+        """The folders that no crawl has seen yet."""
+        return listed - self._known
+
+    def saw(self, folders: set[Folder]) -> None:
+        """Say that these are known: catalogued, or there when a crawl that succeeded began."""
+        self._known |= folders

@@ -1,0 +1,41 @@
+"""Wires the parts that speak to AWS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lakefeed_analytics.athena import AthenaQueries, QueryEngine
+from lakefeed_analytics.catalogue import Catalogue, GlueCatalogue
+from lakefeed_analytics.crawl import Crawler, GlueCrawler
+from lakefeed_analytics.ensure import Ensurer, Steps
+from lakefeed_analytics.folders import Folders, S3Folders
+from lakefeed_analytics.settings import AnalyticsSettings
+from lakefeed_common import aws
+
+# As many as the threads that FastAPI answers requests from.
+_CONNECTIONS = 40
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the service works with: AWS, or fakes of it."""
+
+    ensure: Steps
+    catalogue: Catalogue
+    crawler: Crawler
+    folders: Folders
+    engine: QueryEngine
+
+
+def connect(settings: AnalyticsSettings) -> Parts:
+    """The parts against AWS. Nothing is called yet."""
+    s3, glue, athena = (
+        aws.client(name, settings, max_pool_connections=_CONNECTIONS) for name in ("s3", "glue", "athena")
+    )
+    return Parts(
+        ensure=Ensurer(s3, glue, athena, settings).steps,
+        catalogue=GlueCatalogue(glue, settings),
+        crawler=GlueCrawler(glue, settings),
+        folders=S3Folders(s3, settings),
+        engine=AthenaQueries(athena, settings),
+    )

@@ -1,0 +1,80 @@
+"""The named queries: files of SQL that anybody may run by name, over any table of the events' shape.
+
+A file begins with comment lines, the first of which is the title and the others the description.
+Its SQL reads the table `"${table}"`, a quoted identifier, so that the file is SQL as it stands;
+to run it, that is replaced by the quoted name of a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lakefeed_analytics.errors import StatementError
+from lakefeed_analytics.statements import quoted, reading
+from lakefeed_common.errors import MissingError, SettingsError
+
+_PLACE = '"${table}"'
+
+
+@dataclass(frozen=True)
+class NamedQuery:
+    """One named query; `sql` still has the placeholder of the table."""
+
+    name: str
+    title: str
+    description: str
+    sql: str
+
+    def over(self, table: str) -> str:
+        """The SQL over a table."""
+        return self.sql.replace(_PLACE, quoted(table))
+
+
+class NamedQueries:
+    """All named queries of a folder, read and checked once."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the folder.
+
+        Raises:
+            SettingsError: there are no queries in it, or one cannot be used; names the file.
+        """
+        files = sorted(folder.glob("*.sql"))
+        if not files:
+            raise SettingsError(
+                f"LAKEFEED_QUERIES_FOLDER={str(folder)!r}: there is no *.sql file. "
+                "Name the folder of the named queries"
+            )
+        self._queries = {file.stem: _read(file) for file in files}
+
+    def __iter__(self) -> Iterator[NamedQuery]:
+        return iter(self._queries.values())
+
+    def get(self, name: str) -> NamedQuery:
+        """One query by its name. Raises MissingError that lists the names."""
+        try:
+            return self._queries[name]
+        except KeyError:
+            raise MissingError(
+                f"there is no named query {name!r}; there are {', '.join(self._queries)}"
+            ) from None
+
+
+def _read(file: Path) -> NamedQuery:
+    try:
+        text = file.read_text(encoding="utf-8")
+        sql = reading(text)
+    except (OSError, UnicodeDecodeError, StatementError) as error:
+        raise SettingsError(f"the named query {file}: {error}") from None
+    comments: list[str] = []
+    for line in text.splitlines():
+        if not line.startswith("--"):
+            break
+        comments.append(line.removeprefix("--").strip())
+    if not comments:
+        raise SettingsError(f"the named query {file}: its first line must be a comment, the query's title")
+    if _PLACE not in sql:
+        raise SettingsError(f"the named query {file}: it must read the table {_PLACE}")
+    return NamedQuery(file.stem, comments[0].rstrip("."), " ".join(comments[1:]), sql)

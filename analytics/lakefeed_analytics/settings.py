@@ -1,0 +1,137 @@
+"""Every setting of the analytics service, once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Self
+
+from pydantic import model_validator
+
+from lakefeed_common.settings import LakeSettings, ServiceSettings, setting
+
+_TOPIC = r"[A-Za-z0-9._-]{1,249}"
+_GLUE_NAME = r"^[a-z0-9_]{1,255}$"
+
+
+def table_name(topic: str) -> str:
+    """The table that a Glue crawler makes of a topic's folder: lower case, anything else is `_`."""
+    return re.sub(r"[^a-z0-9_]", "_", topic.lower())
+
+
+class AnalyticsSettings(ServiceSettings, LakeSettings):
+    """Settings of `lakefeed-analytics`."""
+
+    http_port: int = setting(
+        8003, "Port on which metrics, health and the API are served; 0 takes a free one.", ge=0, le=65535
+    )
+    stall_seconds: float = setting(
+        300.0,
+        "`/healthz` fails when the work loop has not gone round for this long; one call to an AWS that "
+        "does not answer takes up to 270 s with its retries.",
+        unit="s",
+        gt=0,
+    )
+    topic: str = setting("demo_testing", "Topic of the events.", pattern=f"^{_TOPIC}$")
+    topics: str | None = setting(
+        None,
+        "Topics whose objects are catalogued, with commas between; LAKEFEED_TOPIC alone when unset.",
+        pattern=f"^{_TOPIC}(,{_TOPIC})*$",
+    )
+    create_bucket: bool = setting(
+        False, "Create the bucket when it is missing, for set-ups in which nobody else does."
+    )
+    glue_database: str = setting("lakefeed", "Database in the Glue catalogue.", pattern=_GLUE_NAME)
+    crawler: str = setting("lakefeed", "Name of the Glue crawler.", pattern=r"^[A-Za-z0-9_.-]{1,255}$")
+    crawler_role: str = setting(
+        "lakefeed-crawler",
+        "IAM role of the crawler, by name or ARN.",
+        pattern=r"^(arn:aws[a-z-]*:iam::\d{12}:role/)?[A-Za-z0-9_+=,.@/-]{1,576}$",
+    )
+    crawler_schedule: str = setting(
+        "",
+        "When Glue starts a crawl by itself, such as `cron(15 0 * * ? *)` (UTC); empty for never.",
+        pattern=r"^(cron\((\S+ ){5}\S+\))?$",
+    )
+    crawl_poll_seconds: float = setting(
+        30.0, "How often new day folders in the bucket are looked for.", unit="s", gt=0, le=3600
+    )
+    crawl_min_interval_seconds: float = setting(
+        60.0,
+        "Least time between two crawls that new folders start; Glue bills each for ten minutes at least.",
+        unit="s",
+        ge=0,
+    )
+    crawl_interval_seconds: float = setting(
+        0.0,
+        "Crawl again this long after the last crawl even without a new folder, which finds new columns "
+        "of a day already known; 0 for never.",
+        unit="s",
+        ge=0,
+    )
+    crawl_timeout_seconds: float = setting(
+        900.0, "How long `lakefeed-analytics crawl` waits for a crawl to end.", unit="s", gt=0
+    )
+    workgroup: str = setting("lakefeed", "Athena workgroup.", pattern=r"^[A-Za-z0-9_.-]{1,128}$")
+    results_location: str | None = setting(
+        None,
+        "Where Athena writes results; `s3://BUCKET/athena-results/` when unset.",
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([^/]+/)*$",
+    )
+    query_bytes_limit: int = setting(
+        10_000_000_000,
+        "Athena ends a query that has scanned this much; its own minimum is 10 MB.",
+        unit="B",
+        ge=10_000_000,
+    )
+    query_timeout_seconds: float = setting(
+        300.0, "A query that has run for this long is cancelled.", unit="s", gt=0
+    )
+    price_per_terabyte_usd: float = setting(
+        5.0, "What Athena charges for a scanned terabyte (10^12 B), for estimates.", unit="USD", ge=0
+    )
+    queries_folder: Path = setting(
+        Path(__file__).resolve().parent.parent / "queries",
+        "Folder of the named queries, one `*.sql` file each.",
+    )
+
+    @property
+    def topic_names(self) -> tuple[str, ...]:
+        """The catalogued topics, each once, in the order given."""
+        return tuple(dict.fromkeys((self.topics or self.topic).split(",")))
+
+    @property
+    def default_table(self) -> str:
+        """The table of the first topic."""
+        return table_name(self.topic_names[0])
+
+    @property
+    def results(self) -> str:
+        """Where Athena writes results, ending in `/`."""
+        return self.results_location or f"s3://{self.bucket}/athena-results/"
+
+    def topic_prefix(self, topic: str) -> str:
+        """The key prefix of a topic's objects, ending in `/`."""
+        return f"{self.events_prefix}/{topic}/"
+
+    @model_validator(mode="after")
+    def _tables_differ(self) -> Self:
+        tables: dict[str, str] = {}
+        for topic in self.topic_names:
+            other = tables.setdefault(table_name(topic), topic)
+            if other != topic:
+                raise ValueError(
+                    f"LAKEFEED_TOPICS: {other} and {topic} would both be the table {table_name(topic)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _results_are_no_events(self) -> Self:
+        for prefix in (self.events_prefix, self.dead_letter_prefix):
+            place = f"s3://{self.bucket}/{prefix}/"
+            if self.results.startswith(place) or place.startswith(self.results):
+                raise ValueError(
+                    f"LAKEFEED_RESULTS_LOCATION={self.results} and {place} must not contain one another: "
+                    "results would be taken for events"
+                )
+        return self

@@ -1,0 +1,11 @@
+-- Events a day
+-- How many events arrived on each day (UTC), of how many companies, over which dates.
+select
+    dt as day,
+    count(*) as events,
+    count(distinct ticker) as companies,
+    min(cast("date" as varchar)) as first_date,
+    max(cast("date" as varchar)) as last_date
+from "${table}"
+group by dt
+order by dt
