@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lakefeed_common.errors import ExitCode, SettingsError
+from lakefeed_common.settings import KafkaSettings, LakeSettings, ServiceSettings, load
+
+
+def wrong(cls: type, **options: object) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(cls, options)
+    assert caught.value.exit_code == ExitCode.USAGE
+    return str(caught.value)
+
+
+def test_a_wrong_variable_is_named_with_value_and_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED_HTTP_PORT", "eighty")
+    message = wrong(ServiceSettings)
+    assert "LAKEFEED_HTTP_PORT='eighty'" in message
+    assert "valid integer" in message
+
+
+def test_a_wrong_option_is_named_as_the_option() -> None:
+    assert "--topic='a b'" in wrong(KafkaSettings, topic="a b")
+
+
+def test_every_wrong_value_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED_LOG_LEVEL", "LOUD")
+    monkeypatch.setenv("LAKEFEED_STALL_SECONDS", "-1")
+    lines = wrong(ServiceSettings).splitlines()
+    assert [line.split("=")[0] for line in lines] == ["LAKEFEED_LOG_LEVEL", "LAKEFEED_STALL_SECONDS"]
+
+
+def test_awss_own_variables_keep_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "ftp://x")
+    assert "AWS_ENDPOINT_URL='ftp://x'" in wrong(LakeSettings)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "")
+    assert load(LakeSettings).aws_region == "eu-central-1"
+    assert load(LakeSettings).aws_endpoint_url is None
+
+
+def test_sasl_without_a_user_says_what_it_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    assert "LAKEFEED_KAFKA_SASL_USERNAME" in wrong(KafkaSettings)
+
+
+def test_secrets_stay_out_of_messages_and_reprs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LAKEFEED_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("LAKEFEED_KAFKA_SASL_USERNAME", "u")
+    monkeypatch.setenv("LAKEFEED_KAFKA_SASL_PASSWORD", "hunter2")
+    assert "hunter2" not in repr(load(KafkaSettings))
+    monkeypatch.setenv("LAKEFEED_KAFKA_SSL_CA_FILE", str(tmp_path / "none.pem"))
+    message = wrong(KafkaSettings)
+    assert "hunter2" not in message
+    assert "LAKEFEED_KAFKA_SSL_CA_FILE" in message
+
+
+def test_prefixes_that_contain_one_another_are_refused() -> None:
+    assert "LAKEFEED_DEAD_LETTER_PREFIX" in wrong(LakeSettings, dead_letter_prefix="events/dead")

@@ -1,0 +1,45 @@
+"""A bucket in memory, with faults to order. It passes the same contract tests as the real one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
+
+Fault = StoreUnavailableError | StoreRefusedError
+
+
+class MemoryStore:
+    """Keeps objects in a dict; `fault(key)` may return an error to raise instead of working."""
+
+    def __init__(self, fault: Callable[[str], Fault | None] = lambda _: None) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.fault = fault
+        self.hold: asyncio.Event | None = None
+        self.most_at_once = 0
+        self._at_once = 0
+
+    async def create(self, key: str, body: bytes) -> None:
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            await (self.hold.wait() if self.hold else asyncio.sleep(0))
+            self._raise_fault(key)
+            if key in self.objects:
+                raise ObjectExistsError(key)
+            self.objects[key] = body
+        finally:
+            self._at_once -= 1
+
+    async def read(self, key: str) -> bytes | None:
+        self._raise_fault(key)
+        return self.objects.get(key)
+
+    async def check(self) -> None:
+        self._raise_fault("")
+
+    def _raise_fault(self, key: str) -> None:
+        fault = self.fault(key)
+        if fault is not None:
+            raise fault

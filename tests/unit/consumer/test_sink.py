@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import orjson
+import pytest
+
+from lakefeed_common.health import Health
+from lakefeed_consumer.backoff import Backoff
+from lakefeed_consumer.metrics import ConsumerMetrics
+from lakefeed_consumer.records import Partition, Record, object_key
+from lakefeed_consumer.sink import Sink
+from lakefeed_consumer.store import StoreRefusedError, StoreUnavailableError
+from tests.unit.consumer.memory_store import Fault, MemoryStore
+
+P0, P1 = Partition("t", 0), Partition("t", 1)
+
+
+def record(offset: int, value: bytes | None = b'{"a":1}', partition: Partition = P0) -> Record:
+    return Record(partition, offset, 1_767_225_600_000, None, value)
+
+
+class Bench:
+    """A sink over a store in memory, and everything it reported."""
+
+    def __init__(self, store: MemoryStore, in_flight: int = 8) -> None:
+        self.store = store
+        self.metrics = ConsumerMetrics()
+        self.health = Health(self.metrics, ["bucket"], stall_seconds=30)
+        self.reported: list[tuple[Partition, int]] = []
+        self.sink = Sink(
+            store,
+            events_prefix="events",
+            dead_letter_prefix="dead",
+            in_flight=in_flight,
+            backoff=Backoff(0.0001, 0.001),
+            on_stored=lambda partition, offset: self.reported.append((partition, offset)),
+            metrics=self.metrics,
+            health=self.health,
+        )
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0)
+
+    async def settled(self) -> None:
+        await self.until(lambda: self.value("lakefeed_consumer_in_flight_events") == 0)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+    def outcome(self, outcome: str) -> float | None:
+        return self.value("lakefeed_consumer_objects_total", outcome=outcome)
+
+
+def test_each_record_becomes_its_own_object_byte_for_byte() -> None:
+    async def scenario() -> None:
+        bench = Bench(MemoryStore())
+        bodies = {offset: b'{"n": %d,  "pad":"\\u00e9"}' % offset for offset in range(50)}
+        await bench.sink.submit(record(offset, body) for offset, body in bodies.items())
+        await bench.settled()
+        assert bench.store.objects == {
+            object_key("events", record(offset)): body for offset, body in bodies.items()
+        }
+        assert bench.reported[-1] == (P0, 49)
+        assert bench.outcome("stored") == 50
+        assert bench.health.readiness().ok
+
+    asyncio.run(scenario())
+
+
+def test_offsets_are_reported_in_order_while_puts_end_in_any_order() -> None:
+    rng = random.Random(7)
+
+    def fault(_: str) -> Fault | None:
+        return StoreUnavailableError("busy", "slow_down") if rng.random() < 0.5 else None
+
+    async def scenario() -> None:
+        bench = Bench(MemoryStore(fault), in_flight=16)
+        await bench.sink.submit(record(n // 2, partition=(P0, P1)[n % 2]) for n in range(400))
+        await bench.settled()
+        for partition in (P0, P1):
+            offsets = [offset for where, offset in bench.reported if where == partition]
+            assert offsets == sorted(offsets)
+            assert offsets[-1] == 199
+        assert len(bench.store.objects) == 400
+        assert bench.value("lakefeed_consumer_put_retries_total", cause="slow_down")
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_reported_past_a_put_that_is_not_done() -> None:
+    late = object_key("events", record(0))
+    away = True
+
+    def fault(key: str) -> Fault | None:
+        return StoreUnavailableError("no answer", "timeout") if away and key == late else None
+
+    async def scenario() -> None:
+        nonlocal away
+        bench = Bench(MemoryStore(fault))
+        await bench.sink.submit(record(offset) for offset in range(8))
+        await bench.until(lambda: len(bench.store.objects) == 7)
+        assert bench.reported == []
+        away = False
+        await bench.settled()
+        assert bench.reported == [(P0, 7)]
+
+    asyncio.run(scenario())
+
+
+def test_memory_is_bounded_while_the_store_is_away() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        store.hold = asyncio.Event()
+        bench = Bench(store, in_flight=4)
+        feeding = asyncio.create_task(bench.sink.submit(record(offset) for offset in range(100)))
+        await bench.until(lambda: store.most_at_once == 4)
+        assert bench.value("lakefeed_consumer_in_flight_events") == 4
+        assert not feeding.done()
+        store.hold.set()
+        await feeding
+        await bench.settled()
+        assert store.most_at_once == 4
+        assert len(store.objects) == 100
+
+    asyncio.run(scenario())
+
+
+def test_a_second_delivery_changes_no_object_and_counts_as_stored() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        first, second = Bench(store), Bench(store)
+        await first.sink.submit([record(1), record(2, b"no")])
+        await first.settled()
+        before = dict(store.objects)
+        await second.sink.submit([record(1), record(2, b"no")])
+        await second.settled()
+        assert store.objects == before
+        assert second.reported[-1] == (P0, 2)
+        assert (second.outcome("already_there"), second.outcome("dead_letter")) == (1, 1)
+
+    asyncio.run(scenario())
+
+
+def test_another_body_under_the_key_is_a_conflict_kept_aside() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        for body in (b'{"v":1}', b'{"v":2}', b'{"v":3}'):
+            bench = Bench(store)
+            await bench.sink.submit([record(1, body)])
+            await bench.settled()
+        assert store.objects[object_key("events", record(1))] == b'{"v":1}'
+        aside = [orjson.loads(body) for key, body in store.objects.items() if key.startswith("dead/")]
+        assert len(aside) == 2
+        assert all("conflict" in letter["reason"] for letter in aside)
+        assert bench.outcome("conflict") == 1
+
+    asyncio.run(scenario())
+
+
+def test_what_is_no_event_becomes_a_dead_letter_and_is_acknowledged() -> None:
+    async def scenario() -> None:
+        bench = Bench(MemoryStore())
+        await bench.sink.submit([record(0, None), record(1, b"[]"), record(2, b"{"), record(3)])
+        await bench.settled()
+        dead = sorted(key for key in bench.store.objects if key.startswith("dead/"))
+        assert dead == [object_key("dead", record(offset)) for offset in (0, 1, 2)]
+        assert bench.reported[-1] == (P0, 3)
+        assert bench.outcome("dead_letter") == 3
+
+    asyncio.run(scenario())
+
+
+def test_a_refusing_store_stops_all_says_why_and_goes_on_when_mended() -> None:
+    refusing = True
+
+    def fault(_: str) -> Fault | None:
+        return StoreRefusedError("there is no such bucket") if refusing else None
+
+    async def scenario() -> None:
+        nonlocal refusing
+        bench = Bench(MemoryStore(fault), in_flight=4)
+        feeding = asyncio.create_task(bench.sink.submit(record(offset) for offset in range(20)))
+        await bench.until(lambda: bench.health.readiness().reasons == {"bucket": "there is no such bucket"})
+        assert not feeding.done()
+        refusing = False
+        await feeding
+        await bench.settled()
+        assert bench.health.readiness().ok
+        assert bench.reported[-1] == (P0, 19)
+
+    asyncio.run(scenario())
+
+
+def test_a_put_whose_answer_was_lost_counts_as_already_there() -> None:
+    class Forgetful(MemoryStore):
+        async def create(self, key: str, body: bytes) -> None:
+            known = key in self.objects
+            await super().create(key, body)
+            if not known:
+                raise StoreUnavailableError("connection reset", "connection")
+
+    async def scenario() -> None:
+        bench = Bench(Forgetful())
+        await bench.sink.submit([record(0)])
+        await bench.settled()
+        assert bench.outcome("already_there") == 1
+        assert bench.reported == [(P0, 0)]
+
+    asyncio.run(scenario())
+
+
+def test_revoked_partitions_report_nothing_more_and_others_go_on() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        store.hold = asyncio.Event()
+        bench = Bench(store)
+        await bench.sink.submit([record(5), record(5, partition=P1)])
+        bench.sink.revoke([P0])
+        # It comes back, from the offset that was committed.
+        await bench.sink.submit([record(4), record(5)])
+        store.hold.set()
+        await bench.settled()
+        assert [offset for partition, offset in bench.reported if partition == P1] == [5]
+        assert [offset for partition, offset in bench.reported if partition == P0][-1] == 5
+        assert len(store.objects) == 3
+
+    asyncio.run(scenario())
+
+
+def test_an_unforeseen_failure_is_raised_and_never_acknowledged() -> None:
+    class Broken(MemoryStore):
+        async def create(self, key: str, body: bytes) -> None:
+            raise RuntimeError("a bug")
+
+    async def scenario() -> None:
+        bench = Bench(Broken())
+        await bench.sink.submit([record(0)])
+        with pytest.raises(RuntimeError, match="a bug"):
+            await asyncio.wait_for(bench.sink.failed(), 5)
+        assert bench.reported == []
+        await bench.sink.close()
+
+    asyncio.run(scenario())
