@@ -1,0 +1,192 @@
+"""The local AWS: MiniStack (S3, Glue, Athena, IAM, STS on one port) in an environment of its own.
+
+Its packages would conflict with ours (it pins another botocore), so uv makes it a virtual environment in
+the cache, from a lock with hashes, named by the lock's digest: a changed lock makes a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import uv
+
+from lakefeed_common.errors import UnavailableError
+from lakefeed_local.files import locked
+from lakefeed_local.process import Child, check_free, free_port, sole_user
+from lakefeed_local.settings import LocalSettings
+
+LOCK = Path(__file__).with_name("ministack.requirements.lock")
+_LAUNCHER = Path(__file__).with_name("ministack_launcher.py")
+
+
+def environment(cache: Path, lock: Path = LOCK) -> Path:
+    """The Python of MiniStack's environment, made at the first call and after a change of the lock.
+
+    Safe in several processes at once: it is built aside and moved to its place when complete.
+
+    Raises:
+        UnavailableError: packages could not be downloaded, or one is not what the lock says.
+    """
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    place = cache / "ministack" / f"{digest}-py{version}"
+    python = place / "bin" / "python"
+    if _usable(python):
+        return python
+    with locked(cache / "ministack" / ".lock"):
+        # Another process may have made it meanwhile.
+        if not _usable(python):
+            _make(place, lock)
+    return python
+
+
+def _usable(python: Path) -> bool:
+    """Whether the environment is there, and the Python that it was made from still is as well."""
+    return python.exists()
+
+
+def _make(place: Path, lock: Path) -> None:
+    staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=place.parent))
+    print("setting up the local AWS: its packages, by the hashed lock", file=sys.stderr, flush=True)
+    # Relocatable: scripts do not name the folder it was built in.
+    make = [
+        uv.find_uv_bin(),
+        "venv",
+        "--quiet",
+        "--relocatable",
+        "--python",
+        sys.executable,
+        str(staging / "env"),
+    ]
+    install = [
+        *(uv.find_uv_bin(), "pip", "install", "--python", str(staging / "env" / "bin" / "python")),
+        *("--require-hashes", "--requirement", str(lock)),
+    ]
+    try:
+        for command in (make, install):
+            # uv shows its progress on standard error by itself, as fits a terminal or a log.
+            if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
+                raise UnavailableError(
+                    f"{' '.join(command[1:3])} failed, see above: the local AWS cannot be set up. "
+                    "Check the network (and HTTPS_PROXY), then try again."
+                )
+        shutil.rmtree(place, ignore_errors=True)
+        (staging / "env").rename(place)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+class LocalAws:
+    """MiniStack with state of its own, from `with` to the end of it.
+
+    Crawlers stay in RUNNING until a crawl service (`crawl_service.CrawlService`) has done their work.
+    Buckets and objects stay in the folder; the catalogue too when it is stopped in order.
+
+    Args:
+        folder: state and logs; one at a time uses it.
+        port: 0 takes a free one.
+        settings: everything else; from the environment by default.
+
+    Raises:
+        SettingsError: a given port is taken, or the folder is in use.
+        StartError: it did not come up; with the end of its log.
+        UnavailableError: its packages could not be downloaded.
+    """
+
+    def __init__(self, folder: Path, *, port: int = 0, settings: LocalSettings | None = None) -> None:
+        self.folder = folder.absolute()
+        self.port = port
+        self._settings = settings or LocalSettings()
+        self._held = ExitStack()
+        self._child: Child | None = None
+
+    @property
+    def endpoint_url(self) -> str:
+        """The address for `AWS_ENDPOINT_URL` of programs on this machine."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        """Whether the process runs."""
+        return self._child is not None and self._child.running
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and return when it answers."""
+        python = environment(self._settings.cache)
+        host = self._settings.local_host
+        if self.port:
+            check_free(host, self.port, "LAKEFEED_LOCAL_AWS_PORT")
+        else:
+            self.port = free_port(host)
+        self._held.enter_context(sole_user(self.folder))
+        (self.folder / "tmp").mkdir(exist_ok=True)
+        try:
+            self._child = Child(
+                "the local AWS",
+                [str(python), "-P", str(_LAUNCHER)],
+                self.folder / "logs" / "aws.log",
+                env=self._environment(host),
+                grace_seconds=self._settings.local_stop_seconds,
+            )
+            self._child.wait_until(self._serves, self._settings.local_start_seconds)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop it in order; what it stored stays."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+        self._held.close()
+
+    def _environment(self, host: str) -> dict[str, str]:
+        """MiniStack's settings, and of ours only what a Python process needs."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
+        return kept | {
+            "BIND_HOST": host,
+            "GATEWAY_PORT": str(self.port),
+            "MINISTACK_REGION": self._settings.aws_region,
+            # Objects as files: Athena's engine reads them from there.
+            "S3_PERSIST": "1",
+            "S3_DATA_DIR": str(self.folder / "s3"),
+            "ATHENA_ENGINE": "duckdb",
+            # Databases, tables and crawlers over a stop and a start.
+            "PERSIST_STATE": "1",
+            "STATE_DIR": str(self.folder / "state"),
+            # It keeps a file with its process id by port in the folder of temporary files.
+            "TMPDIR": str(self.folder / "tmp"),
+            # Ports of services that nothing here uses, and that two runs would both want.
+            "SFTP_ENABLED": "0",
+            "IOT_MTLS_ENABLED": "0",
+            # It removes containers of its own making at a start, which may be another run's.
+            "DOCKER_HOST": "unix:///nonexistent",
+            "LOG_LEVEL": "WARNING",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def _serves(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.endpoint_url}/_ministack/ready", timeout=2) as answer:  # noqa: S310
+                return bool(answer.status == 200)
+        except OSError:
+            return False

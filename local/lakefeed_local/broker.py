@@ -1,0 +1,242 @@
+"""Kafka and ZooKeeper as child processes, with the property files that the container uses too."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from lakefeed_common.errors import SettingsError
+from lakefeed_local import jars, java
+from lakefeed_local.process import Child, StartError, check_free, free_port, sole_user
+from lakefeed_local.settings import LocalSettings
+
+_PORT_TAKEN = "Address already in use"
+_STILL_REGISTERED = "NodeExistsException"
+
+
+class Broker:
+    """One Kafka broker with its ZooKeeper, from `with` to the end of it.
+
+    Data and logs stay in the folder, so that a broker started there again has its topics.
+
+    Args:
+        folder: state and logs; one broker at a time uses it.
+        kafka_port: 0 takes a free one.
+        zookeeper_port: 0 takes a free one.
+        metrics_port: where Kafka's metrics are served for Prometheus; None serves none.
+        overrides: broker settings that go before those of `server.properties`.
+        settings: everything else, such as heaps and time limits; from the environment by default.
+
+    Raises:
+        SettingsError: a given port is taken, or the folder is in use.
+        StartError: one of the two did not come up; with the end of its log.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        kafka_port: int = 0,
+        zookeeper_port: int = 0,
+        metrics_port: int | None = None,
+        overrides: dict[str, str] | None = None,
+        settings: LocalSettings | None = None,
+    ) -> None:
+        self.folder = folder.absolute()
+        self.kafka_port = kafka_port
+        self.zookeeper_port = zookeeper_port
+        self.metrics_port = metrics_port
+        self._given_ports = (kafka_port, zookeeper_port)
+        self._overrides = overrides or {}
+        self._settings = settings or LocalSettings()
+        self._config = self._settings.broker_folder
+        self._host = self._settings.local_host
+        self._held = ExitStack()
+        self._kafka: Child | None = None
+        self._zookeeper: Child | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The address for clients on this machine."""
+        return f"127.0.0.1:{self.kafka_port}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start both and return when Kafka answers."""
+        self._jars = jars.ensure(self._settings.cache)
+        self._held.enter_context(sole_user(self.folder))
+        try:
+            self.start_zookeeper()
+            self.start_kafka()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop both in order; what they stored stays."""
+        for child in (self._kafka, self._zookeeper):
+            if child is not None:
+                child.stop()
+        self._kafka = self._zookeeper = None
+        self._held.close()
+
+    def start_zookeeper(self) -> None:
+        """Start ZooKeeper and return when it answers."""
+        self._zookeeper = self._start(self._launch_zookeeper, self._zookeeper_serves, (_PORT_TAKEN,))
+
+    def start_kafka(self) -> None:
+        """Start Kafka and return when it answers.
+
+        After `kill_kafka` this takes some seconds: ZooKeeper first has to forget the killed broker.
+        """
+        self._kafka = self._start(self._launch_kafka, self._kafka_serves, (_PORT_TAKEN, _STILL_REGISTERED))
+
+    def stop_kafka(self) -> None:
+        """Stop Kafka alone, in order."""
+        if self._kafka is not None:
+            self._kafka.stop()
+
+    def kill_kafka(self) -> None:
+        """End Kafka at once, as a crash would."""
+        if self._kafka is not None:
+            self._kafka.kill()
+
+    def restart_kafka(self) -> None:
+        """Stop Kafka in order and start it again on the same port, with its data."""
+        self.stop_kafka()
+        self.start_kafka()
+
+    def stop_zookeeper(self) -> None:
+        """Stop ZooKeeper alone."""
+        if self._zookeeper is not None:
+            self._zookeeper.stop()
+
+    def restart_zookeeper(self) -> None:
+        """Stop ZooKeeper and start it again on the same port, with its data."""
+        self.stop_zookeeper()
+        self.start_zookeeper()
+
+    @property
+    def running(self) -> bool:
+        """Whether both processes run."""
+        return all(child is not None and child.running for child in (self._kafka, self._zookeeper))
+
+    def _start(
+        self, launch: Callable[[], Child], serves: Callable[[], bool], passing: tuple[str, ...]
+    ) -> Child:
+        """Start a program; a cause that passes by itself, such as a port just taken, is tried again."""
+        end = time.monotonic() + self._settings.local_start_seconds
+        while True:
+            child = launch()
+            try:
+                child.wait_until(serves, max(1.0, end - time.monotonic()))
+            except StartError:
+                if time.monotonic() > end or not any(cause in child.log() for cause in passing):
+                    raise
+            except BaseException:
+                child.stop()
+                raise
+            else:
+                return child
+
+    def _port(self, now: int, given: int, variable: str) -> int:
+        """The port to start on: the given one, else the one of before, else a free one."""
+        if given:
+            check_free(self._host, given, variable)
+            return given
+        if now:
+            try:
+                check_free(self._host, now, variable)
+            except SettingsError:  # taken meanwhile, and nobody asked for this very one
+                return free_port()
+            return now
+        return free_port()
+
+    def _launch_zookeeper(self) -> Child:
+        self.zookeeper_port = self._port(
+            self.zookeeper_port, self._given_ports[1], "LAKEFEED_LOCAL_ZOOKEEPER_PORT"
+        )
+        # ZooKeeper takes no overrides on its command line: it gets the shared file with other ends.
+        shared = (self._config / "zookeeper.properties").read_text()
+        data = self.folder / "zookeeper"
+        mine = self.folder / "zookeeper.properties"
+        mine.write_text(
+            f"{shared}\n# This run's own.\ndataDir={data}\nclientPort={self.zookeeper_port}\n"
+            f"clientPortAddress={self._host}\n"
+        )
+        command = java.server(
+            self._jars,
+            self._config,
+            self._settings.local_zookeeper_heap,
+            "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+            str(mine),
+        )
+        return Child("ZooKeeper", command, self.folder / "logs" / "zookeeper.log", grace_seconds=self._grace)
+
+    def _launch_kafka(self) -> Child:
+        self.kafka_port = self._port(self.kafka_port, self._given_ports[0], "LAKEFEED_LOCAL_KAFKA_PORT")
+        overrides = {
+            "zookeeper.connect": f"127.0.0.1:{self.zookeeper_port}",
+            "listeners": f"OUTSIDE://{self._host}:{self.kafka_port}",
+            "advertised.listeners": f"OUTSIDE://127.0.0.1:{self.kafka_port}",
+            "inter.broker.listener.name": "OUTSIDE",
+            "log.dirs": str(self.folder / "kafka"),
+            **self._overrides,
+        }
+        command = java.server(
+            self._jars,
+            self._config,
+            self._settings.local_kafka_heap,
+            "kafka.Kafka",
+            str(self._config / "server.properties"),
+            *(part for key, value in overrides.items() for part in ("--override", f"{key}={value}")),
+            flags=self._agent(),
+        )
+        return Child("Kafka", command, self.folder / "logs" / "kafka.log", grace_seconds=self._grace)
+
+    def _agent(self) -> tuple[str, ...]:
+        if self.metrics_port is None:
+            return ()
+        self.metrics_port = self.metrics_port or free_port()
+        rules = self._config / "jmx-exporter.yml"
+        return (f"-javaagent:{self._jars.jmx_agent}=127.0.0.1:{self.metrics_port}:{rules}",)
+
+    @property
+    def _grace(self) -> float:
+        return self._settings.local_stop_seconds
+
+    def _zookeeper_serves(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.zookeeper_port), timeout=2) as connection:
+                connection.sendall(b"ruok")
+                return connection.recv(4) == b"imok"
+        except OSError:
+            return False
+
+    def _kafka_serves(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.kafka_port), timeout=2).close()
+        except OSError:
+            return False
+        # The port opens before the broker is registered; clients need it to name itself.
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        try:
+            return bool(admin.list_topics(timeout=2).brokers)
+        except KafkaException:
+            return False

@@ -1,0 +1,57 @@
+"""Runs one program and ends it when the process that asked for it is gone, however that went.
+
+Runs as a program of its own with nothing but the standard library: `guard.py SECONDS PROGRAM ARG …`.
+Its standard input is a pipe that the asking process holds open. The kernel closes the pipe when that
+process ends, by `kill -9` too and on every Unix, which Linux's parent-death signal alone cannot promise:
+that one follows the *thread* that started the child.
+
+A byte `k` on the pipe kills the program; the end of the pipe asks it to stop and kills it after SECONDS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_the_guard() -> None:
+    """On Linux, have the kernel kill the program if this guard itself is killed."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _watch(program: subprocess.Popen[bytes], grace_seconds: float) -> None:
+    while order := os.read(0, 1):
+        if order == b"k":
+            program.kill()
+    program.terminate()
+    try:
+        program.wait(grace_seconds)
+    except subprocess.TimeoutExpired:
+        program.kill()
+
+
+def main() -> int:
+    """Run the program of the command line; returns its exit code, 128 + n if a signal ended it."""
+    grace_seconds, command = float(sys.argv[1]), sys.argv[2:]
+    # Ctrl-C is for the asking process, which stops its children in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # This process has one thread and does nothing else, so that preexec_fn is safe here.
+    program = subprocess.Popen(  # noqa: PLW1509
+        command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_the_guard
+    )
+    signal.signal(signal.SIGTERM, lambda *_: program.terminate())
+    threading.Thread(target=_watch, args=(program, grace_seconds), daemon=True).start()
+    code = program.wait()
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,367 @@
+"""Starts MiniStack with crawlers that end when their crawl has ended, and not after five seconds.
+
+Run by the Python of MiniStack's own environment, so it needs MiniStack and the standard library only.
+MiniStack's crawler is a timer that makes no table and then says SUCCEEDED. Here StartCrawler queues a
+crawl; a crawl service takes it (`LakefeedClaimCrawl`), keeps in touch (`LakefeedBeatCrawl`) and reports
+its end (`LakefeedFinishCrawl`), three actions that are added to the Glue API. What users of Glue see is
+as Glue does it: RUNNING while there is work, STOPPING after StopCrawler, LastCrawl with the outcome,
+ListCrawls, GetCrawlerMetrics.
+
+Bound to one version of MiniStack; any other stops the start with a message.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import statistics
+import sys
+import threading
+import time
+import uuid
+from importlib.metadata import version
+
+from ministack.core.responses import error_response_json, get_account_id, get_region, json_response
+from ministack.services import glue
+
+VERSION = "1.5.33"
+SILENCE_SECONDS = 10.0  # of a crawl service, before its crawls are given up
+HISTORY = 50  # crawls kept for each crawler
+CRAWL_DPU = 2  # what Glue takes for a crawl
+
+_changed = threading.Condition()
+_crawls = {}  # (account, region, crawler) -> crawls, oldest first
+_service_seen = 0.0
+
+_ORIGINALS = {}
+_REPLACED = (
+    "_create_crawler",
+    "_update_crawler",
+    "_delete_crawler",
+    "_get_crawler",
+    "_get_crawlers",
+    "_start_crawler",
+    "_stop_crawler",
+    "_get_crawler_metrics",
+    "_restore_state",
+)
+
+
+# ---- what users call ----------------------------------------------------------------------
+
+
+def _start_crawler(data):
+    name = data.get("Name")
+    with _changed:
+        crawler = glue._crawlers.get(name)
+        if crawler is None:
+            return _no_crawler(name)
+        if crawler["State"] != "READY":
+            return _running(name)
+        crawler["State"] = "RUNNING"
+        crawl = {
+            "CrawlId": str(uuid.uuid4()),
+            "State": "RUNNING",
+            "StartTime": time.time(),
+            "Account": get_account_id(),
+            "Region": get_region(),
+            "Crawler": crawler,
+            "Beat": None,
+            "Counts": {},
+        }
+        history = _crawls.setdefault(_key(name), [])
+        history.append(crawl)
+        del history[:-HISTORY]
+        _changed.notify_all()
+    return json_response({})
+
+
+def _stop_crawler(data):
+    name = data.get("Name")
+    with _changed:
+        crawler = glue._crawlers.get(name)
+        if crawler is None:
+            return _no_crawler(name)
+        if crawler["State"] == "STOPPING":
+            return error_response_json("CrawlerStoppingException", f"Crawler {name} is stopping", 400)
+        if crawler["State"] != "RUNNING":
+            return error_response_json("CrawlerNotRunningException", f"Crawler {name} is not running", 400)
+        crawler["State"] = "STOPPING"
+        for crawl in _crawls.get(_key(name), []):
+            if crawl["State"] == "RUNNING" and crawl["Beat"] is None:
+                _end(crawl, "CANCELLED", "")
+    return json_response({})
+
+
+def _get_crawler(data):
+    name = data.get("Name")
+    with _changed:
+        crawler = glue._crawlers.get(name)
+        return _no_crawler(name) if crawler is None else json_response({"Crawler": _shown(crawler)})
+
+
+def _get_crawlers(_data):
+    with _changed:
+        return json_response({"Crawlers": [_shown(crawler) for crawler in glue._crawlers.values()]})
+
+
+def _shown(crawler):
+    shown = copy.copy(crawler)
+    shown["CrawlElapsedTime"] = 0
+    if crawler["State"] != "READY":
+        crawl = _crawls[_key(crawler["Name"])][-1]
+        shown["CrawlElapsedTime"] = int((time.time() - crawl["StartTime"]) * 1000)
+    return shown
+
+
+def _delete_crawler(data):
+    return _unless_running(data, "_delete_crawler")
+
+
+def _update_crawler(data):
+    return _check_policy(data) or _unless_running(data, "_update_crawler")
+
+
+def _create_crawler(data):
+    return _check_policy(data) or _ORIGINALS["_create_crawler"](data)
+
+
+def _unless_running(data, original):
+    with _changed:
+        crawler = glue._crawlers.get(data.get("Name"))
+        if crawler is not None and crawler["State"] != "READY":
+            return _running(data["Name"])
+        return _ORIGINALS[original](data)
+
+
+def _check_policy(data):
+    if data.get("RecrawlPolicy", {}).get("RecrawlBehavior") != "CRAWL_NEW_FOLDERS_ONLY":
+        return None
+    policy = data.get("SchemaChangePolicy", {})
+    if policy.get("UpdateBehavior") == policy.get("DeleteBehavior") == "LOG":
+        return None
+    return error_response_json(
+        "InvalidInputException",
+        'The SchemaChangePolicy for "Crawl new folders only" Amazon S3 target can have only LOG '
+        "DeleteBehavior value and LOG UpdateBehavior value.",
+        400,
+    )
+
+
+def _list_crawls(data):
+    name = data.get("CrawlerName")
+    with _changed:
+        if name not in glue._crawlers:
+            return _no_crawler(name)
+        newest_first = _crawls.get(_key(name), [])[::-1]
+        start = int(data.get("NextToken") or 0)
+        end = start + int(data.get("MaxResults") or 20)
+        answer = {"Crawls": [_history_entry(name, crawl) for crawl in newest_first[start:end]]}
+        if end < len(newest_first):
+            answer["NextToken"] = str(end)
+    return json_response(answer)
+
+
+def _history_entry(name, crawl):
+    entry = {
+        "CrawlId": crawl["CrawlId"],
+        "State": crawl["State"],
+        "StartTime": crawl["StartTime"],
+        "LogGroup": "/aws-glue/crawlers",
+        "LogStream": name,
+        "MessagePrefix": crawl["CrawlId"],
+    }
+    if "EndTime" in crawl:
+        entry["EndTime"] = crawl["EndTime"]
+        entry["DPUHour"] = round(CRAWL_DPU * (crawl["EndTime"] - crawl["StartTime"]) / 3600, 6)
+        entry["Summary"] = json.dumps(crawl["Summary"])
+    if crawl.get("ErrorMessage"):
+        entry["ErrorMessage"] = crawl["ErrorMessage"]
+    return entry
+
+
+def _get_crawler_metrics(data):
+    with _changed:
+        names = data.get("CrawlerNameList") or list(glue._crawlers.keys())
+        known = [name for name in names if name in glue._crawlers]
+        return json_response({"CrawlerMetricsList": [_metrics(name) for name in known]})
+
+
+def _metrics(name):
+    ended = [crawl for crawl in _crawls.get(_key(name), []) if "EndTime" in crawl]
+    seconds = [crawl["EndTime"] - crawl["StartTime"] for crawl in ended]
+    counts = ended[-1]["Counts"] if ended else {}
+    return {
+        "CrawlerName": name,
+        "TimeLeftSeconds": 0.0,
+        "StillEstimating": glue._crawlers[name]["State"] == "RUNNING",
+        "LastRuntimeSeconds": seconds[-1] if seconds else 0.0,
+        "MedianRuntimeSeconds": statistics.median(seconds) if seconds else 0.0,
+        "TablesCreated": counts.get("TablesCreated", 0),
+        "TablesUpdated": counts.get("TablesUpdated", 0),
+        "TablesDeleted": counts.get("TablesDeleted", 0),
+    }
+
+
+# ---- what a crawl service calls -----------------------------------------------------------
+
+
+def _claim_crawl(data):
+    """Wait for a crawl that nobody has taken, in any account and region, and give it away."""
+    global _service_seen
+    end = time.monotonic() + min(float(data.get("WaitSeconds", 0)), SILENCE_SECONDS / 2)
+    with _changed:
+        while True:
+            _service_seen = time.monotonic()
+            waiting = [crawl for crawl in _running_crawls() if crawl["Beat"] is None]
+            if waiting:
+                crawl = min(waiting, key=lambda waits: waits["StartTime"])
+                crawl["Beat"] = time.monotonic()
+                shown = {key: crawl[key] for key in ("CrawlId", "Account", "Region", "Crawler")}
+                return json_response({"Crawl": copy.deepcopy(shown)})
+            if (left := end - time.monotonic()) <= 0:
+                return json_response({})
+            _changed.wait(left)
+
+
+def _beat_crawl(data):
+    """Say that a crawl is still being worked on; the answer says whether it should go on."""
+    global _service_seen
+    with _changed:
+        _service_seen = time.monotonic()
+        crawl = _crawl(data)
+        if crawl is None:
+            return json_response({"Continue": False})
+        crawl["Beat"] = time.monotonic()
+        return json_response({"Continue": crawl["Crawler"]["State"] == "RUNNING"})
+
+
+def _finish_crawl(data):
+    with _changed:
+        crawl = _crawl(data)
+        if crawl is not None:
+            crawl["Counts"] = data.get("Counts", {})
+            _end(crawl, data["Status"], data.get("ErrorMessage", ""), data.get("Summary"))
+    return json_response({})
+
+
+def _running_crawls():
+    return [crawl for history in _crawls.values() for crawl in history if crawl["State"] == "RUNNING"]
+
+
+def _crawl(data):
+    return next((crawl for crawl in _running_crawls() if crawl["CrawlId"] == data["CrawlId"]), None)
+
+
+def _end(crawl, status, message, summary=None):
+    states = {"SUCCEEDED": "COMPLETED", "FAILED": "FAILED", "CANCELLED": "STOPPED"}
+    crawl.update(State=states[status], EndTime=time.time(), Summary=summary or {}, ErrorMessage=message)
+    last = {
+        "Status": status,
+        "LogGroup": "/aws-glue/crawlers",
+        "LogStream": crawl["Crawler"]["Name"],
+        "MessagePrefix": crawl["CrawlId"],
+        "StartTime": crawl["StartTime"],
+    }
+    if message:
+        last["ErrorMessage"] = message
+    crawl["Crawler"].update(State="READY", LastCrawl=last)
+
+
+def _watch():
+    """End crawls that no crawl service works on, so that nobody waits for them for ever."""
+    while True:
+        time.sleep(0.5)
+        now = time.monotonic()
+        with _changed:
+            absent = now - _service_seen > SILENCE_SECONDS
+            for crawl in _running_crawls():
+                waited = time.time() - crawl["StartTime"]
+                if crawl["Beat"] is None and absent and waited > SILENCE_SECONDS:
+                    _end(
+                        crawl,
+                        "FAILED",
+                        "No crawl service took this crawl: is `lakefeed-local crawler` running?",
+                    )
+                elif crawl["Beat"] is not None and now - crawl["Beat"] > SILENCE_SECONDS:
+                    _end(
+                        crawl,
+                        "FAILED",
+                        "The crawl service went silent: see the log of `lakefeed-local crawler`.",
+                    )
+
+
+# ---- putting it in ------------------------------------------------------------------------
+
+
+def _key(name):
+    return (get_account_id(), get_region(), name)
+
+
+def _no_crawler(name):
+    return error_response_json("EntityNotFoundException", f"Crawler {name} not found", 400)
+
+
+def _running(name):
+    return error_response_json(
+        "CrawlerRunningException", f"Crawler with name {name} has already started", 400
+    )
+
+
+def _restore_state(data):
+    """A crawl that ran when the state was saved runs no more."""
+    _ORIGINALS["_restore_state"](data)
+    for crawler in glue._crawlers._data.values():
+        if crawler["State"] != "READY":
+            crawler["State"] = "READY"
+            crawler["LastCrawl"] = {
+                "Status": "FAILED",
+                "ErrorMessage": "The local AWS was stopped during the crawl.",
+                "LogGroup": "/aws-glue/crawlers",
+                "LogStream": crawler["Name"],
+                "StartTime": time.time(),
+            }
+
+
+_ADDED = {
+    "ListCrawls": _list_crawls,
+    "LakefeedClaimCrawl": _claim_crawl,
+    "LakefeedBeatCrawl": _beat_crawl,
+    "LakefeedFinishCrawl": _finish_crawl,
+}
+
+
+def _handle_request_sync(method, path, headers, body, query_params):
+    added = _ADDED.get(headers.get("x-amz-target", "").rpartition(".")[2])
+    if added is not None:
+        return added(json.loads(body or b"{}"))
+    return _ORIGINALS["_handle_request_sync"](method, path, headers, body, query_params)
+
+
+def _replace(name):
+    original = getattr(glue, name, None)
+    ours = globals()[name]
+    if original is None or len(inspect.signature(original).parameters) != len(
+        inspect.signature(ours).parameters
+    ):
+        sys.exit(f"ministack_launcher: MiniStack has no glue.{name} as {VERSION} has it")
+    _ORIGINALS[name] = original
+    setattr(glue, name, ours)
+
+
+def main():
+    """Replace MiniStack's crawler and run MiniStack."""
+    found = version("ministack")
+    if found != VERSION:
+        sys.exit(f"ministack_launcher: made for MiniStack {VERSION}, found {found}")
+    for name in (*_REPLACED, "_handle_request_sync"):
+        _replace(name)
+    threading.Thread(target=_watch, name="crawl-watchdog", daemon=True).start()
+    from ministack.app import main as run_ministack
+
+    run_ministack()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Progress of downloads: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class Report(Protocol):
+    """Takes what has been done since the last call."""
+
+    def __call__(self, *, files: int = 0, size: int = 0) -> None:
+        """Count finished files and bytes."""
+
+
+@contextmanager
+def downloading(what: str, files: int) -> Iterator[Report]:
+    """Show the download of a number of files on standard error."""
+    if sys.stderr.isatty():
+        with _bar(what, files) as report:
+            yield report
+        return
+    done = size_done = 0
+    print(f"downloading {what}: {files} files", file=sys.stderr, flush=True)
+
+    def report_line(*, files: int = 0, size: int = 0, total: int = files) -> None:
+        nonlocal done, size_done
+        before, done, size_done = done, done + files, size_done + size
+        # Four lines in all, whatever the number of files.
+        if 4 * done // total > 4 * before // total:
+            print(
+                f"downloading {what}: {done}/{total}, {size_done / 1e6:.1f} MB", file=sys.stderr, flush=True
+            )
+
+    yield report_line
+
+
+@contextmanager
+def _bar(what: str, files: int) -> Iterator[Report]:
+    columns = (
+        TextColumn("downloading {task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} files, {task.fields[megabytes]:.1f} MB"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=files, megabytes=0.0)
+        size_done = 0
+
+        def report(*, files: int = 0, size: int = 0) -> None:
+            nonlocal size_done
+            size_done += size
+            progress.update(task, advance=files, megabytes=size_done / 1e6)
+
+        yield report

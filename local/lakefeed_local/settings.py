@@ -1,0 +1,67 @@
+"""Every setting of the local stand-ins, once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lakefeed_common.settings import AwsSettings, ServiceSettings, setting
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class CacheSettings(ServiceSettings):
+    """Where downloads are kept."""
+
+    cache_folder: Path | None = setting(
+        None,
+        "Folder of downloaded jars and of the local AWS's packages; "
+        "by default `lakefeed` in `$XDG_CACHE_HOME`, or in `~/.cache`.",
+    )
+
+    @property
+    def cache(self) -> Path:
+        """The folder of downloads; it need not exist yet."""
+        if self.cache_folder is not None:
+            return self.cache_folder.expanduser().absolute()
+        base = os.environ.get("XDG_CACHE_HOME")
+        return (Path(base) if base else Path.home() / ".cache") / "lakefeed"
+
+
+class LocalSettings(CacheSettings, AwsSettings):
+    """The broker and the AWS that run on one's own computer."""
+
+    http_port: int = setting(
+        8004, "Port on which metrics and health are served; 0 takes a free one.", ge=0, le=65535
+    )
+    local_folder: Path = setting(
+        Path("build/local"), "Folder of the state and the logs of what runs here; one run at a time uses it."
+    )
+    local_host: str = setting(
+        "127.0.0.1", "Address on which Kafka, ZooKeeper and the local AWS listen; `0.0.0.0` in a container."
+    )
+    local_kafka_port: int = setting(9092, "Port of Kafka; 0 takes a free one.", ge=0, le=65535)
+    local_zookeeper_port: int = setting(2181, "Port of ZooKeeper; 0 takes a free one.", ge=0, le=65535)
+    local_aws_port: int = setting(4566, "Port of the local AWS; 0 takes a free one.", ge=0, le=65535)
+    local_start_seconds: float = setting(
+        60.0, "How long a program that is started here may take until it answers.", unit="s", gt=0
+    )
+    local_stop_seconds: float = setting(
+        15.0, "How long a program may take to stop before it is killed.", unit="s", gt=0
+    )
+    local_kafka_heap: str = setting("512m", "Heap of Kafka's JVM.", pattern=r"^\d+[kmgKMG]$")
+    local_zookeeper_heap: str = setting("128m", "Heap of ZooKeeper's JVM.", pattern=r"^\d+[kmgKMG]$")
+    local_crawl_poll_seconds: float = setting(
+        0.5, "How often the crawl service looks for crawlers that were started.", unit="s", gt=0
+    )
+    local_crawl_sample_objects: int = setting(
+        5, "How many objects of a partition a crawl reads to find its columns.", ge=1
+    )
+    broker_config: Path | None = setting(
+        None, "Folder of `server.properties` and `zookeeper.properties`; by default the checkout's `broker`."
+    )
+
+    @property
+    def broker_folder(self) -> Path:
+        """The folder of the broker's property files."""
+        return self.broker_config.absolute() if self.broker_config else _CHECKOUT / "broker"

@@ -1,0 +1,109 @@
+"""A broker and an AWS on this machine, one of each for all test processes.
+
+Under pytest-xdist the first process that wants one starts it, and it stops when the last one has ended.
+Each test has a topic, a bucket and an AWS account of its own, so tests do not meet.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+
+from lakefeed_local.broker import Broker
+from tests.stack import shared
+
+if TYPE_CHECKING:
+    from mypy_boto3_athena import AthenaClient
+    from mypy_boto3_glue import GlueClient
+    from mypy_boto3_s3 import S3Client
+
+_REGION = "us-east-1"
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test run have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+
+
+@pytest.fixture(scope="session")
+def kafka(shared_folder: Path) -> Iterator[str]:
+    """Bootstrap address of a broker that all tests share; do not stop it (see `own_kafka`)."""
+    with shared("kafka", shared_folder) as address:
+        yield address
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[Broker]:
+    """A broker of the test's own, to stop, kill and restart."""
+    with Broker(tmp_path / "broker") as broker:
+        yield broker
+
+
+@pytest.fixture
+def topic() -> str:
+    """A topic's name that no other test has; the topic does not exist yet."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def shared_aws(shared_folder: Path) -> Iterator[str]:
+    """Address of an AWS that all tests share, with a crawl service."""
+    with shared("aws", shared_folder) as address:
+        yield address
+
+
+@pytest.fixture
+def aws(shared_aws: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of the AWS; `AWS_…` variables lead there, into an account that no other test has."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    # The server takes a key of twelve digits for the account's id.
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", f"{random.SystemRandom().randrange(10**12):012d}")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_REGION", _REGION)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", _REGION)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", shared_aws)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return shared_aws
+
+
+@pytest.fixture
+def s3(aws: str) -> Iterator[S3Client]:
+    """S3 in the test's account."""
+    # A session of its own: the default one would keep another test's credentials.
+    client = boto3.Session(region_name=_REGION).client("s3", endpoint_url=aws)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def glue(aws: str) -> Iterator[GlueClient]:
+    """Glue in the test's account."""
+    client = boto3.Session(region_name=_REGION).client("glue", endpoint_url=aws)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def athena(aws: str) -> Iterator[AthenaClient]:
+    """Athena in the test's account."""
+    client = boto3.Session(region_name=_REGION).client("athena", endpoint_url=aws)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(s3: S3Client) -> str:
+    """A new bucket."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    s3.create_bucket(Bucket=name)
+    return name
