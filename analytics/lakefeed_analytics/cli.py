@@ -39,6 +39,14 @@ def main() -> int:
     return console.run(app)
 
 
+@app.command("serve")
+def serve_() -> None:
+    """Serve the HTTP API, and crawl when there are new folders, until stopped."""
+    from lakefeed_analytics.server import serve
+
+    serve(_settings())
+
+
 @app.command()
 def ensure() -> None:
     """Make sure that the bucket, the Glue database, the crawler and the Athena workgroup are as set."""

@@ -12,7 +12,7 @@ import re
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import ParseError, SqlglotError
+from sqlglot.errors import ParseError
 
 from lakefeed_analytics.errors import StatementError
 
@@ -106,10 +106,13 @@ def _check_query(statement: str) -> None:
             f"line {where.get('line')}, column {where.get('col')}: cannot be read as SQL of Athena: "
             f"{where.get('description') or error}"
         ) from None
-    except SqlglotError as error:
-        raise StatementError(f"cannot be read as SQL of Athena: {error}") from None
     except RecursionError:
         raise StatementError("the statement is nested too deeply") from None
+    except StatementError:
+        raise
+    except Exception as error:
+        # Nonsense can make a parser fail in any way, and what cannot be parsed is refused.
+        raise StatementError(f"cannot be read as SQL of Athena: {error}") from None
 
 
 def _check_tree(root: exp.Expr) -> None:

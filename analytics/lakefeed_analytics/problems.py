@@ -1,0 +1,103 @@
+"""Errors as problem details (RFC 9457): what went wrong, and never how the code looks inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from lakefeed_analytics.errors import ConflictError
+from lakefeed_common.errors import InputError, LakefeedError, MissingError, RefusedError, UnavailableError
+
+MEDIA_TYPE = "application/problem+json"
+_RETRY_AFTER_SECONDS = "5"
+
+# The first that fits decides.
+_STATUSES: tuple[tuple[type[LakefeedError], int, str], ...] = (
+    (ConflictError, 409, "Not possible now"),
+    (MissingError, 404, "Not found"),
+    (InputError, 422, "Not acceptable as given"),
+    (UnavailableError, 503, "AWS does not answer"),
+    (RefusedError, 502, "AWS refused"),
+    (LakefeedError, 502, "AWS failed"),
+)
+
+
+class Problem(BaseModel):
+    """What went wrong, as RFC 9457 has it."""
+
+    type: str = Field("about:blank", description="A URI for the kind of problem.")
+    title: str = Field(description="The kind of problem in words.", examples=["Not found"])
+    status: int = Field(description="The HTTP status.", examples=[404])
+    detail: str = Field(description="What is wrong this time, and what to do.")
+    errors: list[str] = Field(default=[], description="For a request of the wrong shape: what, where.")
+
+
+def respond(problem: Problem) -> JSONResponse:
+    """The HTTP answer for a problem."""
+    headers = (
+        {"Retry-After": _RETRY_AFTER_SECONDS} if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    )
+    return JSONResponse(problem.model_dump(), problem.status, headers, MEDIA_TYPE)
+
+
+def of(error: LakefeedError) -> Problem:
+    """The problem that an error of ours is."""
+    status, title = next((status, title) for kind, status, title in _STATUSES if isinstance(error, kind))
+    return Problem(type=f"urn:lakefeed:problem:{error.kind}", title=title, status=status, detail=str(error))
+
+
+def internal() -> Problem:
+    """The problem for an error that nobody foresaw; the log has it in full."""
+    return Problem(
+        title="Internal error", status=500, detail="An internal error; the service's log has more."
+    )
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a route that answers with these problems, and with 500, 502 and 503 as all do."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}}
+        for status in (*statuses, 422, 500, 502, 503)
+    }
+
+
+def install(app: FastAPI, count: Callable[[LakefeedError], None]) -> None:
+    """Let every error leave the app as a problem; ours are counted."""
+
+    @app.exception_handler(LakefeedError)
+    def ours(_: Request, error: LakefeedError) -> JSONResponse:
+        count(error)
+        return respond(of(error))
+
+    @app.exception_handler(RequestValidationError)
+    def shape(_: Request, error: RequestValidationError) -> JSONResponse:
+        # Without the input, which can be anything.
+        errors = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
+        problem = Problem(
+            type="urn:lakefeed:problem:input",
+            title="Wrong shape of request",
+            status=422,
+            detail="; ".join(errors),
+            errors=errors,
+        )
+        return respond(problem)
+
+    @app.exception_handler(HTTPException)
+    def framework(request: Request, error: HTTPException) -> JSONResponse:
+        response = respond(
+            Problem(
+                title=HTTPStatus(error.status_code).phrase,
+                status=error.status_code,
+                detail=f"{request.method} {request.url.path}: {error.detail}",
+            )
+        )
+        response.headers.update(error.headers or {})
+        return response

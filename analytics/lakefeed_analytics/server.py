@@ -1,0 +1,66 @@
+"""Runs `serve`: the API in the main thread, the work loop in another, until a signal says stop."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+
+import uvicorn
+
+from lakefeed_analytics import api
+from lakefeed_analytics.ensure import DEPENDENCIES
+from lakefeed_analytics.metrics import AnalyticsMetrics
+from lakefeed_analytics.parts import connect
+from lakefeed_analytics.queries import NamedQueries
+from lakefeed_analytics.service import Service
+from lakefeed_analytics.settings import AnalyticsSettings
+from lakefeed_analytics.watch import QueryWatch
+from lakefeed_common.console import stop_on_signals
+from lakefeed_common.errors import SettingsError
+from lakefeed_common.health import Health
+
+log = logging.getLogger(__name__)
+
+_GRACE_SECONDS = 5
+
+
+def serve(settings: AnalyticsSettings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SettingsError when the port or the queries cannot be used."""
+    metrics = AnalyticsMetrics()
+    health = Health(metrics, DEPENDENCIES, stall_seconds=settings.stall_seconds)
+    parts = connect(settings)
+    named = NamedQueries(settings.queries_folder)
+    watch = QueryWatch(parts.engine, metrics, settings)
+    service = Service(parts, watch, metrics, health, settings)
+    app = api.build(api.Context(parts, named, watch, metrics, health, settings, service.wake))
+    # uvicorn takes the signals while it serves, ends, and raises them again for these.
+    stop = stop_on_signals()
+    with _listening(settings) as listener:
+        host, port = listener.getsockname()[:2]
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        # A daemon, since a call to an AWS that does not answer must not hold up the end.
+        loop = threading.Thread(target=service.run, args=(stop,), name="work-loop", daemon=True)
+        loop.start()
+        log.info("serving on http://%s:%s, documentation at /docs", host, port)
+        uvicorn.Server(config).run(sockets=[listener])
+    stop.set()
+    loop.join(_GRACE_SECONDS)
+    log.info("stopped")
+
+
+def _listening(settings: AnalyticsSettings) -> socket.socket:
+    host, port = settings.http_host, settings.http_port
+    try:
+        return socket.create_server((host, port), backlog=128)
+    except OSError as error:
+        raise SettingsError(
+            f"LAKEFEED_HTTP_PORT={port}: cannot listen on {host}:{port} ({error.strerror}). "
+            "Stop what uses the port, or set another one (0 takes a free one)."
+        ) from error
