@@ -1,0 +1,270 @@
+"""The way to the broker: connects, finds out why if it cannot, and makes the topic."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._metadata import ClusterMetadata, TopicMetadata
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
+from lakefeed_common.settings import KafkaSettings
+from lakefeed_producer.delivery import KafkaPublisher
+from lakefeed_producer.settings import ProducerSettings
+
+# Kafka's own default of `max.message.bytes` is a little more; taken when it may not be asked.
+DEFAULT_MAX_MESSAGE_BYTES = 1_000_000
+
+
+def client_config(settings: KafkaSettings) -> dict[str, Any]:
+    """The settings as librdkafka names them."""
+    config: dict[str, Any] = {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "security.protocol": settings.kafka_security_protocol,
+        "client.id": "lakefeed-producer",
+        # librdkafka's own messages would go to standard error; ours tell what they mean.
+        "log_level": 0,
+        "reconnect.backoff.max.ms": 1_000,
+        "socket.connection.setup.timeout.ms": max(1_000, int(settings.kafka_timeout_seconds * 1000)),
+    }
+    if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_password:
+        config |= {
+            "sasl.mechanism": settings.kafka_sasl_mechanism,
+            "sasl.username": settings.kafka_sasl_username,
+            "sasl.password": settings.kafka_sasl_password.get_secret_value(),
+        }
+    if settings.kafka_ssl_ca_file:
+        config["ssl.ca.location"] = str(settings.kafka_ssl_ca_file)
+    return config
+
+
+@dataclass
+class Troubles:
+    """What librdkafka last said about the connection."""
+
+    reason: str = ""
+    refusal: str = ""
+
+    def note(self, error: KafkaError) -> None:
+        """Take down an error; those of a user or a certificate do not go away by waiting."""
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            return  # always follows one that says why
+        text = re.sub(r"^\S+/(bootstrap|\d+): ", "", error.str())
+        self.reason = re.sub(r" \(after [^)]*\)", "", text)
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+            self.refusal = self.reason
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A usable topic.
+
+    Attributes:
+        publisher: sends to it.
+        notes: what the user should know about the topic.
+        troubles: what the publisher's connection suffers from.
+    """
+
+    publisher: KafkaPublisher
+    notes: list[str]
+    troubles: Troubles
+
+
+def connect(settings: ProducerSettings, while_waiting: Callable[[str], None] = lambda _: None) -> Connection:
+    """Reach the broker and make sure that there is the topic.
+
+    Args:
+        settings: where the broker is, and what the topic should be like.
+        while_waiting: told about once a second why there is no answer yet; may raise.
+
+    Raises:
+        UnavailableError: no answer within the time limit, or an advertised address out of reach.
+        RefusedError: the broker does not accept the user, or does not make the topic.
+    """
+    troubles = Troubles()
+    config: dict[str, Any] = {**client_config(settings), "error_cb": troubles.note}
+    admin = AdminClient(config)
+    metadata = _metadata(admin, troubles, settings, while_waiting)
+    _check_advertised(metadata, settings)
+    topic = metadata.topics.get(settings.topic)
+    notes = _differences(topic, settings) if topic else [_create(admin, settings, while_waiting)]
+    publisher = KafkaPublisher(
+        client_config(settings),
+        settings.topic,
+        max_message_bytes=_max_message_bytes(admin, settings),
+        compression=settings.compression,
+        delivery_timeout_seconds=settings.delivery_timeout_seconds,
+        on_trouble=troubles.note,
+    )
+    return Connection(publisher, notes, troubles)
+
+
+# ---- reaching it ------------------------------------------------------------------------------
+
+
+def _metadata(
+    admin: AdminClient,
+    troubles: Troubles,
+    settings: ProducerSettings,
+    while_waiting: Callable[[str], None],
+) -> ClusterMetadata:
+    """All topics: asking for one by its name could make it, with the broker's partitions, not ours."""
+    end = time.monotonic() + settings.kafka_timeout_seconds
+    while True:
+        left = end - time.monotonic()
+        try:
+            return admin.list_topics(timeout=max(0.1, min(1.0, left)))
+        except KafkaException:
+            admin.poll(0)
+        if troubles.refusal:
+            raise RefusedError(_refused(troubles.refusal, settings))
+        if time.monotonic() >= end:
+            raise UnavailableError(_unreachable(troubles.reason, settings))
+        while_waiting(troubles.reason)
+
+
+def _refused(reason: str, settings: ProducerSettings) -> str:
+    where = settings.kafka_bootstrap_servers
+    if settings.kafka_security_protocol.startswith("SASL") and "SSL" not in reason:
+        return (
+            f"the broker at {where} does not accept the user {settings.kafka_sasl_username!r}: {reason}. "
+            "Check LAKEFEED_KAFKA_SASL_USERNAME, LAKEFEED_KAFKA_SASL_PASSWORD and "
+            "LAKEFEED_KAFKA_SASL_MECHANISM"
+        )
+    return (
+        f"no secure connection to the broker at {where}: {reason}. Check that this port speaks TLS, and "
+        "that LAKEFEED_KAFKA_SSL_CA_FILE is the authority of its certificate"
+    )
+
+
+def _unreachable(reason: str, settings: ProducerSettings) -> str:
+    said = f" ({reason})" if reason else ""
+    return (
+        f"no answer from Kafka at {settings.kafka_bootstrap_servers} within "
+        f"{settings.kafka_timeout_seconds:g} s{said}. Check that the broker runs, that "
+        "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS is its address, that no firewall is between, and that "
+        f"LAKEFEED_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol} is what this port speaks"
+    )
+
+
+def _check_advertised(metadata: ClusterMetadata, settings: ProducerSettings) -> None:
+    """A broker tells clients where to connect; from elsewhere that address often leads nowhere."""
+    known = set(settings.kafka_bootstrap_servers.split(","))
+    advertised = {f"{broker.host}:{broker.port}" for broker in metadata.brokers.values()}
+    if advertised <= known:
+        return
+    failures: dict[str, str] = {}
+    for broker in metadata.brokers.values():
+        try:
+            with socket.create_connection(
+                (broker.host, broker.port), min(5.0, settings.kafka_timeout_seconds)
+            ):
+                return
+        except OSError as error:
+            failures[f"{broker.host}:{broker.port}"] = str(error.strerror or error)
+    listed = ", ".join(f"{address} ({reason})" for address, reason in failures.items())
+    raise UnavailableError(
+        f"the broker at {settings.kafka_bootstrap_servers} answers, but tells clients to connect to "
+        f"{listed}, which cannot be reached from here. Set `advertised.listeners` in the broker's "
+        "configuration to an address that this computer can reach, or make that address reachable"
+    )
+
+
+# ---- the topic --------------------------------------------------------------------------------
+
+
+def _differences(topic: TopicMetadata, settings: ProducerSettings) -> list[str]:
+    partitions = len(topic.partitions)
+    replicas = max((len(partition.replicas) for partition in topic.partitions.values()), default=0)
+    if (partitions, replicas) == (settings.topic_partitions, settings.topic_replicas):
+        return []
+    return [
+        f"the topic {settings.topic} has {_count(partitions, 'partition')} and {_count(replicas, 'replica')} "
+        f"each, and LAKEFEED_TOPIC_PARTITIONS={settings.topic_partitions} "
+        f"LAKEFEED_TOPIC_REPLICAS={settings.topic_replicas} say otherwise; it is used as it is"
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _create(admin: AdminClient, settings: ProducerSettings, while_waiting: Callable[[str], None]) -> str:
+    wanted = NewTopic(settings.topic, settings.topic_partitions, settings.topic_replicas)
+    future = admin.create_topics([wanted], operation_timeout=settings.kafka_timeout_seconds)[settings.topic]
+    try:
+        future.result(settings.kafka_timeout_seconds + 5)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise _cannot_create(error.args[0], settings) from None
+    _wait_for_leaders(admin, settings, while_waiting)
+    return (
+        f"made the topic {settings.topic} with {_count(settings.topic_partitions, 'partition')} and "
+        f"{_count(settings.topic_replicas, 'replica')} each"
+    )
+
+
+def _cannot_create(error: KafkaError, settings: ProducerSettings) -> LakefeedError:
+    said = f"the topic {settings.topic} cannot be made: {error.str()}"
+    match error.code():
+        case KafkaError.INVALID_REPLICATION_FACTOR:
+            advice = (
+                f"LAKEFEED_TOPIC_REPLICAS={settings.topic_replicas} is more than there are brokers; "
+                "set it lower"
+            )
+        case KafkaError.TOPIC_AUTHORIZATION_FAILED | KafkaError.CLUSTER_AUTHORIZATION_FAILED:
+            advice = (
+                "This user may not make topics: have somebody make it, or allow the user to CREATE and "
+                "DESCRIBE it"
+            )
+        case KafkaError.POLICY_VIOLATION | KafkaError.INVALID_PARTITIONS | KafkaError.INVALID_CONFIG:
+            advice = "Set LAKEFEED_TOPIC_PARTITIONS and LAKEFEED_TOPIC_REPLICAS to what the broker allows"
+        case KafkaError.TOPIC_EXCEPTION:
+            advice = "Choose another name with --topic"
+        case _ if error.retriable() or error.code() == KafkaError._TIMED_OUT:
+            return UnavailableError(f"{said}. Try again when the broker is well")
+        case _:
+            advice = "The broker's log says more"
+    return RefusedError(f"{said}. {advice}")
+
+
+def _wait_for_leaders(
+    admin: AdminClient, settings: ProducerSettings, while_waiting: Callable[[str], None]
+) -> None:
+    end = time.monotonic() + settings.kafka_timeout_seconds
+    while time.monotonic() < end:
+        try:
+            topic = admin.list_topics(settings.topic, timeout=1.0).topics[settings.topic]
+        except KafkaException:
+            continue
+        if topic.partitions and all(partition.leader >= 0 for partition in topic.partitions.values()):
+            return
+        while_waiting("the new topic has no leader yet")
+        time.sleep(0.05)
+    raise UnavailableError(
+        f"the topic {settings.topic} was made but has no leader after {settings.kafka_timeout_seconds:g} s. "
+        "Check that enough brokers run"
+    )
+
+
+def _max_message_bytes(admin: AdminClient, settings: ProducerSettings) -> int:
+    """The largest batch of records that the topic takes; a low guess when it may not be asked."""
+    resource = ConfigResource(ResourceType.TOPIC, settings.topic)
+    futures: Iterable[Any] = admin.describe_configs(
+        [resource], request_timeout=settings.kafka_timeout_seconds
+    ).values()
+    try:
+        for future in futures:
+            return int(future.result()["max.message.bytes"].value)
+    except (KafkaException, KeyError):
+        pass
+    return DEFAULT_MAX_MESSAGE_BYTES

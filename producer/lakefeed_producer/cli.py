@@ -1,0 +1,282 @@
+"""The command `lakefeed-producer`: reads settings, wires the parts, returns an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lakefeed_common import logs
+from lakefeed_common.console import run, stop_on_signals
+from lakefeed_common.errors import ExitCode, InputError, SettingsError
+from lakefeed_common.health import Health
+from lakefeed_common.settings import load
+from lakefeed_common.web import StatusServer
+from lakefeed_producer import broker
+from lakefeed_producer.delivery import Batch, Publisher
+from lakefeed_producer.metrics import ProducerMetrics
+from lakefeed_producer.prepare import Wishes, check_columns, plan
+from lakefeed_producer.progress import Display, display
+from lakefeed_producer.publish import Progress, publish
+from lakefeed_producer.rejects import RejectsFile
+from lakefeed_producer.settings import ProducerSettings
+from lakefeed_producer.source import CsvFile
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="CSV rows become Kafka events. Every option has an environment variable; see the documentation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Topic = Annotated[str | None, typer.Option(help="Topic of the events [LAKEFEED_TOPIC; demo_testing].")]
+Servers = Annotated[
+    str | None,
+    typer.Option(
+        "--kafka-bootstrap-servers",
+        "-b",
+        metavar="HOST:PORT",
+        help="Address of the broker [LAKEFEED_KAFKA_BOOTSTRAP_SERVERS; localhost:9092].",
+    ),
+]
+Rate = Annotated[float | None, typer.Option(help="Events a second [LAKEFEED_RATE; as many as possible].")]
+Key = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Column that becomes the key [LAKEFEED_KEY].")
+]
+ColumnNames = Annotated[
+    str | None, typer.Option(metavar="sql|as-is", help="How columns are named [LAKEFEED_COLUMN_NAMES; sql].")
+]
+Schema = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="JSON file: column and type [LAKEFEED_SCHEMA_FILE].")
+]
+Delimiter = Annotated[str | None, typer.Option(help="Between fields [LAKEFEED_DELIMITER; ,].")]
+Encoding = Annotated[str | None, typer.Option(help="Of the text [LAKEFEED_ENCODING; utf-8].")]
+
+
+@app.command(name="publish")
+def publish_command(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="CSV files, each with a header.")],
+    topic: Topic = None,
+    kafka_bootstrap_servers: Servers = None,
+    rate: Rate = None,
+    key: Key = None,
+    column_names: ColumnNames = None,
+    schema: Schema = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    limit: Annotated[
+        int | None, typer.Option(min=0, help="Data rows of each file, at most; all by default.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the events, send nothing.")] = False,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Where rejected rows go; FILE.rejects.jsonl in this folder."),
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Write the counts as JSON at the end.")
+    ] = None,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Serve metrics meanwhile [LAKEFEED_HTTP_PORT].")
+    ] = False,
+) -> None:
+    """Publish CSV files and wait until each event is acknowledged.
+
+    Exit codes: 0 all delivered, 1 failed, 2 wrong usage or setting, 3 delivered but rows were
+    rejected, 130 interrupted.
+    """
+    settings = load(
+        ProducerSettings,
+        {
+            "topic": topic,
+            "kafka_bootstrap_servers": kafka_bootstrap_servers,
+            "rate": rate,
+            "key": key,
+            "column_names": column_names,
+            "schema_file": schema,
+            "delimiter": delimiter,
+            "encoding": encoding,
+        },
+    )
+    logs.configure(settings)
+    stop = stop_on_signals()
+    job = _Job(settings, Wishes.of(settings, limit), stop, display(), rejects)
+    with ExitStack() as stack:
+        stack.enter_context(job.screen)
+        if metrics:
+            _serve(settings, job, stack)
+        try:
+            job.publish_all(files, dry_run=dry_run)
+        finally:
+            job.write_summary(summary)
+    raise typer.Exit(job.exit_code())
+
+
+@app.callback()
+def _app() -> None:
+    """Each command has its own help."""
+
+
+def _serve(settings: ProducerSettings, job: _Job, stack: ExitStack) -> None:
+    health = Health(job.metrics, [], stall_seconds=settings.stall_seconds)
+    try:
+        stack.enter_context(StatusServer(settings, job.metrics, health))
+    except SettingsError as error:
+        job.screen.say(f"warning: no metrics are served: {error}")
+
+
+@dataclass
+class _Job:
+    """One run of `publish`."""
+
+    settings: ProducerSettings
+    wishes: Wishes
+    stop: threading.Event
+    screen: Display
+    rejects: Path | None
+    metrics: ProducerMetrics = field(default_factory=ProducerMetrics)
+    results: list[dict[str, Any]] = field(default_factory=list)
+    interrupted: bool = False
+
+    def publish_all(self, paths: list[Path], *, dry_run: bool) -> None:
+        """Publish one file after another; the first error ends it.
+
+        A header that cannot be used is found before anything is sent.
+        """
+        files = [CsvFile(path, self.wishes.dialect) for path in paths]
+        for file in files:
+            check_columns(file, self.wishes)
+            if hint := file.hint():
+                self.screen.say(f"warning: {file.path}: {hint}")
+        publisher = _Printer() if dry_run else self._connect()
+        with ExitStack() as stack:
+            common = stack.enter_context(RejectsFile(self.rejects)) if self.rejects else None
+            for file in files:
+                own = common or stack.enter_context(RejectsFile(Path(f"{file.name}.rejects.jsonl")))
+                self._publish_one(file, publisher, own)
+                if self.interrupted:
+                    return
+
+    def _connect(self) -> Publisher:
+        said: set[str] = set()
+
+        def waiting(reason: str) -> None:
+            if self.stop.is_set():
+                raise typer.Exit(INTERRUPTED)
+            if reason not in said:
+                said.add(reason)
+                self.screen.say(f"waiting for Kafka at {self.settings.kafka_bootstrap_servers}: {reason}")
+
+        connection = broker.connect(self.settings, waiting)
+        for note in connection.notes:
+            self.screen.say(note)
+        return connection.publisher
+
+    def _publish_one(self, file: CsvFile, publisher: Publisher, rejects: RejectsFile) -> None:
+        begin = time.monotonic()
+        planned = plan(file, self.wishes, beat=self._stop_or_go)
+        last = Progress(file.name, planned.rows)
+
+        def observe(progress: Progress) -> None:
+            nonlocal last
+            last = progress
+            self.screen.show(progress)
+
+        preparing = time.monotonic() - begin
+        try:
+            publish(planned, publisher, rejects, self.metrics, self.stop, observe)
+        finally:
+            self._report(file, last, preparing, rejects)
+        self.interrupted = last.interrupted
+
+    def _stop_or_go(self) -> None:
+        if self.stop.is_set():
+            self.screen.say("interrupted while the columns' types were looked for; nothing was sent")
+            raise typer.Exit(INTERRUPTED)
+
+    def _report(self, file: CsvFile, progress: Progress, preparing: float, rejects: RejectsFile) -> None:
+        self.results.append(
+            {
+                "file": str(file.path),
+                "rows_read": progress.read,
+                "rows_rejected": progress.rejected,
+                "events_delivered": progress.delivered,
+                "position": progress.position,
+                "seconds": round(progress.seconds, 3),
+                "preparing_seconds": round(preparing, 3),
+                "rejects": str(rejects.path) if progress.rejected else None,
+            }
+        )
+        line = f"{file.name}: {progress.read:,} rows read, {progress.delivered:,} events delivered"
+        line += f", {progress.rejected:,} rows rejected"
+        if progress.rejected:
+            line += f" (see {rejects.path})"
+        rate = progress.delivered / progress.seconds if progress.seconds else 0
+        line += f", {progress.seconds:.1f} s, {rate:,.0f} rows/s"
+        self.screen.say(line)
+        if progress.interrupted:
+            self.screen.say(
+                f"interrupted: every row up to {progress.position:,} of {progress.rows:,} is done, "
+                "and nothing is on its way any more"
+            )
+
+    def write_summary(self, path: Path | None) -> None:
+        """Write the counts of all files as one JSON object."""
+        if path is None:
+            return
+        total = {
+            name: sum(result[name] for result in self.results)
+            for name in ("rows_read", "rows_rejected", "events_delivered")
+        }
+        total["seconds"] = round(sum(result["seconds"] for result in self.results), 3)
+        rejects = sorted({result["rejects"] for result in self.results if result["rejects"]})
+        content = {"files": self.results, **total, "rejects": rejects, "interrupted": self.interrupted}
+        try:
+            path.write_text(json.dumps(content, indent=2) + "\n")
+        except OSError as error:
+            raise InputError(f"the summary {path} cannot be written: {error.strerror}") from error
+
+    def exit_code(self) -> int:
+        """0 all delivered, 3 rows were rejected, 130 interrupted."""
+        if self.interrupted:
+            return INTERRUPTED
+        rejected = any(result["rows_rejected"] for result in self.results)
+        return ExitCode.REJECTED if rejected else ExitCode.OK
+
+
+class _Printer:
+    """A publisher that prints events to standard output."""
+
+    max_event_bytes = broker.DEFAULT_MAX_MESSAGE_BYTES
+
+    def send(self, batch: Batch, while_waiting: Any) -> None:  # noqa: ARG002
+        """Print the values, one a line."""
+        try:
+            sys.stdout.buffer.write(b"".join(value + b"\n" for value in batch.values))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader, such as `head`, has seen enough. Python would complain again at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(ExitCode.OK) from None
+        batch.waiting = 0
+
+    def wait(self, seconds: float) -> None:
+        """Nothing comes back: only time goes by."""
+        time.sleep(seconds)
+
+    def abandon(self) -> None:
+        """Nothing is on its way."""
+
+
+def main() -> int:
+    """Run the command line and return its exit code."""
+    return run(app)

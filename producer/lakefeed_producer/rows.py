@@ -1,0 +1,186 @@
+"""Sorts a file's records into rows that can become events and rejects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from lakefeed_producer.columns import Column, ColumnType, TypeFinder, fits, pc
+from lakefeed_producer.events import read_columns
+from lakefeed_producer.records import Block, Positions
+from lakefeed_producer.rejects import REASON_OF_FAULT, Reason, Reject
+from lakefeed_producer.source import CsvFile, Digest, original
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Consecutive rows of a file.
+
+    Attributes:
+        columns: the values of the good rows.
+        rows: their data row numbers.
+        indices: where they are in `block`.
+        rejects: the other rows.
+        last_row: the last data row, good or not.
+        count: all data rows, good or not.
+    """
+
+    columns: list[Column]
+    rows: Positions
+    block: Block
+    indices: Positions
+    rejects: list[Reject]
+    last_row: int
+    count: int
+
+
+def reject(file: CsvFile, block: Block, index: int, row: int, reason: Reason, message: str) -> Reject:
+    """Put one record of a block aside."""
+    encoding = file.dialect.encoding
+    raw = original(block.raw(index), encoding)
+    return Reject(file.name, int(block.lines[index]), row, reason, message, raw, encoding)
+
+
+def read_rows(
+    file: CsvFile,
+    *,
+    start_row: int = 1,
+    limit: int | None = None,
+    given: Mapping[int, ColumnType] | None = None,
+    digest: Digest | None = None,
+) -> Iterator[Rows]:
+    """Read the rows from `start_row` on, at most up to the row `limit`.
+
+    Args:
+        file: the CSV file.
+        start_row: 1-based data row; the rows before are skipped.
+        limit: last data row to be read; all by default.
+        given: types by column index; a row with a value that does not fit is rejected.
+        digest: a hash that is updated with the file's bytes.
+    """
+    done = 0
+    for whole in file.blocks(digest):
+        first_row = done + 1
+        done += len(whole)
+        begin = max(start_row - first_row, 0)
+        end = len(whole) if limit is None else min(limit - first_row + 1, len(whole))
+        if begin < end:
+            yield _sort(file, _part(whole, begin, end), first_row + begin, given or {})
+        if limit is not None and done >= limit:
+            return
+
+
+def find_types(
+    file: CsvFile,
+    given: Mapping[int, ColumnType],
+    beat: Callable[[], None] = lambda: None,
+    digest: Digest | None = None,
+) -> tuple[list[ColumnType], int]:
+    """Look at the whole file: the type of each column and the number of data rows.
+
+    Args:
+        file: the CSV file.
+        given: types by column index, which need not be found.
+        beat: called after each block.
+        digest: a hash that is updated with the file's bytes.
+    """
+    finders = {index: TypeFinder() for index in range(len(file.names)) if index not in given}
+    total = 0
+    for block in file.blocks(digest):
+        if any(not finder.settled for finder in finders.values()):
+            rows = _sort(file, block, total + 1, {})
+            for index, finder in finders.items():
+                finder.feed(rows.columns[index])
+        total += len(block)
+        beat()
+    types = [given[index] if index in given else finders[index].result() for index in range(len(file.names))]
+    return types, total
+
+
+def _part(block: Block, begin: int, end: int) -> Block:
+    if begin == 0 and end == len(block):
+        return block
+    chosen = slice(begin, end)
+    faults = {index - begin: fault for index, fault in block.faults.items() if begin <= index < end}
+    return Block(
+        block.data,
+        block.starts[chosen],
+        block.ends[chosen],
+        block.fields[chosen],
+        block.lines[chosen],
+        faults,
+    )
+
+
+def _sort(file: CsvFile, block: Block, first_row: int, given: Mapping[int, ColumnType]) -> Rows:
+    wrong = _unusable(file, block)
+    good = np.ones(len(block), np.bool_)
+    good[list(wrong)] = False
+    width = len(file.names)
+    if good.any():
+        columns = read_columns(block, good, width, file.dialect.delimiter)
+    else:
+        columns = [pa.array([], pa.string())] * width
+    indices = np.flatnonzero(good)
+    misfits = _misfits(file, columns, given)
+    if misfits:
+        wrong |= {int(indices[at]): (Reason.TYPE_MISMATCH, message) for at, message in misfits.items()}
+        fitting = np.ones(len(indices), np.bool_)
+        fitting[list(misfits)] = False
+        columns = [pc.filter(values, fitting) for values in columns]
+        indices = indices[fitting]
+    rejects = [
+        reject(file, block, index, first_row + index, reason, message)
+        for index, (reason, message) in sorted(wrong.items())
+    ]
+    return Rows(columns, first_row + indices, block, indices, rejects, first_row + len(block) - 1, len(block))
+
+
+def _unusable(file: CsvFile, block: Block) -> dict[int, tuple[Reason, str]]:
+    """Records that pandas must not see, by index."""
+    width = len(file.names)
+    wrong: dict[int, tuple[Reason, str]] = {}
+    for index in np.flatnonzero(block.fields != width).tolist():
+        count = int(block.fields[index])
+        reason = Reason.TOO_MANY_FIELDS if count > width else Reason.TOO_FEW_FIELDS
+        wrong[index] = (reason, f"{count} fields where the header has {width}")
+    _find_bad_bytes(file, block, wrong)
+    for index, fault in block.faults.items():
+        wrong[index] = (REASON_OF_FAULT[fault], str(fault))
+    return wrong
+
+
+def _find_bad_bytes(file: CsvFile, block: Block, wrong: dict[int, tuple[Reason, str]]) -> None:
+    if not len(block):
+        return
+    text = block.data[block.starts[0] : block.ends[-1]]
+    if b"\0" in text:
+        for index in range(len(block)):
+            if b"\0" in block.raw(index):
+                wrong[index] = (Reason.NUL_BYTE, "a NUL byte, as damaged files have")
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        for index in range(len(block)):
+            try:
+                block.raw(index).decode()
+            except UnicodeDecodeError as error:
+                said = f"bytes that are not {file.dialect.encoding} at byte {error.start + 1} of the row"
+                wrong[index] = (Reason.BAD_ENCODING, said)
+
+
+def _misfits(file: CsvFile, columns: list[Column], given: Mapping[int, ColumnType]) -> dict[int, str]:
+    """Rows with a value that is not of its column's given type, with what to say about the first."""
+    misfits: dict[int, str] = {}
+    for index, kind in given.items():
+        fitting: npt.NDArray[np.bool_] = fits(columns[index], kind).to_numpy(zero_copy_only=False)
+        for at in np.flatnonzero(~fitting):
+            value = columns[index][int(at)].as_py()
+            shown = value if len(value) <= 100 else value[:100] + "…"
+            article = "an" if kind is ColumnType.INTEGER else "a"
+            misfits.setdefault(int(at), f"{file.header[index]}: {shown!r} is not {article} {kind}")
+    return misfits

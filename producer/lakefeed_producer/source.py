@@ -1,0 +1,245 @@
+"""Opens a CSV file: says clearly what is wrong with it, reads it in chunks of UTF-8."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol
+
+from lakefeed_common.errors import InputError
+from lakefeed_producer.names import event_names
+from lakefeed_producer.records import Block, split
+
+CHUNK_BYTES = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+_MAGIC = [
+    (b"\x1f\x8b", "gzip", "Decompress it first: gzip -d"),
+    (b"BZh", "bzip2", "Decompress it first: bzip2 -d"),
+    (b"\xfd7zXZ\x00", "xz", "Decompress it first: xz -d"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard", "Decompress it first: zstd -d"),
+    (b"PK\x03\x04", "Zip or Excel (xlsx)", "Unpack it, or save the sheet as CSV"),
+    (b"\xd0\xcf\x11\xe0", "Excel (xls)", "Save the sheet as CSV"),
+    (b"PAR1", "Parquet", "Convert it to CSV"),
+    (b"ORC", "ORC", "Convert it to CSV"),
+    (b"Obj\x01", "Avro", "Convert it to CSV"),
+    (b"SQLite format 3\x00", "SQLite", "Export the table as CSV"),
+    (b"%PDF-", "PDF", "Export the table as CSV"),
+]
+
+
+class Digest(Protocol):
+    """A hash of `hashlib`."""
+
+    def update(self, data: bytes, /) -> None:
+        """Add bytes."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV file is written and how its columns are to be called."""
+
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    column_names: Literal["sql", "as-is"] = "sql"
+    max_row_bytes: int = 4 << 20
+
+
+@dataclass(frozen=True)
+class Version:
+    """What tells one content of a file from another without reading it."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Version:
+        """The version that `os.stat` tells of."""
+        return cls(status.st_size, status.st_mtime_ns)
+
+
+class CsvFile:
+    """A CSV file that has a header; it can be read as often as one likes.
+
+    Attributes:
+        path: where it is.
+        name: its name without folders, the `source` of its events.
+        header: the column names as the file has them.
+        names: the keys of the events, in the same order.
+        version: size and time of the content that was opened; a later change is an error.
+    """
+
+    def __init__(self, path: Path, dialect: Dialect) -> None:
+        """Open the file and read its header.
+
+        Raises:
+            InputError: there is no such file, it cannot be read, is not text, or has no usable header.
+        """
+        self.path = path
+        self.name = path.name
+        self.dialect = dialect
+        with _open(path) as stream:
+            self.version = Version.of(os.fstat(stream.fileno()))
+            _check_is_text(path, stream.read(8192), dialect)
+        first = next(self._all_blocks(), None)
+        if first is None:
+            raise InputError(f"{path} is empty: it has no header. The first line must name the columns")
+        self.header = self._header(first)
+        try:
+            self.names = event_names(self.header, dialect.column_names)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def blocks(self, digest: Digest | None = None) -> Iterator[Block]:
+        """The data records of the file, without the header, block by block.
+
+        Args:
+            digest: is updated with the file's bytes.
+
+        Raises:
+            InputError: the file has changed since it was opened, or cannot be read any more.
+        """
+        blocks = self._all_blocks(digest)
+        first = next(blocks)
+        yield Block(
+            first.data,
+            first.starts[1:],
+            first.ends[1:],
+            first.fields[1:],
+            first.lines[1:],
+            {index - 1: fault for index, fault in first.faults.items()},
+        )
+        yield from blocks
+
+    def hint(self) -> str | None:
+        """A guess at a wrong delimiter, from a header that is one single column."""
+        if len(self.header) == 1:
+            for other in (",", ";", "\t", "|"):
+                if other in self.header[0] and other != self.dialect.delimiter:
+                    shown = "tab" if other == "\t" else other
+                    return f"the header is one single column; is the delimiter another? --delimiter '{shown}'"
+        return None
+
+    def _header(self, block: Block) -> list[str]:
+        raw = block.raw(0)
+        if fault := block.faults.get(0):
+            raise InputError(f"{self.path}: the header (line {block.lines[0]}) cannot be read: {fault}")
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{self.path}: the header has bytes that are not {self.dialect.encoding} "
+                f"({error.object[error.start : error.end]!r}). Name the file's encoding with --encoding, "
+                "such as latin-1, cp1252 or utf-16"
+            ) from None
+        if "\0" in text:
+            raise InputError(f"{self.path}: the header has a NUL byte; the file is damaged or not text")
+        return next(csv.reader([text], delimiter=self.dialect.delimiter))
+
+    def _all_blocks(self, digest: Digest | None = None) -> Iterator[Block]:
+        return split(self._chunks(digest), self.dialect.delimiter.encode(), self.dialect.max_row_bytes)
+
+    def _chunks(self, digest: Digest | None) -> Iterator[bytes]:
+        """The file as UTF-8 without a byte order mark."""
+        with _open(self.path) as stream:
+            chunks = self._raw_chunks(stream, digest)
+            if self.dialect.encoding not in ("utf-8", "utf-8-sig"):
+                chunks = transcode(chunks, self.dialect.encoding)
+            first = next(chunks, b"")
+            yield first.removeprefix(_BOM)
+            yield from chunks
+
+    def _raw_chunks(self, stream: BinaryIO, digest: Digest | None) -> Iterator[bytes]:
+        while True:
+            try:
+                chunk = stream.read(CHUNK_BYTES)
+            except OSError as error:
+                raise InputError(f"{self.path} cannot be read: {error.strerror}") from error
+            if Version.of(os.fstat(stream.fileno())) != self.version:
+                raise InputError(f"{self.path} was changed while it was read. Publish it when it is complete")
+            if not chunk:
+                return
+            if digest is not None:
+                digest.update(chunk)
+            yield chunk
+
+
+def _open(path: Path) -> BinaryIO:
+    if str(path) == "-":
+        raise InputError(
+            "- (standard input) cannot be published: a file is read twice, the first time to find the "
+            "columns' types. Save it to a file first"
+        )
+    try:
+        stream = path.open("rb", buffering=0)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}. Check the name and the folder") from None
+    except IsADirectoryError:
+        raise InputError(
+            f"{path} is a folder. Name the CSV files in it, or use `lakefeed-producer watch {path}`"
+        ) from None
+    except PermissionError:
+        raise InputError(f"{path} cannot be read: no permission. Allow reading with chmod a+r") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    if not path.is_file():
+        stream.close()
+        raise InputError(f"{path} is no regular file. A file is read twice: save it to a file first")
+    return stream
+
+
+def _check_is_text(path: Path, start: bytes, dialect: Dialect) -> None:
+    for magic, kind, advice in _MAGIC:
+        if start.startswith(magic):
+            raise InputError(f"{path} is not a CSV file but {kind}. {advice}")
+    if dialect.encoding.startswith(("utf-16", "utf-32")):
+        return
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or start[1:200:2].count(0) > len(start[:200]) // 4:
+        raise InputError(f"{path} looks like UTF-16 text. Publish it with --encoding utf-16")
+    if start.count(0) > len(start) // 10:
+        raise InputError(f"{path} is not a text file: it is full of NUL bytes")
+
+
+# ---- other encodings ------------------------------------------------------------------------
+#
+# The splitter and pandas see UTF-8 only. A byte that the file's encoding does not know becomes a
+# lone surrogate, which is no valid UTF-8: so only its row is rejected, and `original` can bring
+# the byte back.
+
+
+def _mark_undecodable(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
+
+
+def _restore_undecodable(error: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return bytes(ord(mark) & 0xFF for mark in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("lakefeed-mark", _mark_undecodable)
+codecs.register_error("lakefeed-restore", _restore_undecodable)
+
+
+def transcode(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    """Turn text of another encoding into UTF-8; undecodable bytes become invalid UTF-8."""
+    decoder = codecs.getincrementaldecoder(encoding)("lakefeed-mark")
+    for chunk in chunks:
+        yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
+    yield decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
+
+
+def original(row: bytes, encoding: str) -> bytes:
+    """The bytes that a row had in its file, from what `transcode` made of them."""
+    if encoding in ("utf-8", "utf-8-sig"):
+        return row
+    text = row.decode("utf-8", "surrogatepass")
+    try:
+        return text.encode(encoding, "lakefeed-restore")
+    except UnicodeEncodeError:
+        return row
