@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
+from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.files import locked
 from tests.support import wait_for
 
@@ -65,6 +66,7 @@ def _serve(name: str, folder: Path) -> None:
             address = running.enter_context(Broker(folder / "data")).bootstrap_servers
         else:
             address = running.enter_context(LocalAws(folder / "data")).endpoint_url
+            running.enter_context(CrawlService(address))
         staged = folder / "address.new"
         staged.write_text(address)
         staged.rename(folder / "address")

@@ -44,9 +44,7 @@ def main() -> int:
     # Ctrl-C is for the asking process, which stops its children in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # This process has one thread and does nothing else, so that preexec_fn is safe here.
-    program = subprocess.Popen(  # noqa: PLW1509
-        command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_the_guard
-    )
+    program = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_the_guard)
     signal.signal(signal.SIGTERM, lambda *_: program.terminate())
     threading.Thread(target=_watch, args=(program, grace_seconds), daemon=True).start()
     code = program.wait()

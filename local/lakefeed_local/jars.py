@@ -106,7 +106,8 @@ def fetch_with_jgo(jar: Jar, repository: Path, report: Report) -> Path:
         return Path(artifact.resolve())
     except (requests.RequestException, RuntimeError, OSError) as error:
         raise UnavailableError(
-            f"downloading {jar.coordinate} failed: {error}. Check the network (and HTTPS_PROXY), then try again."
+            f"downloading {jar.coordinate} failed: {error}. "
+            "Check the network (and HTTPS_PROXY), then try again."
         ) from error
 
 

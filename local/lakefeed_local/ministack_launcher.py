@@ -20,7 +20,9 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 from ministack.core.responses import error_response_json, get_account_id, get_region, json_response
 from ministack.services import glue
@@ -30,11 +32,16 @@ SILENCE_SECONDS = 10.0  # of a crawl service, before its crawls are given up
 HISTORY = 50  # crawls kept for each crawler
 CRAWL_DPU = 2  # what Glue takes for a crawl
 
+Record = dict[str, Any]
+Request = dict[str, Any]  # the body of a call
+Response = Any  # what MiniStack's own functions make and return
+
 _changed = threading.Condition()
-_crawls = {}  # (account, region, crawler) -> crawls, oldest first
+# (account, region, crawler) -> its crawls, oldest first
+_crawls: dict[tuple[str, str, str], list[Record]] = {}
 _service_seen = 0.0
 
-_ORIGINALS = {}
+_ORIGINALS: dict[str, Callable[..., Any]] = {}
 _REPLACED = (
     "_create_crawler",
     "_update_crawler",
@@ -51,8 +58,8 @@ _REPLACED = (
 # ---- what users call ----------------------------------------------------------------------
 
 
-def _start_crawler(data):
-    name = data.get("Name")
+def _start_crawler(data: Request) -> Response:
+    name = data.get("Name", "")
     with _changed:
         crawler = glue._crawlers.get(name)
         if crawler is None:
@@ -77,8 +84,8 @@ def _start_crawler(data):
     return json_response({})
 
 
-def _stop_crawler(data):
-    name = data.get("Name")
+def _stop_crawler(data: Request) -> Response:
+    name = data.get("Name", "")
     with _changed:
         crawler = glue._crawlers.get(name)
         if crawler is None:
@@ -94,19 +101,19 @@ def _stop_crawler(data):
     return json_response({})
 
 
-def _get_crawler(data):
-    name = data.get("Name")
+def _get_crawler(data: Request) -> Response:
+    name = data.get("Name", "")
     with _changed:
         crawler = glue._crawlers.get(name)
         return _no_crawler(name) if crawler is None else json_response({"Crawler": _shown(crawler)})
 
 
-def _get_crawlers(_data):
+def _get_crawlers(_data: Request) -> Response:
     with _changed:
         return json_response({"Crawlers": [_shown(crawler) for crawler in glue._crawlers.values()]})
 
 
-def _shown(crawler):
+def _shown(crawler: Record) -> Record:
     shown = copy.copy(crawler)
     shown["CrawlElapsedTime"] = 0
     if crawler["State"] != "READY":
@@ -115,27 +122,29 @@ def _shown(crawler):
     return shown
 
 
-def _delete_crawler(data):
-    return _unless_running(data, "_delete_crawler")
-
-
-def _update_crawler(data):
-    return _check_policy(data) or _unless_running(data, "_update_crawler")
-
-
-def _create_crawler(data):
+def _create_crawler(data: Request) -> Response:
     return _check_policy(data) or _ORIGINALS["_create_crawler"](data)
 
 
-def _unless_running(data, original):
+def _update_crawler(data: Request) -> Response:
     with _changed:
-        crawler = glue._crawlers.get(data.get("Name"))
-        if crawler is not None and crawler["State"] != "READY":
-            return _running(data["Name"])
-        return _ORIGINALS[original](data)
+        return _check_policy(data) or _check_idle(data) or _ORIGINALS["_update_crawler"](data)
 
 
-def _check_policy(data):
+def _delete_crawler(data: Request) -> Response:
+    with _changed:
+        if refused := _check_idle(data):
+            return refused
+        _crawls.pop(_key(data.get("Name", "")), None)
+        return _ORIGINALS["_delete_crawler"](data)
+
+
+def _check_idle(data: Request) -> Response | None:
+    crawler = glue._crawlers.get(data.get("Name", ""))
+    return _running(crawler["Name"]) if crawler is not None and crawler["State"] != "READY" else None
+
+
+def _check_policy(data: Request) -> Response | None:
     if data.get("RecrawlPolicy", {}).get("RecrawlBehavior") != "CRAWL_NEW_FOLDERS_ONLY":
         return None
     policy = data.get("SchemaChangePolicy", {})
@@ -149,21 +158,21 @@ def _check_policy(data):
     )
 
 
-def _list_crawls(data):
-    name = data.get("CrawlerName")
+def _list_crawls(data: Request) -> Response:
+    name = data.get("CrawlerName", "")
     with _changed:
         if name not in glue._crawlers:
             return _no_crawler(name)
         newest_first = _crawls.get(_key(name), [])[::-1]
         start = int(data.get("NextToken") or 0)
         end = start + int(data.get("MaxResults") or 20)
-        answer = {"Crawls": [_history_entry(name, crawl) for crawl in newest_first[start:end]]}
+        answer: Record = {"Crawls": [_history_entry(name, crawl) for crawl in newest_first[start:end]]}
         if end < len(newest_first):
             answer["NextToken"] = str(end)
     return json_response(answer)
 
 
-def _history_entry(name, crawl):
+def _history_entry(name: str, crawl: Record) -> Record:
     entry = {
         "CrawlId": crawl["CrawlId"],
         "State": crawl["State"],
@@ -181,14 +190,14 @@ def _history_entry(name, crawl):
     return entry
 
 
-def _get_crawler_metrics(data):
+def _get_crawler_metrics(data: Request) -> Response:
     with _changed:
         names = data.get("CrawlerNameList") or list(glue._crawlers.keys())
         known = [name for name in names if name in glue._crawlers]
         return json_response({"CrawlerMetricsList": [_metrics(name) for name in known]})
 
 
-def _metrics(name):
+def _metrics(name: str) -> Record:
     ended = [crawl for crawl in _crawls.get(_key(name), []) if "EndTime" in crawl]
     seconds = [crawl["EndTime"] - crawl["StartTime"] for crawl in ended]
     counts = ended[-1]["Counts"] if ended else {}
@@ -207,7 +216,7 @@ def _metrics(name):
 # ---- what a crawl service calls -----------------------------------------------------------
 
 
-def _claim_crawl(data):
+def _claim_crawl(data: Request) -> Response:
     """Wait for a crawl that nobody has taken, in any account and region, and give it away."""
     global _service_seen
     end = time.monotonic() + min(float(data.get("WaitSeconds", 0)), SILENCE_SECONDS / 2)
@@ -225,7 +234,7 @@ def _claim_crawl(data):
             _changed.wait(left)
 
 
-def _beat_crawl(data):
+def _beat_crawl(data: Request) -> Response:
     """Say that a crawl is still being worked on; the answer says whether it should go on."""
     global _service_seen
     with _changed:
@@ -237,7 +246,7 @@ def _beat_crawl(data):
         return json_response({"Continue": crawl["Crawler"]["State"] == "RUNNING"})
 
 
-def _finish_crawl(data):
+def _finish_crawl(data: Request) -> Response:
     with _changed:
         crawl = _crawl(data)
         if crawl is not None:
@@ -246,15 +255,15 @@ def _finish_crawl(data):
     return json_response({})
 
 
-def _running_crawls():
+def _running_crawls() -> list[Record]:
     return [crawl for history in _crawls.values() for crawl in history if crawl["State"] == "RUNNING"]
 
 
-def _crawl(data):
+def _crawl(data: Request) -> Record | None:
     return next((crawl for crawl in _running_crawls() if crawl["CrawlId"] == data["CrawlId"]), None)
 
 
-def _end(crawl, status, message, summary=None):
+def _end(crawl: Record, status: str, message: str, summary: Record | None = None) -> None:
     states = {"SUCCEEDED": "COMPLETED", "FAILED": "FAILED", "CANCELLED": "STOPPED"}
     crawl.update(State=states[status], EndTime=time.time(), Summary=summary or {}, ErrorMessage=message)
     last = {
@@ -269,7 +278,7 @@ def _end(crawl, status, message, summary=None):
     crawl["Crawler"].update(State="READY", LastCrawl=last)
 
 
-def _watch():
+def _watch() -> None:
     """End crawls that no crawl service works on, so that nobody waits for them for ever."""
     while True:
         time.sleep(0.5)
@@ -295,21 +304,21 @@ def _watch():
 # ---- putting it in ------------------------------------------------------------------------
 
 
-def _key(name):
+def _key(name: str) -> tuple[str, str, str]:
     return (get_account_id(), get_region(), name)
 
 
-def _no_crawler(name):
+def _no_crawler(name: str) -> Response:
     return error_response_json("EntityNotFoundException", f"Crawler {name} not found", 400)
 
 
-def _running(name):
+def _running(name: str) -> Response:
     return error_response_json(
         "CrawlerRunningException", f"Crawler with name {name} has already started", 400
     )
 
 
-def _restore_state(data):
+def _restore_state(data: Record) -> None:
     """A crawl that ran when the state was saved runs no more."""
     _ORIGINALS["_restore_state"](data)
     for crawler in glue._crawlers._data.values():
@@ -332,14 +341,16 @@ _ADDED = {
 }
 
 
-def _handle_request_sync(method, path, headers, body, query_params):
+def _handle_request_sync(
+    method: str, path: str, headers: dict[str, str], body: bytes, query_params: Record
+) -> Response:
     added = _ADDED.get(headers.get("x-amz-target", "").rpartition(".")[2])
     if added is not None:
         return added(json.loads(body or b"{}"))
     return _ORIGINALS["_handle_request_sync"](method, path, headers, body, query_params)
 
 
-def _replace(name):
+def _replace(name: str) -> None:
     original = getattr(glue, name, None)
     ours = globals()[name]
     if original is None or len(inspect.signature(original).parameters) != len(
@@ -350,7 +361,7 @@ def _replace(name):
     setattr(glue, name, ours)
 
 
-def main():
+def main() -> None:
     """Replace MiniStack's crawler and run MiniStack."""
     found = version("ministack")
     if found != VERSION:

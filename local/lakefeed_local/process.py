@@ -103,7 +103,8 @@ class Child:
             if not self.running:
                 self.stop()
                 raise StartError(
-                    f"{self.name} ended while starting. The end of its log, {self.log_file}:\n{self.log_end()}"
+                    f"{self.name} ended while starting. "
+                    f"The end of its log, {self.log_file}:\n{self.log_end()}"
                 )
             if time.monotonic() > end:
                 said = self.log_end()

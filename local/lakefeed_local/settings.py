@@ -51,11 +51,12 @@ class LocalSettings(CacheSettings, AwsSettings):
     )
     local_kafka_heap: str = setting("512m", "Heap of Kafka's JVM.", pattern=r"^\d+[kmgKMG]$")
     local_zookeeper_heap: str = setting("128m", "Heap of ZooKeeper's JVM.", pattern=r"^\d+[kmgKMG]$")
-    local_crawl_poll_seconds: float = setting(
-        0.5, "How often the crawl service looks for crawlers that were started.", unit="s", gt=0
-    )
+    local_crawl_workers: int = setting(2, "How many crawls run at the same time.", ge=1, le=16)
     local_crawl_sample_objects: int = setting(
-        5, "How many objects of a partition a crawl reads to find its columns.", ge=1
+        10,
+        "How many objects of a partition a crawl reads to find its columns, spread over the partition; "
+        "a target's own SampleSize goes before.",
+        ge=1,
     )
     broker_config: Path | None = setting(
         None, "Folder of `server.properties` and `zookeeper.properties`; by default the checkout's `broker`."

@@ -1,0 +1,176 @@
+"""From the keys under a crawler's target to tables and partitions, as Glue lays them out. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One object: its key and its size in bytes."""
+
+    key: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """A folder in a bucket; `prefix` is empty or ends with a slash."""
+
+    bucket: str
+    prefix: str
+
+    @property
+    def location(self) -> str:
+        """The folder's address, with a slash at the end."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    @property
+    def folder_name(self) -> str:
+        """The last folder's name; the bucket's for all of a bucket."""
+        return self.prefix.rstrip("/").rpartition("/")[2] or self.bucket
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The objects of one folder; `values` is empty for a table without partitions."""
+
+    values: tuple[str, ...]
+    location: str
+    objects: list[Stored] = field(default_factory=list, compare=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all objects."""
+        return sum(stored.size for stored in self.objects)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A folder's partitions, and how many objects lie too high or too deep to belong to any."""
+
+    keys: tuple[str, ...]
+    partitions: list[Partition]
+    outside: int
+
+
+def parse_target(path: str) -> Target:
+    """A target's `s3://bucket/folder` as Glue reads it.
+
+    Raises:
+        ValueError: it is no S3 address.
+    """
+    found = re.fullmatch(r"s3[an]?://([^/]+)/?(.*)", path)
+    if found is None:
+        raise ValueError(f"the target {path!r} is no S3 address such as s3://bucket/folder/")
+    bucket, prefix = found.groups()
+    return Target(bucket, f"{prefix.rstrip('/')}/" if prefix.strip("/") else "")
+
+
+def table_name(folder: str, prefix: str = "") -> str:
+    """A table's name: the folder's in lower case, with `_` for what is neither letter nor digit."""
+    return re.sub(r"[^a-z0-9_]", "_", f"{prefix}{folder}".lower())
+
+
+def other_name(name: str, location: str) -> str:
+    """The name of a table when another one has taken the plain name."""
+    return f"{name}_{hashlib.md5(location.encode(), usedforsecurity=False).hexdigest()}"
+
+
+def visible(stored: Stored, target: Target, excluded: Sequence[re.Pattern[str]]) -> bool:
+    """Whether a crawler reads an object: not empty, not hidden by `_` or `.`, not excluded."""
+    path = stored.key.removeprefix(target.prefix)
+    hidden = any(part.startswith(("_", ".")) for part in path.split("/"))
+    return stored.size > 0 and not hidden and not any(pattern.fullmatch(path) for pattern in excluded)
+
+
+def layout(target: Target, objects: Iterable[Stored]) -> Layout:
+    """Sort the objects of a folder into partitions.
+
+    A folder `dt=2026-01-02` is the value of the partition key `dt`, any other that of `partition_<level>`.
+    All partitions of a table are equally deep, so objects at another depth than most are left out.
+    """
+    by_folder: dict[str, list[Stored]] = {}
+    for stored in objects:
+        folder = stored.key.removeprefix(target.prefix).rpartition("/")[0]
+        by_folder.setdefault(folder, []).append(stored)
+    depths = Counter({_depth(folder): 0 for folder in by_folder})
+    for folder, inside in by_folder.items():
+        depths[_depth(folder)] += len(inside)
+    if not depths:
+        return Layout((), [], 0)
+    depth = max(depths, key=lambda level: (depths[level], level))
+    chosen = {folder: inside for folder, inside in by_folder.items() if _depth(folder) == depth}
+    keys = _keys(next(iter(chosen)))
+    partitions = [
+        Partition(_values(folder), f"{target.location}{folder}/" if folder else target.location, inside)
+        for folder, inside in sorted(chosen.items())
+    ]
+    return Layout(keys, partitions, depths.total() - depths[depth])
+
+
+def _depth(folder: str) -> int:
+    return folder.count("/") + 1 if folder else 0
+
+
+def _keys(folder: str) -> tuple[str, ...]:
+    parts = folder.split("/") if folder else []
+    return tuple(
+        table_name(part.partition("=")[0]) if "=" in part else f"partition_{level}"
+        for level, part in enumerate(parts)
+    )
+
+
+def _values(folder: str) -> tuple[str, ...]:
+    return (
+        tuple(part.partition("=")[2] if "=" in part else part for part in folder.split("/")) if folder else ()
+    )
+
+
+def exclusion(glob: str) -> re.Pattern[str]:
+    """A Glue exclude pattern, relative to the target: `*`, `**`, `?`, `[a-z]`, `{a,b}` and `\\` to escape.
+
+    Raises:
+        ValueError: the pattern is not complete.
+    """
+    parts: list[str] = []
+    position, braces = 0, 0
+    while position < len(glob):
+        token = _TOKEN.match(glob, position)
+        if token is None:
+            raise ValueError(f"the exclude pattern {glob!r} is not complete at {glob[position:]!r}")
+        text = token.group()
+        braces += {"{": 1, "}": -1}.get(text, 0)
+        parts.append(_translate(text, inside_braces=braces > 0))
+        position = token.end()
+    if braces:
+        raise ValueError(f"the exclude pattern {glob!r} has an open brace")
+    return re.compile("".join(parts))
+
+
+_TOKEN = re.compile(r"\*\*|\[!?[^\]]+\]|\\.|[^\[\\]", re.DOTALL)
+
+
+def _translate(token: str, *, inside_braces: bool) -> str:
+    match token:
+        case "**":
+            return ".*"
+        case "*":
+            return "[^/]*"
+        case "?":
+            return "[^/]"
+        case "{":
+            return "(?:"
+        case "}":
+            return ")"
+        case "," if inside_braces:
+            return "|"
+        case _ if token.startswith("["):
+            inner = token[1:-1]
+            return f"[^{inner[1:]}]" if inner.startswith("!") else token
+        case _:
+            return re.escape(token.removeprefix("\\") or "\\")

@@ -1,0 +1,204 @@
+"""Columns of JSON documents, as a Glue crawler finds them. Knows neither environment nor network.
+
+The types form a lattice: `merge` is the least type that holds both, so the order in which documents and
+objects are seen does not change a column's type. Unknown (null, an empty object or array) is below
+everything, string above everything, and numbers widen from int over bigint to double.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import reduce
+from typing import Any
+
+_INT = 2**31
+_BIGINT = 2**63
+
+
+class Plain(Enum):
+    """Types without parts."""
+
+    UNKNOWN = "unknown"
+    BOOLEAN = "boolean"
+    INT = "int"
+    BIGINT = "bigint"
+    DOUBLE = "double"
+    STRING = "string"
+
+
+@dataclass(frozen=True)
+class Struct:
+    """An object: its fields in the order in which they were first seen."""
+
+    fields: Mapping[str, Type]
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array of elements of one type."""
+
+    element: Type
+
+
+Type = Plain | Struct | Array
+Columns = Mapping[str, Type]
+
+_NUMBERS = (Plain.INT, Plain.BIGINT, Plain.DOUBLE)
+
+
+def infer(value: Any) -> Type:
+    """The type of a value as Python's `json` gives it."""
+    match value:
+        case None:
+            return Plain.UNKNOWN
+        case bool():
+            return Plain.BOOLEAN
+        case int():
+            return _infer_integer(value)
+        case float():
+            return Plain.DOUBLE
+        case str():
+            return Plain.STRING
+        case list():
+            nothing: Type = Plain.UNKNOWN
+            return Array(reduce(merge, map(infer, value), nothing))
+        case dict():
+            return Struct({name: infer(part) for name, part in value.items()})
+        case _:
+            raise TypeError(f"{type(value).__name__} is no type of JSON")
+
+
+def _infer_integer(value: int) -> Plain:
+    if -_INT <= value < _INT:
+        return Plain.INT
+    return Plain.BIGINT if -_BIGINT <= value < _BIGINT else Plain.DOUBLE
+
+
+def merge(one: Type, other: Type) -> Type:
+    """The least type that holds values of both; values that have nothing in common become strings."""
+    match one, other:
+        case _ if one == other:
+            return one
+        case (Plain.UNKNOWN, known) | (known, Plain.UNKNOWN):
+            return known
+        case Struct(), Struct():
+            return Struct(merge_columns(one.fields, other.fields))
+        case Array(), Array():
+            return Array(merge(one.element, other.element))
+        case Plain(), Plain() if one in _NUMBERS and other in _NUMBERS:
+            return max(one, other, key=_NUMBERS.index)
+        case _:
+            return Plain.STRING
+
+
+def merge_columns(one: Columns, other: Columns) -> Columns:
+    """Columns of both, those of the first one first."""
+    merged = dict(one)
+    for name, found in other.items():
+        merged[name] = merge(merged[name], found) if name in merged else found
+    return merged
+
+
+def glue_type(found: Type) -> str:
+    """The type's name in the Glue catalogue, such as `struct<id:int,tags:array<string>>`."""
+    match found:
+        case Plain.UNKNOWN:
+            return "string"
+        case Plain():
+            return str(found.value)
+        case Array():
+            return f"array<{glue_type(found.element)}>"
+        case Struct():
+            parts = ",".join(f"{name}:{glue_type(part)}" for name, part in found.fields.items())
+            # Neither Glue nor Athena has a struct without fields.
+            return f"struct<{parts}>" if parts else "string"
+
+
+def table_columns(found: Columns, partition_keys: Iterable[str] = ()) -> list[dict[str, str]]:
+    """Columns as Glue's API takes them: `[{"Name": …, "Type": …}]`.
+
+    Names are lower case, as in Glue: names that differ only by case are one column. A column with the
+    name of a partition key is left out, because Athena refuses a table that has a name twice.
+    """
+    lowered: Columns = {}
+    for name, column in found.items():
+        lowered = merge_columns(lowered, {name.lower(): column})
+    keys = set(partition_keys)
+    return [{"Name": name, "Type": glue_type(t)} for name, t in lowered.items() if name not in keys]
+
+
+def documents(text: str, *, truncated: bool = False) -> Iterator[Any]:
+    """The JSON documents of a file: one, one a line, or just one after the other.
+
+    Args:
+        truncated: only the file's beginning was read, so the last document may be cut off.
+
+    Raises:
+        ValueError: the text is no JSON.
+    """
+    decoder = json.JSONDecoder()
+    position, end = _skip_space(text, 0), len(text)
+    while position < end:
+        try:
+            document, position = decoder.raw_decode(text, position)
+        except ValueError:
+            if truncated and position > 0:
+                return
+            raise
+        yield document
+        position = _skip_space(text, position)
+
+
+def _skip_space(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one object's beginning says.
+
+    `columns` is None when it is not JSON that makes a table.
+    """
+
+    columns: Columns | None
+    records: int
+
+
+def sample(text: str, *, truncated: bool = False) -> Sample:
+    """Columns and number of the documents in a file's beginning.
+
+    A file that is one array is one record with the column `array`, as Glue sees it.
+    """
+    columns: Columns = {}
+    records = 0
+    try:
+        for document in documents(text, truncated=truncated):
+            match infer(document):
+                case Struct(fields):
+                    columns = merge_columns(columns, fields)
+                case Array() as array:
+                    columns = merge_columns(columns, {"array": array})
+                case _:
+                    return Sample(None, 0)
+            records += 1
+    except (ValueError, RecursionError):
+        return Sample(None, 0)
+    return Sample(columns, records) if records else Sample(None, 0)
+
+
+def similar(one: Columns, other: Columns) -> bool:
+    """Whether Glue would take both for one table's: most of their columns agree."""
+    names = set(one) | set(other)
+    agree = sum(
+        name in one
+        and name in other
+        and (Plain.UNKNOWN in (one[name], other[name]) or one[name] == other[name])
+        for name in names
+    )
+    # Glue's own threshold is 70 %.
+    return agree >= 0.7 * len(names)

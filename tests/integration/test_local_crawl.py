@@ -1,0 +1,352 @@
+"""Crawlers of the local AWS make the tables that Glue would make, and say truthfully how it went."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from lakefeed_local.aws import LocalAws
+from lakefeed_local.crawl_service import CrawlService
+from tests.support import wait_for
+
+if TYPE_CHECKING:
+    from mypy_boto3_athena import AthenaClient
+    from mypy_boto3_glue import GlueClient
+    from mypy_boto3_s3 import S3Client
+
+ONE_TABLE = json.dumps(
+    {
+        "Version": 1.0,
+        "Grouping": {"TableGroupingPolicy": "CombineCompatibleSchemas"},
+        "CrawlerOutput": {"Partitions": {"AddOrUpdateBehavior": "InheritFromTable"}},
+    }
+)
+
+
+class Lake:
+    """A bucket with events, a database and one crawler over them."""
+
+    def __init__(self, s3: S3Client, glue: GlueClient, bucket: str) -> None:
+        self.s3, self.glue, self.bucket = s3, glue, bucket
+        glue.create_database(DatabaseInput={"Name": "lake"})
+
+    def put(self, key: str, *documents: Any) -> None:
+        body = "\n".join(json.dumps(document) for document in documents)
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body.encode())
+
+    def crawler(self, path: str = "events/orders/", **options: Any) -> None:
+        given = {"Configuration": ONE_TABLE, **options}
+        targets = {"S3Targets": [{"Path": f"s3://{self.bucket}/{path}", **given.pop("Target", {})}]}
+        self.glue.create_crawler(Name="c", Role="lakefeed", DatabaseName="lake", Targets=targets, **given)
+
+    def crawl(self, timeout: float = 30) -> dict[str, Any]:
+        """Start the crawler, wait until it is ready, and return what it says about the crawl."""
+        self.glue.start_crawler(Name="c")
+        wait_for(lambda: self.state() == "READY", timeout, "the crawler is not READY")
+        return dict(self.glue.get_crawler(Name="c")["Crawler"]["LastCrawl"])
+
+    def state(self) -> str:
+        return self.glue.get_crawler(Name="c")["Crawler"]["State"]
+
+    def table(self, name: str = "orders") -> dict[str, Any]:
+        return dict(self.glue.get_table(DatabaseName="lake", Name=name)["Table"])
+
+    def tables(self) -> list[str]:
+        return sorted(table["Name"] for table in self.glue.get_tables(DatabaseName="lake")["TableList"])
+
+    def columns(self, name: str = "orders") -> dict[str, str]:
+        return {column["Name"]: column["Type"] for column in self.table(name)["StorageDescriptor"]["Columns"]}
+
+    def partitions(self, name: str = "orders") -> dict[str, dict[str, Any]]:
+        found = self.glue.get_partitions(DatabaseName="lake", TableName=name)["Partitions"]
+        return {"/".join(partition["Values"]): dict(partition) for partition in found}
+
+
+@pytest.fixture
+def lake(s3: S3Client, glue: GlueClient, bucket: str) -> Lake:
+    return Lake(s3, glue, bucket)
+
+
+def test_a_table_with_a_partition_a_day(lake: Lake, athena: AthenaClient) -> None:
+    lake.put("events/orders/dt=2026-01-01/00000-1.json", {"id": 1, "Price": 2.5, "paid": True, "note": None})
+    lake.put("events/orders/dt=2026-01-02/00000-2.json", {"id": 2, "Price": 3, "paid": False, "note": None})
+    lake.put("dead-letters/orders/dt=2026-01-02/00000-3.json", {"reason": "no"})
+    lake.crawler()
+
+    started = time.monotonic()
+    assert lake.crawl()["Status"] == "SUCCEEDED"
+    assert time.monotonic() - started < 4, "a small crawl ends before MiniStack's own timer of 5 s"
+
+    table = lake.table()
+    assert lake.tables() == ["orders"]
+    assert lake.columns() == {"id": "int", "price": "double", "paid": "boolean", "note": "string"}
+    assert [(key["Name"], key["Type"]) for key in table["PartitionKeys"]] == [("dt", "string")]
+    storage = table["StorageDescriptor"]
+    assert storage["Location"] == f"s3://{lake.bucket}/events/orders/"
+    assert storage["SerdeInfo"]["SerializationLibrary"] == "org.openx.data.jsonserde.JsonSerDe"
+    parameters = table["Parameters"]
+    assert parameters["UPDATED_BY_CRAWLER"] == "c"
+    assert (parameters["classification"], parameters["objectCount"], parameters["recordCount"]) == (
+        "json",
+        "2",
+        "2",
+    )
+    assert {values: part["StorageDescriptor"]["Location"] for values, part in lake.partitions().items()} == {
+        "2026-01-01": f"s3://{lake.bucket}/events/orders/dt=2026-01-01/",
+        "2026-01-02": f"s3://{lake.bucket}/events/orders/dt=2026-01-02/",
+    }
+    assert query(athena, lake.bucket, "SELECT id, dt FROM orders WHERE dt = '2026-01-02'") == [
+        ["2", "2026-01-02"]
+    ]
+
+
+def query(athena: AthenaClient, bucket: str, sql: str) -> list[list[str]]:
+    started = athena.start_query_execution(
+        QueryString=sql,
+        QueryExecutionContext={"Database": "lake"},
+        ResultConfiguration={"OutputLocation": f"s3://{bucket}/results/"},
+    )["QueryExecutionId"]
+
+    def status() -> Any:
+        told = athena.get_query_execution(QueryExecutionId=started)["QueryExecution"]["Status"]
+        return told if told["State"] in ("SUCCEEDED", "FAILED") else None
+
+    ended = wait_for(status)
+    assert ended["State"] == "SUCCEEDED", ended
+    rows = athena.get_query_results(QueryExecutionId=started)["ResultSet"]["Rows"][1:]
+    return [[cell["VarCharValue"] for cell in row["Data"]] for row in rows]
+
+
+def test_a_schema_that_changes_between_days_widens(lake: Lake) -> None:
+    lake.put(
+        "events/orders/dt=2026-01-01/1.json", {"id": 1, "amount": 1, "customer": {"name": "A"}, "tags": []}
+    )
+    lake.crawler()
+    lake.crawl()
+    lake.put(
+        "events/orders/dt=2026-01-02/2.json",
+        {"id": 2**40, "amount": "n/a", "customer": {"name": "B", "vip": True}, "tags": ["x"], "new": 1.5},
+    )
+
+    assert lake.crawl()["Status"] == "SUCCEEDED"
+
+    columns = {
+        "id": "bigint",
+        "amount": "string",
+        "customer": "struct<name:string,vip:boolean>",
+        "tags": "array<string>",
+        "new": "double",
+    }
+    assert lake.columns() == columns
+    for values, part in lake.partitions().items():
+        inherited = {column["Name"]: column["Type"] for column in part["StorageDescriptor"]["Columns"]}
+        assert inherited == columns, f"the partition {values} does not follow its table"
+    metrics = lake.glue.get_crawler_metrics(CrawlerNameList=["c"])["CrawlerMetricsList"][0]
+    assert (metrics["TablesCreated"], metrics["TablesUpdated"]) == (0, 1)
+
+
+def test_an_empty_target_makes_no_table(lake: Lake) -> None:
+    lake.crawler()
+
+    assert lake.crawl()["Status"] == "SUCCEEDED"
+    assert lake.tables() == []
+
+
+def test_new_folders_only_leaves_known_ones_and_the_table_alone(lake: Lake) -> None:
+    log_only = {"UpdateBehavior": "LOG", "DeleteBehavior": "LOG"}
+    lake.put("events/orders/dt=2026-01-01/1.json", {"id": 1})
+    lake.crawler(SchemaChangePolicy=log_only, RecrawlPolicy={"RecrawlBehavior": "CRAWL_NEW_FOLDERS_ONLY"})
+    lake.crawl()
+    lake.put("events/orders/dt=2026-01-02/2.json", {"id": 2, "new": 1})
+
+    assert lake.crawl()["Status"] == "SUCCEEDED"
+
+    assert set(lake.partitions()) == {"2026-01-01", "2026-01-02"}
+    assert lake.columns() == {"id": "int"}
+
+
+def test_new_folders_only_wants_its_policy(lake: Lake) -> None:
+    with pytest.raises(lake.glue.exceptions.InvalidInputException, match="LOG"):
+        lake.crawler(RecrawlPolicy={"RecrawlBehavior": "CRAWL_NEW_FOLDERS_ONLY"})
+
+
+@pytest.mark.parametrize(
+    ("behavior", "left"), [("DELETE_FROM_DATABASE", {"2026-01-02"}), ("LOG", {"2026-01-01", "2026-01-02"})]
+)
+def test_a_folder_that_is_gone(lake: Lake, behavior: str, left: set[str]) -> None:
+    lake.put("events/orders/dt=2026-01-01/1.json", {"id": 1})
+    lake.put("events/orders/dt=2026-01-02/2.json", {"id": 2})
+    lake.crawler(SchemaChangePolicy={"UpdateBehavior": "UPDATE_IN_DATABASE", "DeleteBehavior": behavior})
+    lake.crawl()
+    lake.s3.delete_object(Bucket=lake.bucket, Key="events/orders/dt=2026-01-01/1.json")
+
+    lake.crawl()
+
+    assert set(lake.partitions()) == left
+
+
+def test_a_table_that_is_gone_is_deprecated(lake: Lake) -> None:
+    lake.put("events/orders/dt=2026-01-01/1.json", {"id": 1})
+    lake.crawler()
+    lake.crawl()
+    lake.s3.delete_object(Bucket=lake.bucket, Key="events/orders/dt=2026-01-01/1.json")
+
+    lake.crawl()
+
+    assert "DEPRECATED_BY_CRAWLER" in lake.table()["Parameters"]
+
+
+def test_exclusions_and_hidden_objects_are_not_crawled(lake: Lake) -> None:
+    lake.put("events/orders/dt=2026-01-01/1.json", {"id": 1})
+    lake.put("events/orders/dt=2026-01-02/1.tmp", {"other": 1})
+    lake.put("events/orders/_spark/1.json", {"hidden": 1})
+    lake.crawler(Target={"Exclusions": ["**.tmp"]})
+
+    lake.crawl()
+
+    assert lake.columns() == {"id": "int"}
+    assert set(lake.partitions()) == {"2026-01-01"}
+
+
+def test_folders_that_differ_are_tables_of_their_own_unless_combined(lake: Lake) -> None:
+    lake.put("events/orders/1.json", {"id": 1, "price": 2})
+    lake.put("events/people/1.json", {"name": "A", "born": 1950})
+    lake.crawler("events/", Configuration="", TablePrefix="raw_")
+
+    lake.crawl()
+
+    assert lake.tables() == ["raw_orders", "raw_people"]
+    assert lake.columns("raw_people") == {"name": "string", "born": "int"}
+
+
+def test_two_folders_of_one_name_are_two_tables(lake: Lake) -> None:
+    lake.put("a/orders/1.json", {"id": 1})
+    lake.put("b/orders/1.json", {"id": "x"})
+    lake.crawler("a/orders/")
+    lake.crawl()
+    lake.glue.update_crawler(Name="c", Targets={"S3Targets": [{"Path": f"s3://{lake.bucket}/b/orders"}]})
+
+    lake.crawl()
+
+    assert len(lake.tables()) == 2
+    assert lake.columns() == {"id": "int"}
+
+
+def test_a_missing_bucket_fails_the_crawl(lake: Lake) -> None:
+    lake.crawler(Target={"Path": "s3://there-is-no-such-bucket/x/"})
+
+    last = lake.crawl()
+
+    assert last["Status"] == "FAILED"
+    assert "NoSuchBucket" in last["ErrorMessage"]
+    crawl = lake.glue.list_crawls(CrawlerName="c")["Crawls"][0]
+    assert (crawl["State"], crawl["ErrorMessage"]) == ("FAILED", last["ErrorMessage"])
+
+
+def test_a_missing_database_fails_the_crawl(lake: Lake) -> None:
+    lake.put("events/orders/1.json", {"id": 1})
+    lake.crawler()
+    lake.glue.delete_database(Name="lake")
+
+    last = lake.crawl()
+
+    assert last["Status"] == "FAILED"
+    assert "lake" in last["ErrorMessage"]
+
+
+def test_two_thousand_objects_over_a_month(lake: Lake) -> None:
+    days = [f"2026-01-{day:02}" for day in range(1, 31)]
+    with ThreadPoolExecutor(8) as pool:
+        list(
+            pool.map(
+                lambda number: lake.put(
+                    f"events/orders/dt={days[number % 30]}/{number:020}.json", {"id": number}
+                ),
+                range(2000),
+            )
+        )
+    lake.crawler()
+
+    assert lake.crawl(timeout=60)["Status"] == "SUCCEEDED"
+
+    assert set(lake.partitions()) == set(days)
+    parameters = lake.table()["Parameters"]
+    assert parameters["objectCount"] == "2000"
+    assert 1900 <= int(parameters["recordCount"]) <= 2100
+    summary = json.loads(lake.glue.list_crawls(CrawlerName="c")["Crawls"][0]["Summary"])
+    assert summary == {
+        "TABLE": {"ADD": {"Details": {"names": ["orders"]}, "Count": 1}},
+        "PARTITION": {"ADD": {"Count": 30}},
+    }
+
+
+# ---- an AWS of the test's own, whose crawl service comes when the test wants it ------------
+
+
+@pytest.fixture
+def idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Lake]]:
+    """The address of a local AWS without a crawl service, and a lake in it."""
+    keys = {"aws_access_key_id": "000000000000", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+    with LocalAws(tmp_path / "aws") as local, ExitStack() as clients:
+        s3, glue = (
+            clients.enter_context(
+                closing(boto3.Session(**keys).client(name, endpoint_url=local.endpoint_url))
+            )
+            for name in ("s3", "glue")
+        )
+        s3.create_bucket(Bucket="idle-bucket")
+        yield local.endpoint_url, Lake(s3, glue, "idle-bucket")
+
+
+def test_a_crawler_runs_until_its_crawl_has_ended(idle: tuple[str, Lake]) -> None:
+    address, lake = idle
+    lake.put("events/orders/1.json", {"id": 1})
+    lake.crawler()
+    lake.glue.start_crawler(Name="c")
+
+    # Longer than MiniStack's own timer, and shorter than the patience with an absent service.
+    with pytest.raises(AssertionError):
+        wait_for(lambda: lake.state() != "RUNNING", timeout=6)
+    with pytest.raises(lake.glue.exceptions.CrawlerRunningException):
+        lake.glue.start_crawler(Name="c")
+    with CrawlService(address):
+        wait_for(lambda: lake.state() == "READY", 10)
+
+    assert lake.columns() == {"id": "int"}
+
+
+def test_without_a_crawl_service_the_crawl_fails_and_says_so(idle: tuple[str, Lake]) -> None:
+    _, lake = idle
+    lake.crawler()
+
+    last = lake.crawl()
+
+    assert last["Status"] == "FAILED"
+    assert "lakefeed-local crawler" in last["ErrorMessage"]
+
+
+def test_a_stopped_crawl_ends_cancelled(idle: tuple[str, Lake]) -> None:
+    address, lake = idle
+    for number in range(2000):
+        lake.put(f"events/orders/dt={number:04}/1.json", {"id": number})
+    lake.crawler()
+    with CrawlService(address) as service:
+        lake.glue.start_crawler(Name="c")
+        running = partial(service.metrics.registry.get_sample_value, "lakefeed_local_crawls_running")
+        wait_for(running, message="the crawl has not begun")
+        lake.glue.stop_crawler(Name="c")
+        assert lake.state() == "STOPPING"
+        wait_for(lambda: lake.state() == "READY", 10)
+
+    assert lake.glue.get_crawler(Name="c")["Crawler"]["LastCrawl"]["Status"] == "CANCELLED"
+    assert lake.glue.list_crawls(CrawlerName="c")["Crawls"][0]["State"] == "STOPPED"
+    assert lake.tables() == []
