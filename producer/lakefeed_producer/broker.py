@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import time
@@ -20,6 +21,8 @@ from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
 from lakefeed_common.settings import KafkaSettings
 from lakefeed_producer.delivery import KafkaPublisher
 from lakefeed_producer.settings import ProducerSettings
+
+log = logging.getLogger(__name__)
 
 # Kafka's own default of `max.message.bytes` is a little more; taken when it may not be asked.
 DEFAULT_MAX_MESSAGE_BYTES = 1_000_000
@@ -106,6 +109,39 @@ def connect(settings: ProducerSettings, while_waiting: Callable[[str], None] = l
         on_trouble=troubles.note,
     )
     return Connection(publisher, notes, troubles)
+
+
+class BrokerLink:
+    """The connection of a service that stays up: kept while it is well, made anew otherwise."""
+
+    def __init__(self, settings: ProducerSettings) -> None:
+        self._settings = settings
+        self._connection: Connection | None = None
+
+    def open(self, while_waiting: Callable[[str], None]) -> KafkaPublisher:
+        """The publisher; see `connect` for what it raises."""
+        if self._connection is None:
+            self._connection = connect(self._settings, while_waiting)
+            for note in self._connection.notes:
+                log.info("%s", note)
+        return self._connection.publisher
+
+    def drop(self) -> None:
+        """Give up the connection and all that waits in it."""
+        if self._connection is not None:
+            self._connection.publisher.abandon()
+            self._connection = None
+
+    def usable(self) -> bool:
+        """Whether the broker answers and has the topic."""
+        return self._connection is not None and self._connection.publisher.usable(
+            min(5.0, self._settings.kafka_timeout_seconds)
+        )
+
+    @property
+    def trouble(self) -> str:
+        """What the connection last suffered from."""
+        return self._connection.troubles.reason if self._connection else ""
 
 
 # ---- reaching it ------------------------------------------------------------------------------

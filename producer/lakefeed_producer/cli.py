@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -21,7 +22,9 @@ from lakefeed_common.health import Health
 from lakefeed_common.settings import load
 from lakefeed_common.web import StatusServer
 from lakefeed_producer import broker
+from lakefeed_producer.broker import BrokerLink
 from lakefeed_producer.delivery import Batch, Publisher
+from lakefeed_producer.ledger import Ledger
 from lakefeed_producer.metrics import ProducerMetrics
 from lakefeed_producer.prepare import Wishes, check_columns, plan
 from lakefeed_producer.progress import Display, display
@@ -29,6 +32,9 @@ from lakefeed_producer.publish import Progress, publish
 from lakefeed_producer.rejects import RejectsFile
 from lakefeed_producer.settings import ProducerSettings
 from lakefeed_producer.source import CsvFile
+from lakefeed_producer.watch import Folder, Watch
+
+log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 
@@ -119,6 +125,64 @@ def publish_command(
         finally:
             job.write_summary(summary)
     raise typer.Exit(job.exit_code())
+
+
+@app.command(name="watch")
+def watch_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where CSV files appear.")],
+    topic: Topic = None,
+    kafka_bootstrap_servers: Servers = None,
+    rate: Rate = None,
+    key: Key = None,
+    column_names: ColumnNames = None,
+    schema: Schema = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    state_folder: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="What has been done [LAKEFEED_STATE_FOLDER; lakefeed-state]."),
+    ] = None,
+) -> None:
+    """Publish each CSV that appears in a folder once, until stopped.
+
+    A file is taken when it has not changed for LAKEFEED_WATCH_SETTLE_SECONDS. What has been published
+    is remembered in the state folder, and rejected rows are kept there.
+    """
+    settings = load(
+        ProducerSettings,
+        {
+            "topic": topic,
+            "kafka_bootstrap_servers": kafka_bootstrap_servers,
+            "rate": rate,
+            "key": key,
+            "column_names": column_names,
+            "schema_file": schema,
+            "delimiter": delimiter,
+            "encoding": encoding,
+            "state_folder": state_folder,
+        },
+    )
+    if not folder.is_dir():
+        raise SettingsError(f"there is no folder {folder} to watch. Make it, or name another")
+    logs.configure(settings)
+    stop = stop_on_signals()
+    wishes = Wishes.of(settings)
+    metrics = ProducerMetrics()
+    health = Health(metrics, ["kafka"], stall_seconds=settings.stall_seconds)
+    with Ledger(settings.state_folder) as ledger, StatusServer(settings, metrics, health) as server:
+        log.info("watching %s; metrics and health on port %s", folder, server.port)
+        Watch(
+            Folder(folder, settings.watch_settle_seconds),
+            settings.state_folder,
+            wishes,
+            ledger,
+            BrokerLink(settings),
+            metrics,
+            health,
+            stop,
+            settings.watch_poll_seconds,
+        ).run()
+        log.info("stopped")
 
 
 @app.callback()

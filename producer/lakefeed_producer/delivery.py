@@ -284,13 +284,13 @@ class KafkaPublisher:
         self._producer.purge()
         self._producer.flush(5)
 
-    def reachable(self, timeout_seconds: float) -> bool:
-        """Whether the broker answers a question about the topic now."""
+    def usable(self, timeout_seconds: float) -> bool:
+        """Whether the broker answers now and has the topic."""
         try:
-            self._producer.list_topics(self._topic, timeout_seconds)
+            # Asking for the topic by its name could make it.
+            return self._topic in self._producer.list_topics(timeout=timeout_seconds).topics
         except KafkaException:
             return False
-        return True
 
 
 def explain_delivery(error: KafkaError) -> LakefeedError:

@@ -1,0 +1,377 @@
+"""Watches a folder and publishes each CSV that appears there, once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from lakefeed_common.errors import InputError, LakefeedError, SettingsError
+from lakefeed_common.health import Health
+from lakefeed_producer.delivery import Publisher
+from lakefeed_producer.ledger import Content, Entry, Ledger, Outcome
+from lakefeed_producer.metrics import ProducerMetrics
+from lakefeed_producer.prepare import Wishes, plan
+from lakefeed_producer.publish import Plan, Progress, publish
+from lakefeed_producer.rejects import RejectsFile
+from lakefeed_producer.source import CsvFile
+
+log = logging.getLogger(__name__)
+
+LOOP = "watch"
+_SAVE_SECONDS = 1.0
+_UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", "~")
+# While there is nothing to do, the broker is asked this often whether it is still there.
+_PROBE_SECONDS = 10.0
+# Events that nobody acknowledges for so long make the service not ready.
+_SILENCE_SECONDS = 5.0
+
+
+class Link(Protocol):
+    """The connection to the broker, made anew when needed."""
+
+    def open(self, while_waiting: Callable[[str], None]) -> Publisher:
+        """A usable publisher.
+
+        Raises:
+            LakefeedError: there is none now.
+        """
+
+    def drop(self) -> None:
+        """Forget the publisher: the next `open` makes a new one."""
+
+    def usable(self) -> bool:
+        """Whether the broker answers and has the topic."""
+
+    @property
+    def trouble(self) -> str:
+        """What the connection last suffered from; empty if nothing."""
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """A stop was asked for while something was waited for."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A CSV file in the folder; `mark` changes whenever the file does."""
+
+    path: Path
+    mark: str
+    mtime_ns: int
+
+
+class Folder:
+    """Finds the CSV files that are completely written.
+
+    Args:
+        path: the folder; its subfolders are not looked into.
+        settle_seconds: how long a file must stay the same.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, path: Path, settle_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._path = path
+        self._settle_seconds = settle_seconds
+        self._clock = clock
+        self._seen: dict[str, tuple[str, float]] = {}
+        self._trouble = ""
+
+    def settled(self) -> list[Found]:
+        """The files that have not changed for a while, oldest first."""
+        now = self._clock()
+        seen, settled = {}, []
+        for found in self._look():
+            name = found.path.name
+            mark, since = self._seen.get(name, ("", now))
+            seen[name] = (found.mark, since if mark == found.mark else now)
+            if now - seen[name][1] >= self._settle_seconds:
+                settled.append(found)
+        self._seen = seen
+        return sorted(settled, key=lambda found: (found.mtime_ns, found.path.name))
+
+    def _look(self) -> list[Found]:
+        found = []
+        try:
+            with os.scandir(self._path) as entries:
+                for entry in entries:
+                    if not _is_csv(entry.name):
+                        continue
+                    try:
+                        if not entry.is_file():
+                            continue
+                        status = entry.stat()
+                    except OSError:
+                        continue  # gone between the two looks
+                    mark = f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
+                    found.append(Found(self._path / entry.name, mark, status.st_mtime_ns))
+        except OSError as error:
+            if str(error) != self._trouble:
+                log.error("the folder %s cannot be read: %s", self._path, error.strerror)
+            self._trouble = str(error)
+            return []
+        self._trouble = ""
+        return found
+
+
+def _is_csv(name: str) -> bool:
+    lower = name.lower()
+    return lower.endswith(".csv") and not lower.startswith((".", "~")) and not lower.endswith(_UNFINISHED)
+
+
+class Watch:
+    """The work loop.
+
+    Args:
+        folder: where the files appear.
+        state_folder: for the rejects.
+        wishes: how files are published.
+        ledger: what has been done.
+        link: the way to the broker.
+        metrics: counts the work.
+        health: hears the loop's heart beat; dependency `kafka`.
+        stop: ends the loop.
+        poll_seconds: pause between two looks.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        state_folder: Path,
+        wishes: Wishes,
+        ledger: Ledger,
+        link: Link,
+        metrics: ProducerMetrics,
+        health: Health,
+        stop: threading.Event,
+        poll_seconds: float,
+    ) -> None:
+        self._folder = folder
+        self._rejects_folder = state_folder / "rejects"
+        self._wishes = wishes
+        self._ledger = ledger
+        self._link = link
+        self._metrics = metrics
+        self._health = health
+        self._stop = stop
+        self._poll_seconds = poll_seconds
+        self._probed = time.monotonic()
+
+    def run(self) -> None:
+        """Work until a stop is asked for."""
+        try:
+            while not self._stop.is_set():
+                self._health.beat(LOOP)
+                if not self.round():
+                    self._stop.wait(self._poll_seconds)
+        except Stopped:
+            pass
+        finally:
+            self._health.retire(LOOP)
+
+    def round(self) -> bool:
+        """Publish what there is to publish; False if there was nothing or the broker is away."""
+        try:
+            publisher = self._link.open(self._waiting)
+            self._probe()
+        except LakefeedError as error:
+            self._broker_is_away(error)
+            return False
+        self._health.ready("kafka")
+        worked = False
+        for found in self._folder.settled():
+            if self._stop.is_set():
+                break
+            self._health.beat(LOOP)
+            if not self._is_settled_case(found):
+                worked = True
+                if not self._take(found, publisher):
+                    return False
+        return worked
+
+    # ---- the broker -----------------------------------------------------------------------------
+
+    def _waiting(self, reason: str) -> None:
+        self._health.beat(LOOP)
+        if reason:
+            self._health.unready("kafka", reason)
+        if self._stop.is_set():
+            raise Stopped
+
+    def _probe(self) -> None:
+        if time.monotonic() - self._probed < _PROBE_SECONDS:
+            return
+        self._probed = time.monotonic()
+        if not self._link.usable():
+            self._link.drop()
+            self._link.open(self._waiting)
+
+    def _broker_is_away(self, error: LakefeedError) -> None:
+        self._metrics.count_error(error)
+        self._health.unready("kafka", str(error))
+        self._link.drop()
+
+    # ---- one file -------------------------------------------------------------------------------
+
+    def _is_settled_case(self, found: Found) -> bool:
+        entry = self._ledger.entry(found.path.name)
+        return entry is not None and entry.mark == found.mark and entry.outcome != "started"
+
+    def _take(self, found: Found, publisher: Publisher) -> bool:
+        """Do what is to be done with a file; False if the broker went away over it."""
+        digest = hashlib.sha256()
+        try:
+            file = CsvFile(found.path, self._wishes.dialect)
+            planned = plan(file, self._wishes, beat=self._beat_or_stop, digest=digest)
+        except (InputError, SettingsError) as error:
+            self._failed(found, error)
+            return True
+        sha256 = digest.hexdigest()
+        known = self._ledger.content(sha256)
+        if known is not None and known.done:
+            self._already_done(found, known)
+            return True
+        if self._was_changed(found, sha256):
+            return True
+        content = known or Content(sha256, found.path.name, planned.total)
+        return self._publish(found, planned, content, publisher)
+
+    def _beat_or_stop(self) -> None:
+        self._health.beat(LOOP)
+        if self._stop.is_set():
+            raise Stopped
+
+    def _already_done(self, found: Found, known: Content) -> None:
+        name = found.path.name
+        entry = self._ledger.entry(name)
+        if known.name == name or (entry is not None and entry.sha256 == known.sha256):
+            # Touched, or put back as it was.
+            self._note(found, known.sha256, "done")
+            return
+        reason = f"its content was published from {known.name}"
+        log.info("%s is not published again: %s", name, reason)
+        self._note(found, known.sha256, "duplicate", reason)
+        self._metrics.files.labels("duplicate").inc()
+
+    def _was_changed(self, found: Found, sha256: str) -> bool:
+        """Whether another content of this name has been published, wholly or in part."""
+        entry = self._ledger.entry(found.path.name)
+        before = self._ledger.content(entry.sha256) if entry is not None else None
+        if before is None or before.sha256 == sha256 or not before.position:
+            return False
+        how_much = "" if before.done else f"the first {before.position:,} rows of "
+        reason = f"it was changed after {how_much}it had been published"
+        log.warning("%s is not published again: %s. Give the new content a new name", found.path.name, reason)
+        self._note(found, before.sha256, "changed", reason)
+        self._metrics.files.labels("changed").inc()
+        return True
+
+    def _failed(self, found: Found, error: LakefeedError) -> None:
+        log.error("%s cannot be published: %s", found.path.name, error)
+        self._metrics.count_error(error)
+        self._metrics.files.labels("failed").inc()
+        entry = self._ledger.entry(found.path.name)
+        self._note(found, entry.sha256 if entry else None, "failed", str(error))
+
+    def _note(self, found: Found, sha256: str | None, outcome: Outcome, reason: str = "") -> None:
+        self._ledger.note(Entry(found.path.name, found.mark, sha256, outcome, reason))
+
+    def _publish(self, found: Found, planned: Plan, content: Content, publisher: Publisher) -> bool:
+        name = found.path.name
+        self._ledger.save(content)
+        self._note(found, content.sha256, "started")
+        if content.position:
+            log.info("%s: goes on behind row %s of %s", name, content.position, content.rows)
+        else:
+            log.info("%s: publishing %s rows", name, content.rows)
+        self._rejects_folder.mkdir(exist_ok=True)
+        path = self._rejects_folder / f"{name}.rejects.jsonl"
+        try:
+            with RejectsFile(path, keep_up_to=content.position) as rejects:
+                keeper = _Keeper(self._ledger, replace(content, rejected=rejects.kept))
+                try:
+                    progress = publish(
+                        replace(planned, start_row=content.position + 1),
+                        publisher,
+                        rejects,
+                        self._metrics,
+                        self._stop,
+                        lambda progress: self._observe(progress, keeper),
+                    )
+                finally:
+                    content = keeper.save()
+        except (InputError, SettingsError) as error:
+            self._failed(found, error)
+            return True
+        except LakefeedError as error:
+            log.warning("%s: %s. It goes on when the broker is back", name, error)
+            self._broker_is_away(error)
+            return False
+        self._finish(found, content, progress, path)
+        return True
+
+    def _finish(self, found: Found, content: Content, progress: Progress, rejects: Path) -> None:
+        name = found.path.name
+        if progress.interrupted:
+            log.info("%s: stopped behind row %s of %s", name, content.position, content.rows)
+            return
+        self._ledger.save(replace(content, done=True))
+        self._note(found, content.sha256, "done")
+        self._metrics.files.labels("done").inc()
+        delivered = content.position - content.rejected
+        log.info("%s: done, %s events delivered, %s rows rejected", name, delivered, content.rejected)
+        if content.rejected:
+            log.warning("%s: %s rows were rejected, see %s", name, content.rejected, rejects)
+
+    def _observe(self, progress: Progress, keeper: _Keeper) -> None:
+        self._health.beat(LOOP)
+        keeper.see(progress)
+        if not progress.in_flight or keeper.silent_seconds() < _SILENCE_SECONDS:
+            self._health.ready("kafka")
+        else:
+            self._health.unready("kafka", self._link.trouble or "events are sent but not acknowledged")
+
+
+class _Keeper:
+    """Saves the position of a file about every second."""
+
+    def __init__(self, ledger: Ledger, content: Content) -> None:
+        self._ledger = ledger
+        self._content = content
+        self._kept_rejects = content.rejected
+        self._saved = self._moved = time.monotonic()
+        self._last = Progress(content.name, content.rows, position=content.position)
+
+    def silent_seconds(self) -> float:
+        """Since the position last moved."""
+        return time.monotonic() - self._moved
+
+    def see(self, progress: Progress) -> None:
+        """Save the position if it is time."""
+        now = time.monotonic()
+        if progress.position != self._last.position or not progress.in_flight:
+            self._moved = now
+        # The progress goes on changing: what it says now is kept.
+        self._last = replace(progress)
+        if now - self._saved >= _SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> Content:
+        """Save the position that was last seen."""
+        self._saved = time.monotonic()
+        progress = self._last
+        self._content = replace(
+            self._content,
+            position=progress.position,
+            rejected=self._kept_rejects + progress.rejected,
+        )
+        self._ledger.save(self._content)
+        return self._content
