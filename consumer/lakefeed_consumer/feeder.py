@@ -63,6 +63,8 @@ class Feeder:
             settings.consumer_group,
             broker=[f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")],
             broker_credentials=credentials(settings),
+            broker_session_timeout=settings.session_timeout_seconds,
+            broker_heartbeat_interval=settings.session_timeout_seconds / 10,
             broker_commit_interval=settings.commit_interval_seconds,
             # While the bucket is away nothing is polled; that alone must not cost the membership.
             broker_max_poll_interval=86_400.0,

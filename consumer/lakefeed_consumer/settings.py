@@ -29,6 +29,14 @@ class ConsumerSettings(ServiceSettings, KafkaSettings, LakeSettings):
     commit_interval_seconds: float = setting(
         1.0, "How often the offsets of stored events are committed.", unit="s", gt=0
     )
+    session_timeout_seconds: float = setting(
+        30.0,
+        "After this long without a heartbeat the group gives a worker's partitions to others; "
+        "a worker that is killed holds them for as long.",
+        unit="s",
+        ge=6,
+        le=60,
+    )
     drain_seconds: float = setting(
         25.0,
         "How long a stop or a rebalance waits for puts in flight; what is not stored by then is read again.",

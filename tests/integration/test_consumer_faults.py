@@ -1,0 +1,90 @@
+"""Every answer of an S3 server that is not good, told apart: try again, or wait until it is mended."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from lakefeed_common.settings import load
+from lakefeed_consumer.s3 import S3ObjectStore
+from lakefeed_consumer.settings import ConsumerSettings
+from lakefeed_consumer.store import StoreRefusedError, StoreUnavailableError
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers a put with the status and code that are the last part of its key."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status, code = self.path.rsplit("/", 1)[1].split("-")
+        if code == "Reset":
+            self.connection.close()
+            return
+        if code == "Late":
+            time.sleep(2)
+        body = f"<Error><Code>{code}</Code></Error>".encode()
+        self.send_response(int(status))
+        self.send_header("ETag", '"0"')
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3ObjectStore]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-secret")
+    yield S3ObjectStore(load(ConsumerSettings, {"put_timeout_seconds": 0.5}))
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        ("503-SlowDown", "slow_down"),
+        ("429-TooManyRequests", "slow_down"),
+        ("500-InternalError", "server_error"),
+        ("502-BadGateway", "server_error"),
+        ("400-RequestTimeout", "other"),
+        ("403-RequestTimeTooSkewed", "other"),
+        ("200-Late", "timeout"),
+        ("200-Reset", "connection"),
+    ],
+)
+def test_what_passes_is_tried_again(store: S3ObjectStore, answer: str, cause: str) -> None:
+    with pytest.raises(StoreUnavailableError) as caught:
+        asyncio.run(store.create(answer, b"{}"))
+    assert caught.value.cause == cause
+    # The reason of a state must not change with each key.
+    assert answer not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("403-AccessDenied", "refused with AccessDenied"),
+        ("403-InvalidAccessKeyId", "refused with InvalidAccessKeyId"),
+        ("403-SignatureDoesNotMatch", "refused with SignatureDoesNotMatch"),
+        ("400-ExpiredToken", "refused with ExpiredToken"),
+        ("404-NoSuchBucket", "no such bucket"),
+        ("301-PermanentRedirect", "AWS_REGION"),
+    ],
+)
+def test_what_somebody_must_mend_is_refused(store: S3ObjectStore, answer: str, said: str) -> None:
+    with pytest.raises(StoreRefusedError, match=said) as caught:
+        asyncio.run(store.create(answer, b"{}"))
+    assert "hidden-secret" not in str(caught.value)

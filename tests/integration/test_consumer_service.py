@@ -1,0 +1,278 @@
+"""The consumer's own command against a real broker and a real S3 server."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from lakefeed_local.broker import Broker
+from tests.services import Service
+from tests.support import wait_for
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Position = tuple[int, int]
+
+
+def make_topic(kafka: str, topic: str, partitions: int = 1) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(30)
+
+
+def publish(kafka: str, topic: str, values: list[bytes | None]) -> dict[Position, bytes | None]:
+    """Produce values; returns what the log holds of them, by partition and offset."""
+    held: dict[Position, bytes | None] = {}
+
+    def delivered(error: object, message: object) -> None:
+        assert error is None
+        held[message.partition(), message.offset()] = message.value()  # type: ignore[attr-defined]
+
+    producer = Producer({"bootstrap.servers": kafka, "enable.idempotence": True, "linger.ms": 5})
+    for number, value in enumerate(values):
+        producer.produce(topic, value, key=str(number).encode(), on_delivery=delivered)
+    assert producer.flush(30) == 0
+    return held
+
+
+def events(count: int, start: int = 0) -> list[bytes | None]:
+    return [orjson.dumps({"n": n, "text": "é" * (n % 7)}) for n in range(start, start + count)]
+
+
+def objects(s3: S3Client, bucket: str, prefix: str) -> dict[str, bytes]:
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    return {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+
+def by_position(stored: dict[str, bytes]) -> dict[Position, bytes | None]:
+    positions = {}
+    for key, body in stored.items():
+        partition, offset = key.rsplit("/", 1)[1].removesuffix(".json").split("-")
+        positions[int(partition), int(offset)] = body
+    return positions
+
+
+def committed(kafka: str, topic: str, group: str, partitions: int) -> dict[int, int]:
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": group})
+    found = consumer.committed([TopicPartition(topic, number) for number in range(partitions)], timeout=20)
+    consumer.close()
+    return {entry.partition: entry.offset for entry in found}
+
+
+def ends(held: dict[Position, bytes | None]) -> dict[int, int]:
+    positions: dict[int, int] = {}
+    for partition, offset in held:
+        positions[partition] = max(positions.get(partition, 0), offset + 1)
+    return positions
+
+
+@pytest.fixture
+def settings(kafka: str, topic: str, bucket: str) -> dict[str, str]:
+    return {
+        "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "LAKEFEED_TOPIC": topic,
+        "LAKEFEED_BUCKET": bucket,
+        "LAKEFEED_CONSUMER_GROUP": f"group-{topic}",
+        "LAKEFEED_COMMIT_INTERVAL_SECONDS": "0.2",
+        "LAKEFEED_SESSION_TIMEOUT_SECONDS": "6",
+        "LAKEFEED_RETRY_CAP_SECONDS": "0.5",
+    }
+
+
+def safe(service: Service) -> float:
+    return service.metric("lakefeed_consumer_objects_total")
+
+
+def wait_stored(service: Service, count: int, timeout: float = 60) -> None:
+    wait_for(lambda: safe(service) >= count, timeout, lambda: f"{safe(service)} of {count}\n{service.log}")
+
+
+def wait_unready(service: Service, dependency: str, reason: str) -> None:
+    wait_for(lambda: reason in service.unready_reasons().get(dependency, ""), 30, lambda: service.log)
+
+
+def test_each_event_becomes_its_object_and_a_replay_changes_none(
+    kafka: str, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+) -> None:
+    make_topic(kafka, topic, partitions=3)
+    held = publish(kafka, topic, events(300))
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+        wait_stored(consumer, 300)
+        wait_for(lambda: consumer.metric("lakefeed_consumer_lag_events") == 0, 20, "lag 0")
+        assert consumer.metric("lakefeed_consumer_assigned_partitions") == 3
+        assert consumer.stop() == 0
+    stored = objects(s3, bucket, "")
+    assert by_position(stored) == held
+    assert all(key.startswith(f"events/{topic}/dt=20") for key in stored)
+    assert committed(kafka, topic, settings["LAKEFEED_CONSUMER_GROUP"], 3) == ends(held)
+
+    written = {entry["Key"]: entry["LastModified"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+    settings["LAKEFEED_CONSUMER_GROUP"] = f"again-{topic}"
+    with Service("consumer", "run", log=tmp_path / "again", **settings) as again:
+        wait_stored(again, 300)
+        assert again.metric("lakefeed_consumer_objects_total", outcome="already_there") == 300
+    assert objects(s3, bucket, "") == stored
+    after = {entry["Key"]: entry["LastModified"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+    assert after == written
+
+
+def test_what_is_no_event_becomes_a_dead_letter(
+    kafka: str, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+) -> None:
+    make_topic(kafka, topic)
+    publish(kafka, topic, [b'{"a":1}', None, b"hello", b"[1,2]", b'{"b":2}'])
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+        wait_stored(consumer, 5)
+        assert consumer.metric("lakefeed_consumer_objects_total", outcome="dead_letter") == 3
+    assert len(objects(s3, bucket, "events/")) == 2
+    letters = [orjson.loads(body) for body in objects(s3, bucket, f"dead-letters/{topic}/dt=").values()]
+    assert [letter["offset"] for letter in letters] == [1, 2, 3]
+    assert letters[0]["value"] is None
+    assert "array" in letters[2]["reason"]
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_stopped_or_killed_in_the_middle_nothing_is_lost(
+    kafka: str,
+    topic: str,
+    bucket: str,
+    s3: S3Client,
+    settings: dict[str, str],
+    tmp_path: Path,
+    end: signal.Signals,
+) -> None:
+    make_topic(kafka, topic, partitions=2)
+    held = publish(kafka, topic, events(1500))
+    group = settings["LAKEFEED_CONSUMER_GROUP"]
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+        wait_stored(consumer, 200)
+        consumer.process.send_signal(end)
+        code = consumer.process.wait(40)
+    stored = by_position(objects(s3, bucket, "events/"))
+    assert 200 <= len(stored) < 1500
+    for partition, offset in committed(kafka, topic, group, 2).items():
+        assert all((partition, before) in stored for before in range(max(0, offset)))
+    if end == signal.SIGTERM:
+        assert code == 0, consumer.log
+        # All that was in flight was stored and committed: nothing is stored beyond what is committed.
+        assert len(stored) == sum(committed(kafka, topic, group, 2).values())
+    with Service("consumer", "run", log=tmp_path / "log", **settings):
+        wait_for(lambda: committed(kafka, topic, group, 2) == ends(held), 90, "all committed")
+    assert by_position(objects(s3, bucket, "events/")) == held
+    assert objects(s3, bucket, "dead-letters/") == {}
+
+
+def test_workers_share_the_partitions_and_take_over_from_one_that_is_killed(
+    kafka: str, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+) -> None:
+    make_topic(kafka, topic, partitions=3)
+    held = publish(kafka, topic, events(30))
+    with (
+        Service("consumer", "run", log=tmp_path / "one", **settings) as one,
+        Service("consumer", "run", log=tmp_path / "two", **settings) as two,
+    ):
+
+        def shares() -> list[float]:
+            return sorted(worker.metric("lakefeed_consumer_assigned_partitions") for worker in (one, two))
+
+        wait_for(lambda: shares() == [1, 2], 60, lambda: f"{shares()}\n{one.log}\n{two.log}")
+        held |= publish(kafka, topic, events(300, start=30))
+        wait_for(lambda: one.metric("lakefeed_consumer_events_taken_total") > 0, 30, "one works")
+        wait_for(lambda: two.metric("lakefeed_consumer_events_taken_total") > 0, 30, "two works")
+        one.stop()
+        held |= publish(kafka, topic, events(300, start=330))
+        wait_for(
+            lambda: committed(kafka, topic, settings["LAKEFEED_CONSUMER_GROUP"], 3) == ends(held),
+            90,
+            lambda: two.log,
+        )
+    assert by_position(objects(s3, bucket, "events/")) == held
+
+
+def test_without_a_topic_it_waits_and_says_so(
+    kafka: str, topic: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+        wait_unready(consumer, "kafka", topic)
+        assert consumer.get("/healthz")[0] == 200
+        make_topic(kafka, topic)
+        publish(kafka, topic, events(3))
+        wait_stored(consumer, 3)
+        assert consumer.unready_reasons() == {}
+        assert consumer.log.count("there is no topic") == 1
+
+
+def test_a_wrong_bucket_stops_consumption_until_it_is_there(
+    kafka: str, topic: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+) -> None:
+    make_topic(kafka, topic)
+    publish(kafka, topic, events(20))
+    settings["LAKEFEED_BUCKET"] = late = f"late-{topic}"
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+        wait_for(
+            lambda: "no such bucket" in consumer.unready_reasons().get("bucket", ""), 30, lambda: consumer.log
+        )
+        s3.create_bucket(Bucket=late)
+        wait_stored(consumer, 20)
+        consumer.wait_ready()
+    assert len(objects(s3, late, "events/")) == 20
+
+
+def test_a_bucket_that_goes_and_comes_back_costs_nothing(
+    kafka: str, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+) -> None:
+    make_topic(kafka, topic)
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+        consumer.wait_ready()
+        s3.delete_bucket(Bucket=bucket)
+        held = publish(kafka, topic, events(200))
+        wait_for(
+            lambda: "no such bucket" in consumer.unready_reasons().get("bucket", ""), 30, lambda: consumer.log
+        )
+        assert consumer.metric("lakefeed_consumer_in_flight_events") == 64
+        assert set(committed(kafka, topic, settings["LAKEFEED_CONSUMER_GROUP"], 1).values()) <= {-1001, 0}
+        s3.create_bucket(Bucket=bucket)
+        wait_stored(consumer, 200)
+        consumer.wait_ready()
+        assert consumer.log.count("no such bucket") == 1
+    assert by_position(objects(s3, bucket, "events/")) == held
+
+
+def test_a_restarted_broker_is_waited_for(
+    own_kafka: Broker, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+) -> None:
+    kafka = settings["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] = own_kafka.bootstrap_servers
+    make_topic(kafka, topic)
+    held = publish(kafka, topic, events(50))
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+        wait_stored(consumer, 50)
+        own_kafka.restart_kafka()
+        held |= publish(kafka, topic, events(50, start=50))
+        wait_stored(consumer, 100, timeout=90)
+        assert consumer.stop() == 0
+    assert by_position(objects(s3, bucket, "events/")) == held
+
+
+def test_an_unreachable_broker_is_named(settings: dict[str, str], tmp_path: Path) -> None:
+    settings["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] = "127.0.0.1:1"
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+        wait_for(
+            lambda: "127.0.0.1:1" in consumer.unready_reasons().get("kafka", ""), 30, lambda: consumer.log
+        )
+        assert consumer.get("/healthz")[0] == 200
+        assert consumer.stop() == 0
+
+
+def test_a_wrong_setting_ends_with_2_and_one_line(settings: dict[str, str], tmp_path: Path) -> None:
+    settings["LAKEFEED_PUTS_IN_FLIGHT"] = "many"
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+        assert consumer.process.wait(30) == 2
+    assert consumer.log.startswith("error: LAKEFEED_PUTS_IN_FLIGHT='many'")
+    assert "Traceback" not in consumer.log

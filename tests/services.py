@@ -1,0 +1,106 @@
+"""Runs a service's own command as a child process, and asks it for its health and metrics."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import orjson
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support import wait_for
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Service:
+    """One process of `lakefeed-<name>`, from `with` to the end of it.
+
+    Args:
+        name: `producer`, `consumer` or `analytics`.
+        arguments: what follows the command's name.
+        log: file that takes what it prints.
+        settings: environment variables on top of this process's own.
+    """
+
+    def __init__(self, name: str, *arguments: str, log: Path, **settings: str) -> None:
+        self.port = free_port()
+        self._command = [str(Path(sys.executable).with_name(f"lakefeed-{name}")), *arguments]
+        self._environment = {**os.environ, **settings, "LAKEFEED_HTTP_PORT": str(self.port)}
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def stop(self, timeout: float = 40) -> int:
+        """Ask it to end, as a container's stop does; returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout)
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of an answer; status 0 while nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except OSError:
+            return 0, b""
+
+    def unready_reasons(self) -> dict[str, str]:
+        """What `/readyz` complains about; empty while it does not answer or all is well."""
+        status, body = self.get("/readyz")
+        reasons: dict[str, str] = orjson.loads(body)["reasons"] if status == 503 else {}
+        return reasons
+
+    def wait_ready(self, timeout: float = 60) -> None:
+        wait_for(self._ready_or_dead, timeout, lambda: f"ready: {self.get('/readyz')}\n{self.log}")
+        assert self.process.poll() is None, self.log
+
+    def _ready_or_dead(self) -> bool:
+        return self.get("/readyz")[0] == 200 or self.process.poll() is not None
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of a metric's samples with these labels; 0 without any."""
+        text = self.get("/metrics")[1].decode()
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
