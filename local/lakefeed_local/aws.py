@@ -26,6 +26,7 @@ from lakefeed_local.process import Child, check_free, free_port, sole_user
 from lakefeed_local.settings import LocalSettings
 
 LOCK = Path(__file__).with_name("ministack.requirements.lock")
+REQUIREMENTS = Path(__file__).with_name("ministack.requirements.in")
 _LAUNCHER = Path(__file__).with_name("ministack_launcher.py")
 
 
@@ -84,6 +85,20 @@ def _make(place: Path, lock: Path) -> None:
         (staging / "env").rename(place)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def make_lock(lock: Path = LOCK) -> None:
+    """Resolve MiniStack's packages anew into the lock: exact versions, hashes, no address.
+
+    Raises:
+        UnavailableError: uv could not resolve them.
+    """
+    command = [
+        *(uv.find_uv_bin(), "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"),
+        *("--generate-hashes", "--no-annotate", "--no-header", str(REQUIREMENTS), "--output-file", str(lock)),
+    ]
+    if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+        raise UnavailableError("uv could not resolve MiniStack's packages, see above")
 
 
 class LocalAws:

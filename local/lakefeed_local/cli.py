@@ -1,0 +1,253 @@
+"""`lakefeed-local`: Kafka, ZooKeeper and AWS on one's own computer, without Docker, Java or Maven."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lakefeed_common import console, logs
+from lakefeed_common.errors import LakefeedError
+from lakefeed_common.health import Health
+from lakefeed_common.settings import KafkaSettings, load
+from lakefeed_common.web import StatusServer
+from lakefeed_local import aws as local_aws
+from lakefeed_local import jars, java, tools
+from lakefeed_local.aws import LocalAws
+from lakefeed_local.broker import Broker
+from lakefeed_local.crawl_service import CrawlService, endpoint
+from lakefeed_local.metrics import LocalMetrics
+from lakefeed_local.settings import LocalSettings
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+_WATCH_SECONDS = 0.5
+
+Folder = Annotated[
+    Path | None,
+    typer.Option("--folder", help="State and logs; LAKEFEED_LOCAL_FOLDER, build/local by default."),
+]
+
+
+def _port(option: str, what: str) -> Any:
+    return typer.Option(
+        option, help=f"Port of {what}; 0 takes a free one.", show_default=False, min=0, max=65535
+    )
+
+
+KafkaPort = Annotated[int | None, _port("--kafka-port", "Kafka (9092)")]
+ZookeeperPort = Annotated[int | None, _port("--zookeeper-port", "ZooKeeper (2181)")]
+AwsPort = Annotated[int | None, _port("--aws-port", "the local AWS (4566)")]
+
+
+def _settings(**options: Any) -> LocalSettings:
+    settings = load(LocalSettings, options)
+    logs.configure(settings)
+    return settings
+
+
+def _broker(settings: LocalSettings) -> Broker:
+    return Broker(
+        settings.local_folder / "broker",
+        kafka_port=settings.local_kafka_port,
+        zookeeper_port=settings.local_zookeeper_port,
+        settings=settings,
+    )
+
+
+def _aws(settings: LocalSettings) -> LocalAws:
+    return LocalAws(settings.local_folder / "aws", port=settings.local_aws_port, settings=settings)
+
+
+def _say(name: str, value: str) -> None:
+    """One result a line, in a form that a shell can read."""
+    print(f"{name}={value}", flush=True)
+
+
+def _say_aws(aws: LocalAws, settings: LocalSettings) -> None:
+    _say("AWS_ENDPOINT_URL", aws.endpoint_url)
+    _say("AWS_REGION", settings.aws_region)
+    # Any will do; AWS's own clients want some.
+    _say("AWS_ACCESS_KEY_ID", "test")
+    _say("AWS_SECRET_ACCESS_KEY", "test")
+
+
+def _stay(stop: threading.Event, running: dict[str, Callable[[], bool]]) -> None:
+    """Return when asked to stop.
+
+    Raises:
+        LakefeedError: something that should run ended by itself.
+    """
+    print("ready; stop with Ctrl-C", file=sys.stderr, flush=True)
+    while not stop.wait(_WATCH_SECONDS):
+        for name, runs in running.items():
+            if not runs():
+                raise LakefeedError(f"{name} ended by itself; its log is in the folder of the run")
+    print("stopping", file=sys.stderr, flush=True)
+
+
+@app.command()
+def up(
+    folder: Folder = None,
+    kafka_port: KafkaPort = None,
+    zookeeper_port: ZookeeperPort = None,
+    aws_port: AwsPort = None,
+    kafka: Annotated[bool, typer.Option(help="Start Kafka and ZooKeeper too.")] = True,
+) -> None:
+    """Run Kafka, ZooKeeper and the local AWS with its crawls.
+
+    Prints the settings with which the services find them, one a line, and stays until Ctrl-C.
+    """
+    settings = _settings(
+        local_folder=folder,
+        local_kafka_port=kafka_port,
+        local_zookeeper_port=zookeeper_port,
+        local_aws_port=aws_port,
+    )
+    stop = console.stop_on_signals()
+    with ExitStack() as running:
+        watched: dict[str, Callable[[], bool]] = {}
+        if kafka:
+            broker = running.enter_context(_broker(settings))
+            watched["Kafka or ZooKeeper"] = lambda: broker.running
+            _say("LAKEFEED_KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
+        aws = running.enter_context(_aws(settings))
+        watched["the local AWS"] = lambda: aws.running
+        running.enter_context(CrawlService(aws.endpoint_url, settings=settings))
+        _say_aws(aws, settings)
+        _stay(stop, watched)
+
+
+@app.command("kafka")
+def run_kafka(
+    folder: Folder = None, kafka_port: KafkaPort = None, zookeeper_port: ZookeeperPort = None
+) -> None:
+    """Run Kafka and ZooKeeper alone."""
+    settings = _settings(
+        local_folder=folder, local_kafka_port=kafka_port, local_zookeeper_port=zookeeper_port
+    )
+    stop = console.stop_on_signals()
+    with _broker(settings) as broker:
+        _say("LAKEFEED_KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
+        _stay(stop, {"Kafka or ZooKeeper": lambda: broker.running})
+
+
+@app.command("aws")
+def run_aws(folder: Folder = None, aws_port: AwsPort = None) -> None:
+    """Run the local AWS alone.
+
+    Its crawlers need `lakefeed-local crawler` beside it.
+    """
+    settings = _settings(local_folder=folder, local_aws_port=aws_port)
+    stop = console.stop_on_signals()
+    with _aws(settings) as aws:
+        _say_aws(aws, settings)
+        _stay(stop, {"the local AWS": lambda: aws.running})
+
+
+@app.command()
+def crawler(
+    http_port: Annotated[int | None, _port("--http-port", "metrics and health (8004)")] = None,
+) -> None:
+    """Do the crawls of the local AWS.
+
+    Finds it by AWS_ENDPOINT_URL, serves /metrics, /healthz and /readyz.
+    """
+    settings = _settings(http_port=http_port)
+    address = endpoint(settings)
+    stop = console.stop_on_signals()
+    metrics = LocalMetrics()
+    health = Health(metrics, ["aws"], stall_seconds=settings.stall_seconds)
+    with (
+        StatusServer(settings, metrics, health) as status,
+        CrawlService(address, settings=settings, metrics=metrics, health=health),
+    ):
+        print(f"metrics and health on port {status.port}", file=sys.stderr, flush=True)
+        stop.wait()
+
+
+@app.command()
+def fetch(
+    broker: Annotated[bool, typer.Option("--kafka/--no-kafka", help="Fetch what Kafka needs.")] = True,
+    aws: Annotated[bool, typer.Option("--aws/--no-aws", help="Fetch what the local AWS needs.")] = True,
+) -> None:
+    """Download and check everything for later runs."""
+    settings = _settings()
+    if broker:
+        found = jars.ensure(settings.cache)
+        print(f"Kafka: {found.classpath.count(':') + 1} jars, whole; on {java.version()}")
+    if aws:
+        print(f"local AWS: {local_aws.environment(settings.cache)}")
+
+
+@app.command()
+def lock() -> None:
+    """Resolve jars and packages anew into their locks.
+
+    From jgo.toml into jgo.lock.toml, from ministack.requirements.in into its lock.
+    """
+    made = jars.make_lock()
+    print(f"{jars.LOCK.name}: {len(made)} jars")
+    local_aws.make_lock()
+    print(f"{local_aws.LOCK.name}: made")
+
+
+# ---- Kafka's own tools ----------------------------------------------------------------------
+
+
+def _tool(name: str, given: list[str]) -> None:
+    """Become one of Kafka's tools: it has the terminal, the signals and the exit code to itself."""
+    settings = _settings()
+    words, properties = tools.arguments(name, load(KafkaSettings), given)
+    if properties:
+        words += tools.config_arguments(name, properties)
+    command = java.tool(jars.ensure(settings.cache), settings.broker_folder, tools.CLASSES[name], *words)
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
+
+
+@app.command(context_settings=_PASS_ON)
+def topic(context: typer.Context) -> None:
+    """Kafka's topic tool; describes the topic.
+
+    Takes the tool's own options, such as --list, --create --partitions 3, --delete; `-- --help` shows them.
+    """
+    _tool("topic", context.args)
+
+
+@app.command("console-producer", context_settings=_PASS_ON)
+def console_producer(context: typer.Context) -> None:
+    """Kafka's console producer; each line becomes a record.
+
+    Takes the tool's own options; `-- --help` shows them.
+    """
+    _tool("console-producer", context.args)
+
+
+@app.command("console-consumer", context_settings=_PASS_ON)
+def console_consumer(context: typer.Context) -> None:
+    """Kafka's console consumer; prints the topic's records.
+
+    Takes the tool's own options, such as --from-beginning, --max-messages 5; `-- --help` shows them.
+    """
+    _tool("console-consumer", context.args)
+
+
+@app.command(context_settings=_PASS_ON)
+def group(context: typer.Context) -> None:
+    """Kafka's group tool; shows all groups with their lag.
+
+    Takes the tool's own options, such as --describe --group NAME, --list; `-- --help` shows them.
+    """
+    _tool("group", context.args)
+
+
+def main() -> int:
+    """Run the command line; returns its exit code."""
+    return console.run(app)

@@ -1,0 +1,266 @@
+"""The main job on one computer: a CSV through Kafka and S3 to an Athena answer, counted at each step.
+
+Starts a broker and an AWS of its own on free ports, the services as their own commands, and ends them all.
+Nothing of the caller's AWS or Lakefeed settings is used, so a demo never touches a real account.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from prometheus_client.parser import text_string_to_metric_families
+
+from lakefeed_common.errors import ExitCode, InputError, LakefeedError
+from lakefeed_local.aws import LocalAws
+from lakefeed_local.broker import Broker
+from lakefeed_local.crawl_service import CrawlService
+from lakefeed_local.process import Child, free_port
+from lakefeed_local.settings import LocalSettings
+
+_BUCKET = "lakefeed-demo"
+# A consumer that stores nothing for so long will not finish by itself.
+_STANDSTILL_SECONDS = 60.0
+
+
+class DemoError(LakefeedError):
+    """A step of the demo failed, or the counts of two steps do not agree."""
+
+
+@dataclass
+class Counts:
+    """What each step of the pipeline counted; the contents of the demo's report."""
+
+    rows_read: int = 0
+    rows_rejected: int = 0
+    events_delivered: int = 0
+    objects_stored: int = 0
+    dead_letters: int = 0
+    rows_queried: int = 0
+    table: str = ""
+    seconds: float = 0.0
+
+    def disagreements(self) -> list[str]:
+        """What does not add up, a sentence each; empty when every row is accounted for."""
+        found = []
+        if self.rows_read != self.events_delivered + self.rows_rejected:
+            found.append(
+                f"{self.rows_read} rows were read, but {self.events_delivered} delivered "
+                f"and {self.rows_rejected} rejected"
+            )
+        if self.events_delivered != self.objects_stored + self.dead_letters:
+            found.append(
+                f"{self.events_delivered} events were delivered, but {self.objects_stored} objects "
+                f"and {self.dead_letters} dead letters are in the bucket"
+            )
+        if self.objects_stored != self.rows_queried:
+            found.append(
+                f"{self.objects_stored} objects are stored, but Athena counts {self.rows_queried} rows"
+            )
+        return found
+
+
+class Demo:
+    """One run of the demo.
+
+    Args:
+        data: the CSV.
+        topic: topic, and so the table.
+        folder: state, logs and the rejects of this run.
+        query: arguments of `lakefeed-analytics query` for the answer that is shown.
+        settings: cache folder, heaps and time limits of the programs that are started.
+    """
+
+    def __init__(
+        self, data: Path, topic: str, folder: Path, query: list[str], settings: LocalSettings
+    ) -> None:
+        self._data = data
+        self._topic = topic
+        self._folder = folder
+        self._query = query
+        self._settings = settings
+        self._began = time.monotonic()
+        self._environment: dict[str, str] = {}
+        self._services: dict[str, Child] = {}
+        self.counts = Counts()
+        self.addresses: dict[str, str] = {}
+
+    def run(self, running: ExitStack) -> None:
+        """Do all steps; what runs afterwards ends with the stack.
+
+        Raises:
+            LakefeedError: a step failed, or the counts do not agree.
+        """
+        if not self._data.is_file():
+            raise InputError(f"DATA={self._data}: there is no such file")
+        self._say("starting ZooKeeper, Kafka and a local AWS")
+        self._start_backends(running)
+        self._say("starting the consumer and the analytics service")
+        self._start_services(running)
+        self._say(f"publishing {self._data} to the topic {self._topic}")
+        self._publish()
+        self._say("storing each event as an object of its own")
+        self._wait_until_stored()
+        self._say("crawling the objects into a Glue table")
+        self._command("analytics", "crawl")
+        self._say("asking Athena")
+        self._ask()
+        self.counts.seconds = round(time.monotonic() - self._began, 1)
+        wrong = self.counts.disagreements()
+        if wrong:
+            raise DemoError("the counts do not agree: " + "; ".join(wrong))
+
+    def _say(self, step: str) -> None:
+        print(f"[{time.monotonic() - self._began:5.1f} s] {step}", file=sys.stderr, flush=True)
+
+    def _start_backends(self, running: ExitStack) -> None:
+        broker = running.enter_context(Broker(self._folder / "broker", settings=self._settings))
+        aws = running.enter_context(LocalAws(self._folder / "aws", settings=self._settings))
+        running.enter_context(CrawlService(aws.endpoint_url, settings=self._settings))
+        self.addresses |= {"Kafka": broker.bootstrap_servers, "local AWS": aws.endpoint_url}
+        own = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "LAKEFEED_"))
+        }
+        self._environment = own | {
+            "AWS_ENDPOINT_URL": aws.endpoint_url,
+            "AWS_REGION": self._settings.aws_region,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+            "LAKEFEED_TOPIC": self._topic,
+            "LAKEFEED_BUCKET": _BUCKET,
+            "LAKEFEED_CREATE_BUCKET": "true",
+            "LAKEFEED_CRAWL_POLL_SECONDS": "2",
+        }
+
+    def _start_services(self, running: ExitStack) -> None:
+        for name, command in (("analytics", "serve"), ("consumer", "run")):
+            address = f"http://127.0.0.1:{(port := free_port())}"
+            log = self._folder / "logs" / f"{name}.log"
+            environment = self._environment | {"LAKEFEED_HTTP_PORT": str(port)}
+            service = Child(f"the {name}", [_program(name), command], log, env=environment, grace_seconds=40)
+            running.callback(service.stop)
+            service.wait_until(_answers(f"{address}/healthz"), self._settings.local_start_seconds)
+            self._services[name] = service
+            self.addresses[f"{name} metrics"] = f"{address}/metrics"
+            if name == "analytics":
+                self.addresses["analytics API"] = f"{address}/docs"
+
+    def _publish(self) -> None:
+        summary = self._folder / "summary.json"
+        rejects = self._folder / "rejects.jsonl"
+        arguments = ["publish", "--summary", str(summary), "--rejects", str(rejects), str(self._data)]
+        self._command("producer", *arguments, allowed=(ExitCode.OK, ExitCode.REJECTED))
+        told = json.loads(summary.read_text())
+        self.counts.rows_read = told["rows_read"]
+        self.counts.rows_rejected = told["rows_rejected"]
+        self.counts.events_delivered = told["events_delivered"]
+
+    def _wait_until_stored(self) -> None:
+        consumer, address = self._services["consumer"], self.addresses["consumer metrics"]
+        stored, moved = -1, time.monotonic()
+        while stored < self.counts.events_delivered:
+            now = int(_metric(address, "lakefeed_consumer_objects_total")) if consumer.running else stored
+            if now != stored:
+                stored, moved = now, time.monotonic()
+                self._show_progress(stored)
+            if not consumer.running or time.monotonic() - moved > _STANDSTILL_SECONDS:
+                raise DemoError(
+                    f"{max(stored, 0)} of {self.counts.events_delivered} events are stored, then no more. "
+                    f"The end of the consumer's log, {consumer.log_file}:\n{consumer.log_end()}"
+                )
+            time.sleep(0.5)
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=self._environment["AWS_ENDPOINT_URL"],
+            region_name=self._settings.aws_region,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",  # noqa: S106 - the local AWS takes any
+        )
+        # The bucket itself is asked, not the consumer's own count.
+        self.counts.objects_stored = _count_objects(s3, f"events/{self._topic}/")
+        self.counts.dead_letters = _count_objects(s3, f"dead-letters/{self._topic}/")
+
+    def _show_progress(self, stored: int) -> None:
+        print(
+            f"          {stored:,} of {self.counts.events_delivered:,} events stored",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _ask(self) -> None:
+        tables = json.loads(self._command("analytics", "tables", "--format", "json"))
+        if not tables:
+            raise DemoError("the crawl made no table")
+        self.counts.table = str(tables[0]["name"])
+        count = f'SELECT count(*) AS events FROM "{self.counts.table}"'  # noqa: S608 - a name of the catalogue
+        answer = json.loads(self._command("analytics", "query", count, "--format", "json"))
+        self.counts.rows_queried = int(answer[0]["events"])
+        query = self._query or [f'SELECT * FROM "{self.counts.table}" LIMIT 10']  # noqa: S608
+        print(self._command("analytics", "query", *query), flush=True)
+
+    def _command(self, service: str, *arguments: str, allowed: tuple[int, ...] = (ExitCode.OK,)) -> str:
+        """Run a service's command to its end; returns what it printed."""
+        command = [_program(service), *arguments]
+        done = subprocess.run(
+            command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode not in allowed:
+            raise DemoError(f"lakefeed-{service} {arguments[0]} ended with {done.returncode}, see above")
+        return done.stdout.rstrip()
+
+    def report(self, path: Path) -> None:
+        """Write the counts as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self.counts), indent=2) + "\n")
+
+
+def _program(service: str) -> str:
+    return str(Path(sys.executable).with_name(f"lakefeed-{service}"))
+
+
+def _fetch(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - an address of ours
+        body: bytes = answer.read()
+        return body
+
+
+def _answers(address: str) -> Callable[[], bool]:
+    def answers() -> bool:
+        try:
+            _fetch(address)
+        except OSError:
+            return False
+        return True
+
+    return answers
+
+
+def _metric(address: str, name: str) -> float:
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(_fetch(address).decode())
+        for sample in family.samples
+        if sample.name == name
+    )
+
+
+def _count_objects(s3: Any, prefix: str) -> int:
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=_BUCKET, Prefix=prefix)
+    return sum(page["KeyCount"] for page in pages)

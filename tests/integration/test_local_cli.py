@@ -1,0 +1,150 @@
+"""The command line starts everything, cleans up after itself, and hands over to Kafka's own tools."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import wait_for
+
+COMMAND = [sys.executable, "-c", "import sys; from lakefeed_local.cli import main; sys.exit(main())"]
+
+
+def run(*args: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *args],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env=os.environ | variables,
+        check=False,
+    )
+
+
+@contextmanager
+def running(log: Path, *args: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [*COMMAND, *args], stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | variables
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def addresses(process: subprocess.Popen[str], until: str) -> dict[str, str]:
+    """The settings that a command prints, up to one of them."""
+    assert process.stdout is not None
+    told: dict[str, str] = {}
+    while until not in told:
+        line = process.stdout.readline()
+        assert line, f"the command ended: {process.wait()}"
+        name, _, value = line.strip().partition("=")
+        told[name] = value
+    return told
+
+
+def serves(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=5).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+    except OSError:
+        return False
+    return True
+
+
+def processes_of(folder: Path) -> list[int]:
+    """The processes whose command line or environment names a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if str(folder).encode() in told and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+    return found
+
+
+ANY_PORTS = ("--kafka-port", "0", "--zookeeper-port", "0", "--aws-port", "0")
+
+
+def test_up_runs_all_and_sigterm_ends_all(tmp_path: Path) -> None:
+    with running(tmp_path / "log", "up", "--folder", str(tmp_path / "state"), *ANY_PORTS) as process:
+        told = addresses(process, "AWS_SECRET_ACCESS_KEY")
+        assert serves(told["AWS_ENDPOINT_URL"])
+        assert run(
+            "topic", "--list", LAKEFEED_KAFKA_BOOTSTRAP_SERVERS=told["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"]
+        )
+
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    assert processes_of(tmp_path / "state") == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_kill_9_leaves_no_process_behind(tmp_path: Path) -> None:
+    with running(tmp_path / "log", "up", "--folder", str(tmp_path / "state"), *ANY_PORTS) as process:
+        addresses(process, "AWS_SECRET_ACCESS_KEY")
+        assert len(processes_of(tmp_path / "state")) >= 6, "three programs, each with its guard"
+
+        process.kill()
+        process.wait()
+
+        wait_for(lambda: not processes_of(tmp_path / "state"), 30, "programs outlive the killed command")
+
+
+def test_the_crawler_alone_says_whether_it_is_ready(shared_aws: str, tmp_path: Path) -> None:
+    with running(tmp_path / "log", "crawler", "--http-port", "0", AWS_ENDPOINT_URL=shared_aws) as process:
+        said = wait_for(lambda: (tmp_path / "log").read_text().partition("health on port ")[2].split("\n")[0])
+        port = int(said)
+
+        def ready() -> bool:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+                    return bool(answer.status == 200)
+            except urllib.error.HTTPError as error:
+                error.close()
+                return False
+
+        wait_for(ready, message="the crawler is not ready")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_the_crawler_wants_an_address() -> None:
+    ended = run("crawler", AWS_ENDPOINT_URL="")
+
+    assert ended.returncode == 2
+    assert "AWS_ENDPOINT_URL is not set" in ended.stderr
+
+
+def test_records_go_through_kafkas_own_tools(kafka: str, topic: str) -> None:
+    to = {"LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": kafka, "LAKEFEED_TOPIC": topic}
+    created = run("topic", "--create", "--partitions", "2", **to)
+    assert created.returncode == 0, created.stdout + created.stderr
+
+    assert run("console-producer", stdin="one\ntwo\n", **to).returncode == 0
+    read = run("console-consumer", "--from-beginning", "--max-messages", "2", "--group", f"g-{topic}", **to)
+    described = run("topic", **to)
+    groups = run("group", "--describe", "--group", f"g-{topic}", **to)
+
+    assert sorted(read.stdout.split()) == ["one", "two"], read.stderr
+    assert "PartitionCount: 2" in described.stdout
+    assert "LAG" in groups.stdout
+    assert topic in groups.stdout
