@@ -163,7 +163,7 @@ class AthenaQueries:
 
     def page(self, query: str, token: str | None, limit: int) -> Page:
         """At most `limit` rows of a succeeded query; the first page of a SELECT may have one fewer."""
-        arguments: dict[str, Any] = {"NextToken": _unwrapped(query, token)} if token else {}
+        arguments: dict[str, Any] = {"NextToken": inner_token(query, token)} if token else {}
         status = self.status(query)
         if status.state in ("FAILED", "CANCELLED"):
             raise QueryFailedError(f"the query {query} was {status.state.lower()}: {status.reason or ''}")
@@ -186,7 +186,7 @@ class AthenaQueries:
         return Page(
             columns,
             [typed(row, columns) for row in texts],
-            _wrapped(query, following) if following else None,
+            page_token(query, following) if following else None,
         )
 
     def cancel(self, query: str) -> None:
@@ -250,12 +250,13 @@ def _value(text: str, kind: str) -> Value:
     return text
 
 
-def _wrapped(query: str, token: str) -> str:
+def page_token(query: str, token: str) -> str:
+    """Athena's token together with the query that it belongs to."""
     return base64.urlsafe_b64encode(orjson.dumps([query, token])).decode()
 
 
-def _unwrapped(query: str, token: str) -> str:
-    """Athena's token inside of ours, which names the query it belongs to."""
+def inner_token(query: str, token: str) -> str:
+    """Athena's token inside of ours. Raises InputError when it is not one of this query."""
     try:
         owner, inner = orjson.loads(base64.urlsafe_b64decode(token.encode()))
     except (ValueError, TypeError, binascii.Error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,14 @@ _FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How the r
 
 def main() -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage or settings."""
-    return console.run(app)
+    try:
+        code = console.run(app)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough. Python would complain at exit once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
 
 
 @app.command("serve")
@@ -50,7 +58,8 @@ def serve_() -> None:
 @app.command()
 def ensure() -> None:
     """Make sure that the bucket, the Glue database, the crawler and the Athena workgroup are as set."""
-    changes = [change for step in _parts(_settings()).ensure.values() for change in step()]
+    with _lake() as (_, parts):
+        changes = [change for step in parts.ensure.values() for change in step()]
     for change in changes:
         print(change)
     if not changes:
@@ -60,25 +69,22 @@ def ensure() -> None:
 @app.command()
 def crawl() -> None:
     """Crawl, and wait for the end; a crawl that runs already is joined."""
-    settings = _settings()
-    parts = _parts(settings)
-    for step in parts.ensure.values():
-        step()
-    with _progress("crawling") as say:
-        started = parts.crawler.start()
-        say("started" if started else "joined the crawl that runs already")
+    with _lake() as (settings, parts):
+        for step in parts.ensure.values():
+            step()
+        with _progress("crawling") as say:
+            started = parts.crawler.start()
+            say("started" if started else "joined the crawl that runs already")
 
-        def tell(status: CrawlerStatus) -> None:
-            say(f"{status.state.lower()} for {status.running_seconds:.0f} s")
+            def tell(status: CrawlerStatus) -> None:
+                say(f"{status.state.lower()} for {status.running_seconds:.0f} s")
 
-        wait_for_crawl(parts.crawler, settings.crawl_timeout_seconds, progress=tell)
-    seconds = parts.crawler.last_seconds()
-    print(f"crawled in {seconds:.1f} s" if seconds else "crawled")
-    for table in parts.catalogue.tables():
-        print(
-            f"table {table.name}: {len(table.columns)} columns, "
-            f"{len(parts.catalogue.partitions(table.name))} partitions"
-        )
+            wait_for_crawl(parts.crawler, settings.crawl_timeout_seconds, progress=tell)
+        seconds = parts.crawler.last_seconds()
+        print(f"crawled in {seconds:.1f} s" if seconds else "crawled")
+        for table in parts.catalogue.tables():
+            count = len(parts.catalogue.partitions(table.name))
+            print(f"table {table.name}: {len(table.columns)} columns, {count} partitions")
 
 
 @app.command()
@@ -90,22 +96,24 @@ def tables(
     form: _FormatOption = Format.TABLE,
 ) -> None:
     """List the tables; or one table's columns, partitions or first rows."""
-    settings = _settings()
-    parts = _parts(settings)
-    if table is None:
-        if partitions or rows:
-            raise typer.BadParameter("--partitions and --rows want the name of a table")
-        _list_tables(parts, form)
-        return
-    found = parts.catalogue.table(table)
-    if partitions:
-        keys = [column.name for column in found.columns if column.partition]
-        each = parts.catalogue.partitions(table)
-        show([*keys, "location"], ([*one.values, one.location] for one in each), form)
-    elif rows:
-        _run(parts, settings, sample(found.name, rows), form, rows)
-    else:
-        show(["column", "type", "partition"], ([c.name, c.type, c.partition] for c in found.columns), form)
+    if table is None and (partitions or rows):
+        raise typer.BadParameter("--partitions and --rows want the name of a table")
+    if partitions and rows:
+        raise typer.BadParameter("give either --partitions or --rows")
+    with _lake() as (settings, parts):
+        if table is None:
+            _list_tables(parts, form)
+            return
+        found = parts.catalogue.table(table)
+        if rows:
+            _run(parts, settings, sample(found.name, rows), form, rows)
+        elif partitions:
+            keys = [column.name for column in found.columns if column.partition]
+            each = parts.catalogue.partitions(table)
+            show([*keys, "location"], ([*one.values, one.location] for one in each), form)
+        else:
+            lines: list[list[Value]] = [[each.name, each.type, each.partition] for each in found.columns]
+            show(["column", "type", "partition"], lines, form)
 
 
 @app.command()
@@ -131,14 +139,13 @@ def query(
         raise typer.BadParameter("give either a statement or --name")
     if table is not None and name is None:
         raise typer.BadParameter("--table goes with --name")
-    settings = _settings()
-    parts = _parts(settings)
-    if name is not None:
-        named = NamedQueries(settings.queries_folder).get(name)
-        statement = named.over(parts.catalogue.table(table or settings.default_table).name)
-    else:
-        statement = reading(sys.stdin.read() if sql == "-" else sql or "")
-    _run(parts, settings, statement, form, limit)
+    with _lake() as (settings, parts):
+        if name is not None:
+            named = NamedQueries(settings.queries_folder).get(name)
+            statement = named.over(parts.catalogue.table(table or settings.default_table).name)
+        else:
+            statement = reading(sys.stdin.read() if sql == "-" else sql or "")
+        _run(parts, settings, statement, form, limit)
 
 
 def _settings() -> AnalyticsSettings:
@@ -149,10 +156,14 @@ def _settings() -> AnalyticsSettings:
     return settings
 
 
-def _parts(settings: AnalyticsSettings) -> Parts:
+@contextmanager
+def _lake() -> Iterator[tuple[AnalyticsSettings, Parts]]:
+    """What a command works with."""
+    settings = _settings()
     # What the commands print says it already.
     logging.getLogger("lakefeed_analytics").setLevel(logging.WARNING)
-    return connect(settings)
+    with connect(settings) as parts:
+        yield settings, parts
 
 
 def _list_tables(parts: Parts, form: Format) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from lakefeed_analytics.athena import AthenaQueries, QueryEngine
@@ -27,15 +29,18 @@ class Parts:
     engine: QueryEngine
 
 
-def connect(settings: AnalyticsSettings) -> Parts:
-    """The parts against AWS. Nothing is called yet."""
-    s3, glue, athena = (
-        aws.client(name, settings, max_pool_connections=_CONNECTIONS) for name in ("s3", "glue", "athena")
-    )
-    return Parts(
-        ensure=Ensurer(s3, glue, athena, settings).steps,
-        catalogue=GlueCatalogue(glue, settings),
-        crawler=GlueCrawler(glue, settings),
-        folders=S3Folders(s3, settings),
-        engine=AthenaQueries(athena, settings),
-    )
+@contextmanager
+def connect(settings: AnalyticsSettings) -> Iterator[Parts]:
+    """The parts against AWS, whose connections are closed at the end. Nothing is called yet."""
+    with ExitStack() as held:
+        s3, glue, athena = (
+            held.enter_context(closing(aws.client(name, settings, max_pool_connections=_CONNECTIONS)))
+            for name in ("s3", "glue", "athena")
+        )
+        yield Parts(
+            ensure=Ensurer(s3, glue, athena, settings).steps,
+            catalogue=GlueCatalogue(glue, settings),
+            crawler=GlueCrawler(glue, settings),
+            folders=S3Folders(s3, settings),
+            engine=AthenaQueries(athena, settings),
+        )

@@ -7,6 +7,7 @@ import socket
 import threading
 
 import uvicorn
+from fastapi import FastAPI
 
 from lakefeed_analytics import api
 from lakefeed_analytics.ensure import DEPENDENCIES
@@ -29,30 +30,33 @@ def serve(settings: AnalyticsSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError when the port or the queries cannot be used."""
     metrics = AnalyticsMetrics()
     health = Health(metrics, DEPENDENCIES, stall_seconds=settings.stall_seconds)
-    parts = connect(settings)
     named = NamedQueries(settings.queries_folder)
-    watch = QueryWatch(parts.engine, metrics, settings)
-    service = Service(parts, watch, metrics, health, settings)
-    app = api.build(api.Context(parts, named, watch, metrics, health, settings, service.wake))
     # uvicorn takes the signals while it serves, ends, and raises them again for these.
     stop = stop_on_signals()
-    with _listening(settings) as listener:
-        host, port = listener.getsockname()[:2]
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
+    with connect(settings) as parts, _listening(settings) as listener:
+        watch = QueryWatch(parts.engine, metrics, settings)
+        service = Service(parts, watch, metrics, health, settings)
+        app = api.build(api.Context(parts, named, watch, metrics, health, settings, service.wake))
         # A daemon, since a call to an AWS that does not answer must not hold up the end.
         loop = threading.Thread(target=service.run, args=(stop,), name="work-loop", daemon=True)
         loop.start()
-        log.info("serving on http://%s:%s, documentation at /docs", host, port)
-        uvicorn.Server(config).run(sockets=[listener])
-    stop.set()
-    loop.join(_GRACE_SECONDS)
+        _serve_http(app, listener)
+        stop.set()
+        loop.join(_GRACE_SECONDS)
     log.info("stopped")
+
+
+def _serve_http(app: FastAPI, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    log.info("serving on http://%s:%s, documentation at /docs", host, port)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listening(settings: AnalyticsSettings) -> socket.socket:

@@ -1,0 +1,71 @@
+"""Settings: defaults, and wrong values told with the variable."""
+
+from __future__ import annotations
+
+import pytest
+
+from lakefeed_analytics.settings import AnalyticsSettings, table_name
+from lakefeed_common.errors import SettingsError
+from lakefeed_common.settings import load
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.startswith(("LAKEFEED_", "AWS_"))]:
+        monkeypatch.delenv(name)
+
+
+def test_defaults() -> None:
+    settings = load(AnalyticsSettings)
+    assert settings.http_port == 8003
+    assert settings.topic_names == ("demo_testing",)
+    assert settings.default_table == "demo_testing"
+    assert settings.results == "s3://lakefeed/athena-results/"
+    assert settings.topic_prefix("x") == "events/x/"
+    assert list(settings.queries_folder.glob("*.sql"))
+    assert not settings.create_bucket
+
+
+def test_topics_come_from_their_own_variable_or_the_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED_TOPIC", "prices")
+    assert load(AnalyticsSettings).topic_names == ("prices",)
+    monkeypatch.setenv("LAKEFEED_TOPICS", "b,a,b")
+    assert load(AnalyticsSettings).topic_names == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    ("topic", "table"), [("demo_testing", "demo_testing"), ("Stock-Prices.v2", "stock_prices_v2"), ("A", "a")]
+)
+def test_tables_are_named_as_glue_names_them(topic: str, table: str) -> None:
+    assert table_name(topic) == table
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("LAKEFEED_TOPICS", "a,,b"),
+        ("LAKEFEED_TOPICS", "a.b,a-b"),
+        ("LAKEFEED_GLUE_DATABASE", "My Database"),
+        ("LAKEFEED_CRAWLER_ROLE", "arn:aws:iam::1:role/x"),
+        ("LAKEFEED_CRAWLER_SCHEDULE", "every day"),
+        ("LAKEFEED_CRAWLER_SCHEDULE", "cron(0 * * *)"),
+        ("LAKEFEED_CRAWL_POLL_SECONDS", "0"),
+        ("LAKEFEED_QUERY_BYTES_LIMIT", "9999999"),
+        ("LAKEFEED_RESULTS_LOCATION", "s3://bucket/no-slash-at-the-end"),
+        ("LAKEFEED_RESULTS_LOCATION", "s3://lakefeed/events/x/"),
+        ("LAKEFEED_RESULTS_LOCATION", "s3://lakefeed/"),
+        ("LAKEFEED_CREATE_BUCKET", "perhaps"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as caught:
+        load(AnalyticsSettings)
+    assert variable in str(caught.value)
+
+
+@pytest.mark.parametrize("role", ["lakefeed-crawler", "arn:aws:iam::123456789012:role/service-role/x"])
+def test_a_role_is_a_name_or_an_arn(role: str) -> None:
+    assert AnalyticsSettings(crawler_role=role).crawler_role == role
