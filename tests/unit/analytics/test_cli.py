@@ -1,0 +1,84 @@
+"""Wrong usage and wrong settings end with 2 and one clear line, before AWS is asked anything."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from lakefeed_analytics import cli
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["lakefeed-analytics", *arguments])
+    return cli.main()
+
+
+@pytest.fixture(autouse=True)
+def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nobody listens on port 9: a call would fail with 1, not 2.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nope"],
+        ["query"],
+        ["query", "SELECT 1", "--name", "volatility"],
+        ["query", "SELECT 1", "--table", "x"],
+        ["query", "SELECT 1", "--format", "xml"],
+        ["query", "SELECT 1", "--limit", "-1"],
+        ["tables", "--rows", "5"],
+        ["tables", "x", "--rows", "5", "--partitions"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["serve", "crawl", "tables", "ensure"])
+def test_wrong_settings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.setenv("LAKEFEED_CRAWL_POLL_SECONDS", "soon")
+    assert run(monkeypatch, command) == 2
+    assert "LAKEFEED_CRAWL_POLL_SECONDS='soon'" in capsys.readouterr().err
+
+
+def test_serve_tells_of_a_port_in_use(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("LAKEFEED_HTTP_PORT", str(port))
+        assert run(monkeypatch, "serve") == 2
+    assert f"LAKEFEED_HTTP_PORT={port}" in capsys.readouterr().err
+
+
+def test_a_writing_statement_fails_before_aws_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "query", "DROP TABLE x") == 1
+    assert "only reading statements" in capsys.readouterr().err
+
+
+def test_an_unknown_name_lists_the_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "query", "--name", "nope") == 1
+    assert "volatility" in capsys.readouterr().err
+
+
+def test_the_named_queries_are_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "queries", "--format", "csv") == 0
+    assert "volatility,Volatility of each company," in capsys.readouterr().out

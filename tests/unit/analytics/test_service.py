@@ -1,0 +1,168 @@
+"""The work loop and the watch over queries."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from lakefeed_analytics.ensure import Change
+from lakefeed_analytics.metrics import AnalyticsMetrics
+from lakefeed_analytics.parts import Parts
+from lakefeed_analytics.service import LOOP, Service
+from lakefeed_analytics.settings import AnalyticsSettings
+from lakefeed_analytics.watch import QueryWatch
+from lakefeed_common.errors import UnavailableError
+from lakefeed_common.health import Health
+from tests.unit.analytics.fakes import (
+    Answer,
+    Clock,
+    MemoryCatalogue,
+    MemoryCrawler,
+    MemoryEngine,
+    MemoryFolders,
+)
+
+
+class World:
+    """A service over fakes, one of whose dependencies can be broken."""
+
+    def __init__(self) -> None:
+        self.settings = AnalyticsSettings(topic="prices")
+        self.clock = Clock()
+        self.metrics = AnalyticsMetrics()
+        self.health = Health(self.metrics, ["bucket", "glue", "athena"], stall_seconds=30, clock=self.clock)
+        self.crawler, self.folders, self.engine = MemoryCrawler(), MemoryFolders(), MemoryEngine()
+        self.errors: dict[str, Exception] = {}
+        parts = Parts(
+            {name: self._step(name) for name in ("bucket", "glue", "athena")},
+            MemoryCatalogue(),
+            self.crawler,
+            self.folders,
+            self.engine,
+        )
+        self.watch = QueryWatch(self.engine, self.metrics, self.settings, self.clock)
+        self.service = Service(parts, self.watch, self.metrics, self.health, self.settings, self.clock)
+
+    def _step(self, name: str) -> Callable[[], list[Change]]:
+        def step() -> list[Change]:
+            if name in self.errors:
+                raise self.errors[name]
+            return []
+
+        return step
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_ready_once_all_can_be_used(world: World) -> None:
+    assert not world.health.readiness().ok
+    world.service.tick()
+    assert world.health.readiness().ok
+    assert world.health.liveness().ok
+
+
+def test_an_aws_that_does_not_answer_is_told_once_and_recovers(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    world.folders.folders.add(("prices", "2026-01-01"))
+    for name in ("bucket", "glue", "athena"):
+        world.errors[name] = UnavailableError(f"{name} does not answer")
+    for _ in range(5):
+        world.service.tick()
+        world.clock.now += 30
+    assert world.health.readiness().reasons["glue"] == "glue does not answer"
+    assert caplog.text.count("glue does not answer") == 1
+    assert world.crawler.starts == 0
+    assert world.value("lakefeed_errors_total", kind="unavailable") == 15
+    world.errors.clear()
+    world.service.tick()
+    assert world.health.readiness().ok
+    assert world.crawler.starts == 1
+
+
+def test_athena_alone_does_not_keep_from_crawling(world: World) -> None:
+    world.folders.folders.add(("prices", "2026-01-01"))
+    world.errors["athena"] = UnavailableError("no answer")
+    world.service.tick()
+    assert world.crawler.starts == 1
+    assert list(world.health.readiness().reasons) == ["athena"]
+
+
+def test_an_unforeseen_error_does_not_end_the_loop(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.errors["glue"] = ZeroDivisionError("oh")
+    world.service.tick()
+    assert world.health.readiness().reasons == {"glue": "internal error; see the log"}
+    assert "oh" in caplog.text
+    world.errors.clear()
+    world.clock.now += 30
+    world.service.tick()
+    assert world.health.readiness().ok
+
+
+def test_looks_come_at_the_set_pace_or_when_asked_for(world: World) -> None:
+    world.service.tick()
+    world.folders.folders.add(("prices", "2026-01-01"))
+    world.clock.now += 29
+    world.service.tick()
+    assert world.crawler.starts == 0
+    world.service.wake()
+    world.service.tick()
+    assert world.crawler.starts == 1
+
+
+def test_the_loop_beats_and_ends_when_told(world: World) -> None:
+    stop = threading.Event()
+    loop = threading.Thread(target=world.service.run, args=(stop,))
+    loop.start()
+    stop.set()
+    loop.join(10)
+    assert not loop.is_alive()
+    world.health.beat(LOOP)
+    world.clock.now += 31
+    assert list(world.health.liveness().reasons) == [LOOP]
+
+
+def test_queries_are_counted_when_they_end(world: World) -> None:
+    world.engine.answers["SELECT 1"] = Answer(hold=True, scanned_bytes=10**12)
+    query = world.watch.start("SELECT 1", "volatility")
+    world.watch.look()
+    assert world.value("lakefeed_queries_running") == 1
+    world.engine.finish(query)
+    world.watch.look()
+    world.watch.look()
+    assert world.value("lakefeed_queries_running") == 0
+    assert world.value("lakefeed_queries_total", query="volatility", state="SUCCEEDED") == 1
+    assert world.value("lakefeed_query_seconds_count") == 1
+    assert world.value("lakefeed_query_scanned_bytes_total") == 10**12
+    assert world.value("lakefeed_query_cost_usd_total") == 5
+
+
+def test_a_query_that_takes_too_long_is_cancelled(world: World) -> None:
+    world.engine.answers["SELECT 1"] = Answer(hold=True)
+    query = world.watch.start("SELECT 1", "free")
+    world.clock.now += 300
+    world.watch.look()
+    assert world.engine.status(query).state == "RUNNING"
+    world.clock.now += 1
+    world.watch.look()
+    assert world.engine.status(query).state == "CANCELLED"
+    world.watch.look()
+    assert world.value("lakefeed_queries_total", query="free", state="CANCELLED") == 1
+
+
+def test_a_query_that_athena_forgot_is_forgotten(world: World) -> None:
+    world.engine.answers["SELECT 1"] = Answer(hold=True)
+    world.watch.start("SELECT 1", "free")
+    world.engine.queries.clear()
+    world.watch.look()
+    assert world.value("lakefeed_queries_running") == 0
