@@ -1,0 +1,107 @@
+"""Finds queries of dashboards and rules that a running Prometheus has no data for.
+
+`python -m monitoring.check_queries http://localhost:9090` names them and returns 1 if there are any. It
+is meant for a pipeline that has run: some series begin with the first query or the first crawl.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import yaml
+
+from monitoring.promql import selectors
+
+_MONITORING = Path(__file__).resolve().parent
+# Longest name first: `$__rate_interval` must not be read as another variable and a rest.
+_VARIABLES = {"__rate_interval": "1m", "__interval": "15s", "__range": "1h"}
+_VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
+
+
+def dashboards() -> dict[str, dict[str, Any]]:
+    """The committed dashboards by file name."""
+    folder = _MONITORING / "grafana" / "dashboards"
+    return {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+
+
+def rules() -> Iterator[dict[str, Any]]:
+    """The recording and alerting rules."""
+    for path in sorted((_MONITORING / "prometheus" / "rules").glob("*.yml")):
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+            yield from group["rules"]
+
+
+def panels(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """All panels of a dashboard, those in collapsed rows included, the rows themselves not."""
+    for panel in dashboard["panels"]:
+        if panel["type"] == "row":
+            yield from panel.get("panels", [])
+        else:
+            yield panel
+
+
+def queries() -> list[tuple[str, str]]:
+    """What must return something: pairs of where it comes from and a PromQL expression.
+
+    Of dashboards and recording rules these are whole expressions. An alert's expression is empty as long
+    as all is well, so each vector selector in it stands for itself: a selector that matches nothing, such
+    as one with a misspelt metric or label value, is an alert that can never fire.
+    """
+    found = [
+        (f"{name}: {panel['title']}", substitute(target["expr"]))
+        for name, dashboard in dashboards().items()
+        for panel in panels(dashboard)
+        for target in panel.get("targets", [])
+    ]
+    for rule in rules():
+        if "record" in rule:
+            found.append((f"rule {rule['record']}", rule["expr"]))
+        else:
+            found += [(f"alert {rule['alert']}", each.text) for each in selectors(rule["expr"])]
+    return list(dict.fromkeys(found))
+
+
+def substitute(expression: str) -> str:
+    """The expression with Grafana's variables replaced: its own by usual values, others by `.*`."""
+    return _VARIABLE.sub(lambda match: _VARIABLES.get(match[1] or match[2], ".*"), expression)
+
+
+def empty(prometheus_url: str) -> list[tuple[str, str, str]]:
+    """The queries that return nothing now: where from, expression, and what Prometheus said."""
+    answers = ((source, expr, _ask(prometheus_url, expr)) for source, expr in queries())
+    return [(source, expr, said) for source, expr, said in answers if said is not None]
+
+
+def _ask(prometheus_url: str, expression: str) -> str | None:
+    """None if there is data, else why not. A value of NaN is data: a quantile of nothing is one."""
+    address = f"{prometheus_url.rstrip('/')}/api/v1/query?{urlencode({'query': expression})}"
+    try:
+        with urlopen(address, timeout=30) as response:  # noqa: S310 - the caller's own Prometheus
+            answer = json.load(response)
+    except HTTPError as error:
+        return error.read().decode(errors="replace")
+    return None if answer["data"]["result"] else "no data"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the queries without data."""
+    if len(arguments) != 1:
+        print("usage: python -m monitoring.check_queries http://HOST:PORT", file=sys.stderr)
+        return 2
+    without = empty(arguments[0])
+    for source, expression, said in without:
+        print(f"{source}: {said}\n    {expression}")
+    print(f"{len(queries()) - len(without)} of {len(queries())} queries return data")
+    return 1 if without else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
