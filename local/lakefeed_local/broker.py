@@ -79,6 +79,11 @@ class Broker:
 
     def start(self) -> None:
         """Start both and return when Kafka answers."""
+        if not (self._config / "server.properties").is_file():
+            raise SettingsError(
+                f"LAKEFEED_BROKER_CONFIG: {self._config} has no server.properties. "
+                "Set the folder of the broker's property files: `broker` in a checkout."
+            )
         self._jars = jars.ensure(self._settings.cache)
         self._held.enter_context(sole_user(self.folder))
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -66,28 +65,34 @@ def _aws(settings: LocalSettings) -> LocalAws:
     return LocalAws(settings.local_folder / "aws", port=settings.local_aws_port, settings=settings)
 
 
-def _say(name: str, value: str) -> None:
-    """One result a line, in a form that a shell can read."""
-    print(f"{name}={value}", flush=True)
+def _kafka_settings(broker: Broker) -> dict[str, str]:
+    return {"LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
 
 
-def _say_aws(aws: LocalAws, settings: LocalSettings) -> None:
-    _say("AWS_ENDPOINT_URL", aws.endpoint_url)
-    _say("AWS_REGION", settings.aws_region)
-    # Any will do; AWS's own clients want some.
-    _say("AWS_ACCESS_KEY_ID", "test")
-    _say("AWS_SECRET_ACCESS_KEY", "test")
+def _aws_settings(aws: LocalAws, settings: LocalSettings) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": aws.endpoint_url,
+        "AWS_REGION": settings.aws_region,
+        # Any will do; AWS's own clients want some.
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
 
 
-def _stay(stop: threading.Event, running: dict[str, Callable[[], bool]]) -> None:
-    """Return when asked to stop.
+def _stay(told: dict[str, str], watched: dict[str, Callable[[], bool]]) -> None:
+    """Print the settings for the services, one a line, and return when asked to stop.
+
+    Before this, a signal ends the process at once, and what it has started goes with it.
 
     Raises:
         LakefeedError: something that should run ended by itself.
     """
+    stop = console.stop_on_signals()
+    for name, value in told.items():
+        print(f"{name}={value}", flush=True)
     print("ready; stop with Ctrl-C", file=sys.stderr, flush=True)
     while not stop.wait(_WATCH_SECONDS):
-        for name, runs in running.items():
+        for name, runs in watched.items():
             if not runs():
                 raise LakefeedError(f"{name} ended by itself; its log is in the folder of the run")
     print("stopping", file=sys.stderr, flush=True)
@@ -111,18 +116,18 @@ def up(
         local_zookeeper_port=zookeeper_port,
         local_aws_port=aws_port,
     )
-    stop = console.stop_on_signals()
     with ExitStack() as running:
         watched: dict[str, Callable[[], bool]] = {}
+        told: dict[str, str] = {}
         if kafka:
             broker = running.enter_context(_broker(settings))
             watched["Kafka or ZooKeeper"] = lambda: broker.running
-            _say("LAKEFEED_KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
+            told |= _kafka_settings(broker)
         aws = running.enter_context(_aws(settings))
         watched["the local AWS"] = lambda: aws.running
+        told |= _aws_settings(aws, settings)
         running.enter_context(CrawlService(aws.endpoint_url, settings=settings))
-        _say_aws(aws, settings)
-        _stay(stop, watched)
+        _stay(told, watched)
 
 
 @app.command("kafka")
@@ -133,10 +138,8 @@ def run_kafka(
     settings = _settings(
         local_folder=folder, local_kafka_port=kafka_port, local_zookeeper_port=zookeeper_port
     )
-    stop = console.stop_on_signals()
     with _broker(settings) as broker:
-        _say("LAKEFEED_KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
-        _stay(stop, {"Kafka or ZooKeeper": lambda: broker.running})
+        _stay(_kafka_settings(broker), {"Kafka or ZooKeeper": lambda: broker.running})
 
 
 @app.command("aws")
@@ -146,10 +149,8 @@ def run_aws(folder: Folder = None, aws_port: AwsPort = None) -> None:
     Its crawlers need `lakefeed-local crawler` beside it.
     """
     settings = _settings(local_folder=folder, local_aws_port=aws_port)
-    stop = console.stop_on_signals()
     with _aws(settings) as aws:
-        _say_aws(aws, settings)
-        _stay(stop, {"the local AWS": lambda: aws.running})
+        _stay(_aws_settings(aws, settings), {"the local AWS": lambda: aws.running})
 
 
 @app.command()

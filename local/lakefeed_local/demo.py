@@ -203,7 +203,7 @@ class Demo:
         tables = json.loads(self._command("analytics", "tables", "--format", "json"))
         if not tables:
             raise DemoError("the crawl made no table")
-        self.counts.table = str(tables[0]["name"])
+        self.counts.table = str(tables[0]["table"])
         count = f'SELECT count(*) AS events FROM "{self.counts.table}"'  # noqa: S608 - a name of the catalogue
         answer = json.loads(self._command("analytics", "query", count, "--format", "json"))
         self.counts.rows_queried = int(answer[0]["events"])
