@@ -1,0 +1,207 @@
+"""The command line as a user meets it: messages, exit codes, files. No broker is needed here."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CARE = Path(__file__).parents[3] / "data" / "care.csv"
+
+
+def producer(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LAKEFEED_")}
+    return subprocess.run(
+        [sys.executable, "-m", "lakefeed_producer", *arguments],
+        cwd=folder,
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_dry_run_prints_events_and_nothing_else_to_standard_output(tmp_path: Path) -> None:
+    done = producer(tmp_path, "publish", str(CARE), "--dry-run", "--limit", "2", "--summary", "s.json")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        '{"code":"007","name":"Bolt, M6","description":"plain","price":0.10,"in_stock":true,"grosse_cm":1}',
+        '{"code":"0042","name":"Café crème","description":null,"price":2.50,"in_stock":false,'
+        '"grosse_cm":null}',
+    ]
+    assert "care.csv: 2 rows read, 2 events delivered, 0 rows rejected" in done.stderr
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert (summary["rows_read"], summary["events_delivered"], summary["rows_rejected"]) == (2, 2, 0)
+    assert [one["file"] for one in summary["files"]] == [str(CARE)]
+    assert [one.name for one in tmp_path.iterdir()] == ["s.json"]
+
+
+def test_names_can_be_kept(tmp_path: Path) -> None:
+    done = producer(tmp_path, "publish", str(CARE), "--dry-run", "--limit", "1", "--column-names", "as-is")
+    assert '"In Stock":true,"Größe (cm)":1}' in done.stdout
+
+
+def test_rejected_rows_end_with_3_and_lie_in_the_rejects_file(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bad.csv").write_bytes(b"a,b\n1,2\n3\n4,\xff\n")
+    done = producer(tmp_path, "publish", "in/bad.csv", "--dry-run")
+    assert done.returncode == 3
+    assert (
+        "bad.csv: 3 rows read, 1 events delivered, 2 rows rejected (see bad.csv.rejects.jsonl)" in done.stderr
+    )
+    lines = [json.loads(line) for line in (tmp_path / "bad.csv.rejects.jsonl").read_text().splitlines()]
+    assert [(line["line"], line["reason"]) for line in lines] == [(3, "too_few_fields"), (4, "bad_encoding")]
+
+
+def test_rejects_of_several_files_go_where_they_are_told_and_replace_old_ones(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("a,b\n1\n")
+    (tmp_path / "2.csv").write_text("a,b\n1,2,3\n")
+    for _ in range(2):
+        done = producer(tmp_path, "publish", "1.csv", "2.csv", "--dry-run", "--rejects", "r.jsonl")
+        assert done.returncode == 3
+        lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+        assert [(line["file"], line["reason"]) for line in lines] == [
+            ("1.csv", "too_few_fields"),
+            ("2.csv", "too_many_fields"),
+        ]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "long.csv").write_text("a,b\n" + "1,2\n" * 200_000)
+    command = f"{sys.executable} -m lakefeed_producer publish long.csv --dry-run | head -1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, '{"a":1,"b":2}\n')
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no file x.csv"),
+        (b"", "x.csv is empty: it has no header"),
+        (b"\n\n", "x.csv is empty: it has no header"),
+        (gzip.compress(b"a,b\n1,2\n"), "x.csv is not a CSV file but gzip. Decompress it first"),
+        (b"PK\x03\x04...", "x.csv is not a CSV file but Zip or Excel (xlsx)"),
+        (b"PAR1....", "x.csv is not a CSV file but Parquet"),
+        ("a,b\n1,2\n".encode("utf-16"), "x.csv looks like UTF-16 text. Publish it with --encoding utf-16"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "x.csv looks like UTF-16 text"),
+        (b"a,b\n" + bytes(1000), "x.csv is not a text file: it is full of NUL bytes"),
+        (b"a,\xe9\n1,2\n", "the header has bytes that are not utf-8"),
+        (b'a,"b\n1,2\n', "the header (line 1) cannot be read: a quote opens a field and is not closed"),
+        (b"A b,c,a-b\n1,2,3\n", "columns 1 ('A b') and 3 ('a-b') would both be called 'a_b'"),
+    ],
+)
+def test_a_file_that_cannot_be_used_ends_with_1_and_one_line(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / "x.csv").write_bytes(content)
+    done = producer(tmp_path, "publish", "x.csv", "--dry-run")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_folder_and_standard_input_are_told_what_to_do_instead(tmp_path: Path) -> None:
+    done = producer(tmp_path, "publish", ".", "--dry-run")
+    assert (done.returncode, "is a folder. Name the CSV files" in done.stderr) == (1, True)
+    done = producer(tmp_path, "publish", "-", "--dry-run")
+    assert (done.returncode, "Save it to a file first" in done.stderr) == (1, True)
+    os.mkfifo(tmp_path / "pipe")
+    done = producer(tmp_path, "publish", "pipe", "--dry-run")
+    assert (done.returncode, "is no regular file" in done.stderr) == (1, True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    (tmp_path / "x.csv").chmod(0)
+    done = producer(tmp_path, "publish", "x.csv", "--dry-run")
+    assert (done.returncode, "no permission" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "message"),
+    [
+        ([], {}, "Missing argument"),
+        (["x.csv", "--nonsense"], {}, "No such option"),
+        (["x.csv", "--rate", "0"], {}, "--rate=0.0: input should be greater than 0"),
+        (["x.csv"], {"LAKEFEED_RATE": "fast"}, "LAKEFEED_RATE='fast': input should be a valid number"),
+        (["x.csv", "--column-names", "x"], {}, "--column-names='x': input should be 'sql' or 'as-is'"),
+        (["x.csv", "--delimiter", ";;"], {}, "--delimiter=';;': it must be one ASCII character"),
+        (["x.csv", "--encoding", "utf-9"], {}, "--encoding='utf-9': there is no such text encoding"),
+        (["x.csv", "--topic", "a b"], {}, "--topic='a b'"),
+        (["x.csv", "-b", "nowhere"], {}, "--kafka-bootstrap-servers='nowhere'"),
+        (["x.csv", "--key", "c"], {}, "--key c: x.csv has the columns a, b"),
+        (
+            ["x.csv", "--schema", "s.json"],
+            {},
+            "the schema names the column 'c', and x.csv has the columns a, b",
+        ),
+        (["x.csv", "--schema", "no.json"], {}, "the schema file no.json cannot be read"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what_is_allowed(
+    tmp_path: Path, arguments: list[str], variables: dict[str, str], message: str
+) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "s.json").write_text('{"a": "integer", "c": "string"}')
+    done = producer(tmp_path, "publish", "--dry-run", *arguments, **variables)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_header_of_one_column_hints_at_another_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a;b\n1;2\n")
+    done = producer(tmp_path, "publish", "x.csv", "--dry-run")
+    assert done.returncode == 0
+    assert "is the delimiter another? --delimiter ';'" in done.stderr
+
+
+def test_nothing_is_sent_of_any_file_when_the_header_of_one_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("a\n1\n")
+    (tmp_path / "2.csv").write_text("a,a\n1,1\n")
+    done = producer(tmp_path, "publish", "1.csv", "2.csv", "--dry-run")
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_folder_to_watch_must_be_there(tmp_path: Path) -> None:
+    done = producer(tmp_path, "watch", "nowhere")
+    assert (done.returncode, "there is no folder nowhere to watch" in done.stderr) == (2, True)
+
+
+def test_no_answer_from_the_broker_ends_with_1_and_says_what_to_check(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    done = producer(tmp_path, "publish", "x.csv", "-b", "127.0.0.1:1", LAKEFEED_KAFKA_TIMEOUT_SECONDS="1.5")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: no answer from Kafka at 127.0.0.1:1 within 1.5 s")
+    assert "Connection refused" in last
+    assert "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS" in last
+
+
+def test_a_broker_whose_name_is_unknown(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    done = producer(
+        tmp_path, "publish", "x.csv", "-b", "no-such-host.invalid:9092", LAKEFEED_KAFKA_TIMEOUT_SECONDS="2"
+    )
+    assert done.returncode == 1
+    assert "no answer from Kafka at no-such-host.invalid:9092" in done.stderr
+    assert "resolve" in done.stderr

@@ -1,0 +1,134 @@
+"""Names and types of columns."""
+
+import json
+import math
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakefeed_common.errors import InputError
+from lakefeed_producer.columns import ColumnType, TypeFinder, fits
+from lakefeed_producer.names import event_names, sql_name
+
+
+def found(*values: str) -> str:
+    finder = TypeFinder()
+    for value in values:
+        finder.feed(pa.array([value], pa.string()))
+    together = TypeFinder()
+    together.feed(pa.array(values, pa.string()))
+    assert finder.result() is together.result(), "blocks change nothing"
+    return together.result().value
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["1", "-12", "0"], "integer"),
+        (["9223372036854775807", "-9223372036854775808"], "integer"),
+        (["1", "", "3"], "integer"),
+        (["1", "NaN", "3"], "integer"),
+        (["1", "2.5"], "number"),
+        (["1.10", "6.02e23", "-0", "1E-7"], "number"),
+        (["0.1000000000000000"], "number"),
+        (["123456789012345678901234567890"], "string"),
+        (["9007199254740993.0"], "string"),
+        (["0.1000000000000000055"], "string"),
+        (["1e400"], "string"),
+        (["1e-400"], "string"),
+        (["007", "1"], "string"),
+        (["00.5"], "string"),
+        (["+5"], "string"),
+        ([".5"], "string"),
+        (["5."], "string"),
+        (["1,5"], "string"),
+        ([" 5"], "string"),
+        (["1.5", "inf"], "string"),
+        (["1.5", "Infinity"], "string"),
+        (["0x10"], "string"),
+        (["1_000"], "string"),
+        (["\u0661"], "string"),
+        (["true", "FALSE", ""], "boolean"),
+        (["true", "1"], "string"),
+        (["true", "NaN"], "string"),
+        (["NA", "1"], "string"),
+        (["null"], "string"),
+        (["2011-03-01"], "string"),
+        (["NaN", "nan"], "string"),
+        (["", ""], "string"),
+        ([], "string"),
+    ],
+)
+def test_a_column_has_the_narrowest_type_that_changes_nothing(values: list[str], kind: str) -> None:
+    assert found(*values) == kind
+
+
+@given(st.integers(-(2**70), 2**70))
+def test_integers_within_64_bits_are_integers(value: int) -> None:
+    inside = -(2**63) <= value < 2**63
+    assert (found(str(value)) == "integer") is inside
+    flags = fits(pa.array([str(value)], pa.string()), ColumnType.INTEGER).to_pylist()
+    assert flags == [inside]
+
+
+@given(st.floats())
+def test_what_python_writes_of_a_double_is_a_number(value: float) -> None:
+    assert (found(repr(value), "1.5") == "number") is (math.isfinite(value) or math.isnan(value))
+
+
+@given(st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True))
+def test_a_number_keeps_its_value_through_json(text: str) -> None:
+    if found(text) in ("integer", "number"):
+        back = json.loads(text)
+        assert Decimal(repr(back)) == Decimal(text)
+
+
+@given(st.text(max_size=12))
+def test_anything_numeric_is_a_json_number(text: str) -> None:
+    if found(text) in ("integer", "number"):
+        assert isinstance(json.loads(text), int | float)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Adj Close", "adj_close"),
+        ("Größe (m²)", "grosse_m2"),
+        ("Prénom", "prenom"),
+        ("2nd", "_2nd"),
+        ("%", "_"),
+        ("", "_"),
+        ("日本", "_"),
+        ("_id", "_id"),
+        ("a--b", "a_b"),
+        (" x ", "x"),
+        ("ÆØŁ", "aeol"),
+    ],
+)
+def test_names_are_made_safe_for_sql(name: str, expected: str) -> None:
+    assert sql_name(name) == expected
+
+
+@given(st.text())
+def test_a_safe_name_is_safe(name: str) -> None:
+    safe = sql_name(name)
+    assert safe
+    assert safe.isascii()
+    assert safe == safe.lower()
+    assert safe.isidentifier()
+
+
+def test_a_collision_names_both_columns() -> None:
+    with pytest.raises(InputError, match=r"columns 1 \('Adj Close'\) and 3 \('adj-close'\).*'adj_close'"):
+        event_names(["Adj Close", "x", "adj-close"], "sql")
+    assert event_names(["Adj Close", "x", "adj-close"], "as-is") == ["Adj Close", "x", "adj-close"]
+
+
+def test_as_is_still_wants_distinct_names_that_are_there() -> None:
+    with pytest.raises(InputError, match="have the same name"):
+        event_names(["a", "a"], "as-is")
+    with pytest.raises(InputError, match="column 2 has no name"):
+        event_names(["a", ""], "as-is")

@@ -1,0 +1,342 @@
+"""From a CSV file to records, with a publisher in memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lakefeed_common.errors import InputError, RefusedError, SettingsError, UnavailableError
+from lakefeed_producer.columns import ColumnType
+from lakefeed_producer.delivery import Batch, MemoryPublisher
+from lakefeed_producer.metrics import ProducerMetrics
+from lakefeed_producer.prepare import Wishes, plan, read_schema
+from lakefeed_producer.publish import Progress, publish
+from lakefeed_producer.rejects import RejectsFile
+from lakefeed_producer.source import CsvFile, Dialect
+
+CARE = Path(__file__).parents[3] / "data" / "care.csv"
+
+
+class Run:
+    """Publishes one file and keeps what came of it."""
+
+    def __init__(
+        self, path: Path, wishes: Wishes, publisher: Any, start_row: int, stop: threading.Event
+    ) -> None:
+        self.path = path
+        self.publisher = publisher
+        self.metrics = ProducerMetrics()
+        self.rejects_path = path.with_suffix(".rejects")
+        planned = replace(plan(CsvFile(path, wishes.dialect), wishes), start_row=start_row)
+        with RejectsFile(self.rejects_path, keep_up_to=start_row - 1) as rejects:
+            self.progress: Progress = publish(
+                planned, publisher, rejects, self.metrics, stop, lambda progress: None
+            )
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(value) for _, value, _ in self.publisher.records]
+
+    @property
+    def rejects(self) -> list[dict[str, Any]]:
+        if not self.rejects_path.exists():
+            return []
+        return [json.loads(line) for line in self.rejects_path.read_text().splitlines()]
+
+    def metric(self, name: str, **labels: str) -> float:
+        value = self.metrics.registry.get_sample_value(name, labels)
+        assert value is not None
+        return value
+
+
+def run(
+    path: Path,
+    data: bytes | str | None = None,
+    *,
+    dialect: Dialect | None = None,
+    schema: dict[str, ColumnType] | None = None,
+    publisher: Any = None,
+    start_row: int = 1,
+    stop: threading.Event | None = None,
+    **wishes: Any,
+) -> Run:
+    if data is not None:
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    wish = Wishes(dialect or Dialect(), schema or {}, **wishes)
+    return Run(path, wish, publisher or MemoryPublisher(), start_row, stop or threading.Event())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "some.csv"
+
+
+def test_the_rows_that_need_care_arrive_as_they_are() -> None:
+    publisher = MemoryPublisher()
+    wishes = Wishes(Dialect(), {})
+    planned = plan(CsvFile(CARE, wishes.dialect), wishes)
+    with RejectsFile(Path("never-made.jsonl")) as rejects:
+        publish(planned, publisher, rejects, ProducerMetrics(), threading.Event(), lambda _: None)
+    assert not Path("never-made.jsonl").exists()
+    assert [json.loads(value) for _, value, _ in publisher.records] == [
+        dict(zip(("code", "name", "description", "price", "in_stock", "grosse_cm"), row, strict=True))
+        for row in [
+            ("007", "Bolt, M6", "plain", 0.1, True, 1),
+            ("0042", "Café crème", None, 2.5, False, None),
+            ("123", 'Shelf "Oslo"', "two\nlines", 119.0, True, 80),
+            ("9001", '5" disk', "back\\slash", None, None, 9),
+            (None, "Ångström ruler", "NA", 1e-10, True, None),
+        ]
+    ]
+
+
+def test_records_carry_key_source_and_row(path: Path) -> None:
+    done = run(path, "Id,v\n01,a\n\n,b\n03,c,d\n04,e\n", key="id")
+    assert [(key, headers) for key, _, headers in done.publisher.records] == [
+        (b"01", [("source", b"some.csv"), ("row", b"1")]),
+        (None, [("source", b"some.csv"), ("row", b"2")]),
+        (b"04", [("source", b"some.csv"), ("row", b"4")]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "row", "reason", "message", "raw"),
+    [
+        (b"1,a\n2,b,c\n3,d\n", 3, 2, "too_many_fields", "3 fields, and the header has 2", "2,b,c"),
+        (b"1,a\n\n2\n3,d\n", 4, 2, "too_few_fields", "1 field, and the header has 2", "2"),
+        (b'1,a\n2,"b\n3,d\n', 3, 2, "bad_quotes", "a quote opens a field and is not closed", '2,"b'),
+        (b'1,a\n2,"b"x\n3,d\n', 3, 2, "bad_quotes", "text between a closing quote", '2,"b"x'),
+        (b"1,a\n2,b\0\n3,d\n", 3, 2, "nul_byte", "NUL", "2,b\0"),
+        (b"1,a\n2," + b"x" * 9999 + b"\n3,d\n", 3, 2, "row_too_long", "longer than", "2," + "x" * 9999),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "_" in value else "",
+)
+def test_a_row_that_is_no_csv_row_is_put_aside(
+    path: Path, data: bytes, line: int, row: int, reason: str, message: str, raw: str
+) -> None:
+    done = run(path, b"n,t\n" + data, dialect=Dialect(max_row_bytes=4096))
+    [reject] = done.rejects
+    assert message in reject.pop("message")
+    reject.pop("raw_is_cut", None)
+    assert reject == {"file": "some.csv", "line": line, "row": row, "reason": reason, "raw": raw}
+    assert done.events == [{"n": 1, "t": "a"}, {"n": 3, "t": "d"}]
+    assert (done.progress.read, done.progress.delivered, done.progress.rejected) == (3, 2, 1)
+    assert done.metric("lakefeed_producer_rows_rejected_total", reason=reason) == 1
+    assert done.metric("lakefeed_producer_rows_read_total") == 3
+    assert done.metric("lakefeed_producer_events_delivered_total") == 2
+
+
+def test_bytes_that_are_not_the_encoding_reject_their_row_only(path: Path) -> None:
+    done = run(path, b"n,t\n1,\xc3\xa9\n2,caf\xe9\n3,d\n")
+    assert done.events == [{"n": 1, "t": "é"}, {"n": 3, "t": "d"}]
+    [reject] = done.rejects
+    assert (reject["reason"], reject["row"]) == ("bad_encoding", 2)
+    assert "not utf-8 at byte 6" in reject["message"]
+    assert reject["raw_base64"] == "MixjYWbp"
+    assert "raw" not in reject
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-le", "utf-8-sig", "shift_jis"])
+def test_other_encodings(path: Path, encoding: str) -> None:
+    text = "ソ|表" if encoding == "shift_jis" else "café"
+    data = f'Größe;t\n1;{text}\n2;"x;\n"\n'.replace("Größe", "g" if encoding == "shift_jis" else "Größe")
+    done = run(path, data.encode(encoding), dialect=Dialect(";", encoding))
+    assert [event["t"] for event in done.events] == [text, "x;\n"]
+    assert not done.rejects
+
+
+def test_bytes_that_cp1252_does_not_know_come_back_in_the_reject(path: Path) -> None:
+    done = run(path, b"n,t\n1,\x81\n2,\xe9\n", dialect=Dialect(encoding="cp1252"))
+    assert done.events == [{"n": 2, "t": "é"}]
+    assert done.rejects[0]["raw_base64"] == "MSyB"
+
+
+def test_a_value_that_does_not_fit_the_schema_rejects_its_row(path: Path) -> None:
+    schema = {"n": ColumnType.INTEGER, "Adj P": ColumnType.NUMBER, "b": ColumnType.BOOLEAN}
+    data = "n,Adj P,b\n1,1.5,true\nx,1,true\n2,y,true\n3,1,yes\n,,\n"
+    done = run(path, data, schema=schema)
+    assert done.events == [
+        {"n": 1, "adj_p": 1.5, "b": True},
+        {"n": None, "adj_p": None, "b": None},
+    ]
+    assert [(reject["row"], reject["reason"], reject["message"]) for reject in done.rejects] == [
+        (2, "type_mismatch", "n: 'x' is not an integer"),
+        (3, "type_mismatch", "Adj P: 'y' is not a number"),
+        (4, "type_mismatch", "b: 'yes' is not a boolean"),
+    ]
+
+
+def test_a_schema_can_make_numbers_strings(path: Path) -> None:
+    done = run(path, "a,b\n1,2\n", schema={"a": ColumnType.STRING})
+    assert done.events == [{"a": "1", "b": 2}]
+
+
+def test_an_event_larger_than_the_broker_takes_is_rejected_before_it_is_sent(path: Path) -> None:
+    publisher = MemoryPublisher(max_event_bytes=200)
+    done = run(path, f"n,t\n1,a\n2,{'x' * 300}\n3,b\n", publisher=publisher)
+    assert [event["n"] for event in done.events] == [1, 3]
+    [reject] = done.rejects
+    assert (reject["reason"], reject["line"], reject["row"]) == ("event_too_large", 3, 2)
+    assert "more than the 200" in reject["message"]
+    assert reject["raw"] == "2," + "x" * 300
+    assert done.progress.position == 3
+
+
+def test_a_type_holds_over_the_whole_file(path: Path) -> None:
+    rows = [str(row) for row in range(300_000)]
+    done = run(path, "\n".join(["id", *rows, "x1"]), limit=3)
+    assert done.events == [{"id": "0"}, {"id": "1"}, {"id": "2"}]
+
+
+def test_a_single_column_keeps_white_space_and_skips_empty_lines(path: Path) -> None:
+    assert run(path, 'a\nx\n\n  \n""\ny\n').events == [{"a": "x"}, {"a": "  "}, {"a": None}, {"a": "y"}]
+
+
+def test_a_mark_in_the_middle_of_a_file_is_kept(path: Path) -> None:
+    done = run(path, b"\xef\xbb\xbfa,b\n\xef\xbb\xbfx,1\n")
+    assert done.events == [{"a": "\ufeffx", "b": 1}]
+
+
+def test_a_header_alone_gives_no_events(path: Path) -> None:
+    done = run(path, "a,b\n")
+    assert done.events == []
+    assert done.progress.read == 0
+
+
+def test_limit_counts_data_rows(path: Path) -> None:
+    done = run(path, "a,b\n1,2\n1\n3,4\n5,6\n", limit=3)
+    assert [event["a"] for event in done.events] == [1, 3]
+    assert done.progress.position == done.progress.rows == 3
+
+
+def test_a_later_start_continues_the_events_and_the_rejects(path: Path) -> None:
+    data = "a,b\n" + "".join(f"{row},x\n" if row % 3 else f"{row}\n" for row in range(1, 11))
+    whole = run(path, data)
+    rejects = whole.rejects_path.read_bytes()
+    rest = run(path, start_row=6)
+    assert [event["a"] for event in rest.events] == [7, 8, 10]
+    assert rest.rejects_path.read_bytes() == rejects
+    assert rest.publisher.records == whole.publisher.records[4:]
+
+
+values = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8) | st.sampled_from(
+    ["", "1", "-2", "3.50", "true", "NaN", "007", "1e5", '"', "\\", "\n", "\r\n", ","]
+)
+
+
+@given(
+    rows=st.lists(st.lists(values, min_size=3, max_size=3), max_size=12),
+    start=st.integers(1, 5),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_events_say_what_the_file_says(rows: list[list[str]], start: int, tmp_path: Path) -> None:
+    path = tmp_path / "any.csv"
+    with path.open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out, quoting=csv.QUOTE_ALL).writerows([["a", "b", "c"], *rows])
+    done = run(path, start_row=start)
+    assert not done.rejects
+    assert len(done.events) == max(0, len(rows) - start + 1)
+    for event, row in zip(done.events, rows[start - 1 :], strict=True):
+        for value, text in zip(event.values(), row, strict=True):
+            match value:
+                case None:
+                    assert text in ("", "NaN", "nan")
+                case bool():
+                    assert text.lower() == str(value).lower()
+                case str():
+                    assert value == text
+                case _:
+                    assert value == (int(text) if isinstance(value, int) else float(text))
+
+
+@pytest.mark.parametrize(("rate", "rows"), [(40, 40), (2_000, 2_500), (10_000, 30_000)])
+def test_a_rate_is_held(path: Path, rate: float, rows: int) -> None:
+    done = run(path, "a,b\n" + "1,2\n" * rows, rate=rate)
+    assert done.progress.delivered == rows
+    assert rows / done.progress.seconds == pytest.approx(rate, rel=0.02)
+
+
+class FailingPublisher(MemoryPublisher):
+    """Takes so many events and then fails each with an error."""
+
+    def __init__(self, good: int, code: int) -> None:
+        super().__init__()
+        self._good = good
+        self._code = code
+
+    def send(self, batch: Batch, while_waiting: Callable[[], None]) -> None:
+        class Message:
+            @staticmethod
+            def latency() -> float:
+                return 0.01
+
+        for index, value in enumerate(batch.values):
+            good = len(self.records) < self._good
+            if good:
+                self.records.append((None, value, []))
+            batch.report(index, None if good else KafkaError(self._code), Message())
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (KafkaError._MSG_TIMED_OUT, UnavailableError),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError),
+    ],
+)
+def test_an_event_that_is_not_taken_ends_the_run_and_names_the_row(
+    path: Path, code: int, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=r"1,500 events were delivered.*first undelivered row is 1,502"):
+        run(path, "a,b\n1\n" + "1,2\n" * 5_000, publisher=FailingPublisher(1_500, code))
+
+
+def test_an_event_that_the_broker_finds_too_large_is_rejected_with_its_raw_text(path: Path) -> None:
+    publisher = FailingPublisher(2, KafkaError.MSG_SIZE_TOO_LARGE)
+    done = run(path, "a,b\n1,2\n3,4\n5,6\n", publisher=publisher)
+    [reject] = done.rejects
+    assert (reject["reason"], reject["row"], reject["raw"]) == ("event_too_large", 3, "5,6")
+    assert (done.progress.delivered, done.progress.rejected, done.progress.position) == (2, 1, 3)
+
+
+def test_a_stop_ends_between_batches_and_says_how_far_it_came(path: Path) -> None:
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    begin = time.monotonic()
+    done = run(path, "a,b\n" + "1,2\n" * 100_000, rate=1000, stop=stop)
+    assert time.monotonic() - begin < 5
+    assert done.progress.interrupted
+    assert 0 < done.progress.position == done.progress.delivered < 100_000
+
+
+def test_a_file_that_changes_while_it_is_read_is_an_error(path: Path) -> None:
+    path.write_text("a,b\n1,2\n")
+    file = CsvFile(path, Dialect())
+    path.write_text("a,b\n1,2\n3,4\n")
+    with pytest.raises(InputError, match="was changed while it was read"):
+        list(file.blocks())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "must be a JSON object"),
+        ("{", "is not JSON"),
+        ('{"a": "decimal"}', "a: 'decimal' is no type. There are integer, number, boolean, string"),
+    ],
+)
+def test_a_schema_file_that_is_wrong_is_told(path: Path, content: str, message: str) -> None:
+    path.write_text(content)
+    with pytest.raises(SettingsError, match=message):
+        read_schema(path)

@@ -1,0 +1,299 @@
+"""The work loop of `watch`, with a publisher in memory and a clock of the test's own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from lakefeed_common.errors import LakefeedError, SettingsError, UnavailableError
+from lakefeed_common.health import Health
+from lakefeed_producer.delivery import Batch, MemoryPublisher
+from lakefeed_producer.ledger import Ledger
+from lakefeed_producer.metrics import ProducerMetrics
+from lakefeed_producer.prepare import Wishes
+from lakefeed_producer.source import Dialect
+from lakefeed_producer.watch import Folder, Watch
+
+
+class Broker:
+    """A link to a broker that can be away."""
+
+    def __init__(self) -> None:
+        self.publisher: Any = MemoryPublisher()
+        self.away = False
+        self.trouble = ""
+
+    def open(self, while_waiting: Callable[[str], None]) -> Any:
+        while_waiting("")
+        if self.away:
+            raise UnavailableError("no answer from Kafka")
+        return self.publisher
+
+    def drop(self) -> None:
+        pass
+
+    def usable(self) -> bool:
+        return not self.away
+
+
+class Place:
+    """A folder that is watched, and what goes with it over restarts."""
+
+    def __init__(self, base: Path) -> None:
+        self.folder = base / "in"
+        self.folder.mkdir()
+        self.state = base / "state"
+        self.broker = Broker()
+        self.now = 1000.0
+        self.start()
+
+    def start(self) -> None:
+        self.ledger = Ledger(self.state)
+        self.metrics = ProducerMetrics()
+        self.health = Health(self.metrics, ["kafka"], stall_seconds=30)
+        self.stop = threading.Event()
+        self.watch = Watch(
+            Folder(self.folder, 2.0, lambda: self.now),
+            self.state,
+            Wishes(Dialect(), {}),
+            self.ledger,
+            self.broker,
+            self.metrics,
+            self.health,
+            self.stop,
+            0.01,
+        )
+
+    def restart(self) -> None:
+        self.ledger.close()
+        self.start()
+
+    def write(self, name: str, content: str) -> Path:
+        path = self.folder / name
+        path.write_text(content)
+        return path
+
+    def rounds(self) -> None:
+        """Let time go by until all that is there has settled and is done."""
+        self.watch.round()
+        self.now += 2.5
+        self.watch.round()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [orjson.loads(value) for _, value, _ in self.broker.publisher.records]
+
+    def files(self, outcome: str) -> float:
+        value = self.metrics.registry.get_sample_value("lakefeed_producer_files_total", {"outcome": outcome})
+        assert value is not None
+        return value
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.ledger.close()
+
+
+def test_a_file_is_published_once_it_is_complete(place: Place) -> None:
+    path = place.write("a.csv", "n\n1\n")
+    place.watch.round()
+    place.now += 1.9
+    place.watch.round()
+    assert place.events == []
+    path.write_text("n\n1\n2\n")
+    place.now += 1
+    place.watch.round()
+    assert place.events == []
+    place.now += 2
+    place.watch.round()
+    assert place.events == [{"n": 1}, {"n": 2}]
+    assert place.files("done") == 1
+
+
+def test_what_is_done_is_not_done_again(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    path = place.write("a.csv", "n\n1\n")
+    place.rounds()
+    place.rounds()
+    place.restart()
+    place.rounds()
+    os.utime(path)
+    place.rounds()
+    assert place.events == [{"n": 1}]
+    path.rename(place.folder / "b.csv")
+    place.rounds()
+    place.restart()
+    place.rounds()
+    assert place.events == [{"n": 1}]
+    assert "b.csv is not published again: its content was published from a.csv" in caplog.text
+
+
+def test_a_changed_file_is_not_published_again_and_told_once(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = place.write("a.csv", "n\n1\n")
+    place.rounds()
+    path.write_text("n\n1\n2\n")
+    place.rounds()
+    place.rounds()
+    place.restart()
+    place.rounds()
+    assert place.events == [{"n": 1}]
+    told = [record.message for record in caplog.records if "not published again" in record.message]
+    assert told == [
+        "a.csv is not published again: it was changed after it had been published. "
+        "Give the new content a new name"
+    ]
+    path.rename(place.folder / "new.csv")
+    place.rounds()
+    assert place.events == [{"n": 1}, {"n": 1}, {"n": 2}]
+
+
+def test_names_of_files_that_are_still_written_are_left_alone(place: Place) -> None:
+    for name in (".a.csv", "a.csv.tmp", "a.csv.part", "a.csv~", "~a.csv", "a.txt"):
+        place.write(name, "n\n1\n")
+    (place.folder / "folder.csv").mkdir()
+    place.write("A.CSV", "n\n2\n")
+    place.rounds()
+    assert place.events == [{"n": 2}]
+
+
+def test_files_are_taken_oldest_first(place: Place) -> None:
+    for name, age in (("a.csv", 1), ("b.csv", 3), ("c.csv", 2), ("d.csv", 3)):
+        os.utime(place.write(name, f"n\n{name}\n"), (1_000_000 - age, 1_000_000 - age))
+    place.rounds()
+    assert [event["n"] for event in place.events] == ["b.csv", "d.csv", "c.csv", "a.csv"]
+
+
+def test_a_bad_file_does_not_block_the_others_and_is_tried_when_it_changes(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = place.write("a.csv", "n,n\n1,1\n")
+    place.write("b.csv", "n\n1\n")
+    place.rounds()
+    place.rounds()
+    assert place.events == [{"n": 1}]
+    assert place.files("failed") == 1
+    assert caplog.text.count("a.csv cannot be published") == 1
+    bad.write_text("n,m\n1,1\n")
+    place.rounds()
+    assert place.events[1:] == [{"n": 1, "m": 1}]
+
+
+def test_rejects_are_kept_in_the_state_folder(place: Place) -> None:
+    place.write("a.csv", "n,m\n1,1\n2\n")
+    place.rounds()
+    assert place.files("done") == 1
+    rejects = (place.state / "rejects" / "a.csv.rejects.jsonl").read_bytes()
+    assert orjson.loads(rejects)["reason"] == "too_few_fields"
+
+
+def test_the_broker_may_be_away(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    place.broker.away = True
+    place.write("a.csv", "n\n1\n")
+    place.rounds()
+    place.rounds()
+    assert place.health.readiness().reasons == {"kafka": "no answer from Kafka"}
+    assert caplog.text.count("no answer from Kafka") == 1
+    place.broker.away = False
+    place.rounds()
+    assert place.health.readiness().ok
+    assert place.events == [{"n": 1}]
+
+
+class BreakingPublisher(MemoryPublisher):
+    """Takes some batches, then calls `breaks`."""
+
+    def __init__(self, batches: int, breaks: Callable[[], None]) -> None:
+        super().__init__()
+        self._left = batches
+        self._breaks = breaks
+
+    def send(self, batch: Batch, while_waiting: Callable[[], None]) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._breaks()
+        super().send(batch, while_waiting)
+
+
+ROWS = "n,m\n" + "".join(f"{row},x\n" if row % 100 else f"{row}\n" for row in range(1, 5001))
+EVENTS = [row for row in range(1, 5001) if row % 100]
+
+
+def fail() -> None:
+    raise UnavailableError("gone")
+
+
+def test_a_file_goes_on_where_the_broker_went_away(place: Place) -> None:
+    place.broker.publisher = first = BreakingPublisher(3, fail)
+    place.write("a.csv", ROWS)
+    place.rounds()
+    assert len(first.records) == 2_000
+    assert not place.health.readiness().ok
+    place.broker.publisher = rest = MemoryPublisher()
+    place.rounds()
+    assert [orjson.loads(value)["n"] for _, value, _ in first.records + rest.records] == EVENTS
+    rejects = (place.state / "rejects" / "a.csv.rejects.jsonl").read_bytes().splitlines()
+    assert len(rejects) == 50
+
+
+def test_a_file_goes_on_after_a_restart(place: Place) -> None:
+    place.broker.publisher = first = BreakingPublisher(2, lambda: place.stop.set())
+    place.write("a.csv", ROWS)
+    place.rounds()
+    assert len(first.records) == 2_000
+    place.restart()
+    place.broker.publisher = rest = MemoryPublisher()
+    place.rounds()
+    assert [orjson.loads(value)["n"] for _, value, _ in first.records + rest.records] == EVENTS
+    assert [headers[1] for _, _, headers in rest.records][0] == ("row", str(EVENTS[2_000]).encode())
+    rejects = (place.state / "rejects" / "a.csv.rejects.jsonl").read_bytes().splitlines()
+    assert [orjson.loads(line)["row"] for line in rejects] == list(range(100, 5001, 100))
+
+
+def test_a_file_that_changes_while_it_is_published_in_part_is_left(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.broker.publisher = BreakingPublisher(2, lambda: place.stop.set())
+    path = place.write("a.csv", ROWS)
+    place.rounds()
+    place.restart()
+    path.write_text(ROWS + "5001,x\n")
+    place.broker.publisher = MemoryPublisher()
+    place.rounds()
+    assert place.events == []
+    assert "changed after the first 2,020 rows of it had been published" in caplog.text
+    assert place.files("changed") == 1
+
+
+def test_one_state_folder_is_for_one_watcher(place: Place) -> None:
+    with pytest.raises(SettingsError, match="another lakefeed-producer uses this folder"):
+        Ledger(place.state)
+    place.ledger.close()
+    Ledger(place.state).close()
+
+
+def test_a_damaged_state_is_told(tmp_path: Path) -> None:
+    (tmp_path / "producer.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(LakefeedError, match="is damaged"):
+        Ledger(tmp_path)
+
+
+def test_the_loop_beats_and_ends_when_asked(place: Place) -> None:
+    worker = threading.Thread(target=place.watch.run)
+    place.ledger.close()  # a connection belongs to its thread
+    place.watch._ledger = place.ledger  # the loop needs none while the folder is empty
+    worker.start()
+    place.stop.set()
+    worker.join(5)
+    assert not worker.is_alive()
+    assert place.health.liveness().ok
