@@ -147,7 +147,7 @@ def _unusable(file: CsvFile, block: Block) -> dict[int, tuple[Reason, str]]:
     for index in np.flatnonzero(block.fields != width).tolist():
         count = int(block.fields[index])
         reason = Reason.TOO_MANY_FIELDS if count > width else Reason.TOO_FEW_FIELDS
-        wrong[index] = (reason, f"{count} fields where the header has {width}")
+        wrong[index] = (reason, f"{count} {'field' if count == 1 else 'fields'}, and the header has {width}")
     _find_bad_bytes(file, block, wrong)
     for index, fault in block.faults.items():
         wrong[index] = (REASON_OF_FAULT[fault], str(fault))

@@ -173,6 +173,9 @@ def _open(path: Path) -> BinaryIO:
             "- (standard input) cannot be published: a file is read twice, the first time to find the "
             "columns' types. Save it to a file first"
         )
+    if path.exists() and not path.is_file() and not path.is_dir():
+        # To open a pipe would wait for its writer.
+        raise InputError(f"{path} is no regular file. A file is read twice: save it to a file first")
     try:
         stream = path.open("rb", buffering=0)
     except FileNotFoundError:
@@ -185,9 +188,6 @@ def _open(path: Path) -> BinaryIO:
         raise InputError(f"{path} cannot be read: no permission. Allow reading with chmod a+r") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    if not path.is_file():
-        stream.close()
-        raise InputError(f"{path} is no regular file. A file is read twice: save it to a file first")
     return stream
 
 
@@ -197,7 +197,9 @@ def _check_is_text(path: Path, start: bytes, dialect: Dialect) -> None:
             raise InputError(f"{path} is not a CSV file but {kind}. {advice}")
     if dialect.encoding.startswith(("utf-16", "utf-32")):
         return
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or start[1:200:2].count(0) > len(start[:200]) // 4:
+    # Mostly ASCII, UTF-16 has a NUL in every second place.
+    nuls = start[:200:2].count(0), start[1:200:2].count(0)
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or max(nuls) > 4 * min(nuls) + len(start[:200]) // 4:
         raise InputError(f"{path} looks like UTF-16 text. Publish it with --encoding utf-16")
     if start.count(0) > len(start) // 10:
         raise InputError(f"{path} is not a text file: it is full of NUL bytes")
