@@ -60,3 +60,97 @@ lock: $(UV) ## resolve all dependencies anew into the hashed locks (UPGRADE=1 ta
 	$(LOCK) --group dev --all-extras $(PARTS:%=%/pyproject.toml) -o requirements.lock
 	@# Each image's lock takes the very versions that were tested together.
 	for part in producer consumer analytics local; do $(LOCK) --constraints requirements.lock $$part/pyproject.toml -o $$part/requirements.lock; done
+	$(BIN)/lakefeed-local lock
+
+.PHONY: docs
+docs: setup ## generate docs/configuration.md, docs/metrics.md and the dashboards from the code
+	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m monitoring.grafana.generate
+
+# ---- tests --------------------------------------------------------------------------------
+
+.PHONY: test
+test: setup fetch ## unit and integration tests: real Kafka, ZooKeeper and local AWS, no Docker
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/integration $(ARGS)
+
+.PHONY: e2e
+e2e: setup ## container tests: docker compose up, scale, kill, restart (wants Docker)
+	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+.PHONY: fetch
+fetch: setup ## download Kafka's jars and the local AWS, checked by their locks, for later runs
+	@$(BIN)/lakefeed-local fetch >/dev/null
+
+# ---- the pipeline without Docker ----------------------------------------------------------
+
+DATA ?= data/prices.csv
+TOPIC ?= demo_testing
+
+.PHONY: demo
+demo: setup ## CSV to Athena answer on this computer: DATA=file.csv TOPIC=name KEEP=1 (until Ctrl-C)
+	@$(BIN)/lakefeed-local demo --data '$(DATA)' --topic '$(TOPIC)' --report build/demo.json $(if $(KEEP),--keep)
+
+.PHONY: local
+local: setup ## Kafka, ZooKeeper and the local AWS until Ctrl-C; prints the settings that lead to them
+	@$(BIN)/lakefeed-local up
+
+# ---- the pipeline in containers -----------------------------------------------------------
+
+COMPOSE := docker compose
+
+.PHONY: up
+up: ## build and start everything in containers, wait until all is healthy, print the addresses
+	@$(COMPOSE) up --build --wait --detach
+	@printf '%s\n' \
+		'Grafana     http://localhost:3000' \
+		'Prometheus  http://localhost:9090' \
+		'analytics   http://localhost:8003/docs' \
+		'Kafka       localhost:9092' \
+		'local AWS   http://localhost:4566'
+
+.PHONY: down
+down: ## stop the containers and remove them with their volumes
+	@$(COMPOSE) down --volumes --remove-orphans
+
+.PHONY: ps
+ps: ## the containers and their health
+	@$(COMPOSE) ps --all
+
+.PHONY: logs
+logs: ## follow the containers' logs
+	@$(COMPOSE) logs --follow --tail 50
+
+N ?= 3
+.PHONY: scale
+scale: ## run N=3 consumers; the topic's partitions bound how many of them work
+	@LAKEFEED_CONSUMER_PORT=8012-8031 $(COMPOSE) up --detach --wait --no-recreate --scale consumer=$(N) consumer
+
+.PHONY: query
+query: ## ask Athena through the analytics container: SQL='select …' or NAME=latest_price
+	@$(COMPOSE) exec analytics lakefeed-analytics query $(if $(SQL),'$(SQL)',--name $(or $(NAME),latest_price))
+
+# ---- Kafka's own tools, as in the tutorials: against the broker of `make up` or `make local` ----
+
+PARTITIONS ?= 1
+.PHONY: topic
+topic: setup ## create the topic: TOPIC=name PARTITIONS=1
+	@LAKEFEED_TOPIC='$(TOPIC)' $(BIN)/lakefeed-local topic --create --if-not-exists --partitions $(PARTITIONS) --replication-factor 1
+	@LAKEFEED_TOPIC='$(TOPIC)' $(BIN)/lakefeed-local topic --describe
+
+.PHONY: console-producer
+console-producer: setup ## type events into the topic, a JSON object a line; Ctrl-D ends
+	@LAKEFEED_TOPIC='$(TOPIC)' $(BIN)/lakefeed-local console-producer
+
+.PHONY: console-consumer
+console-consumer: setup ## show the topic's events from the beginning, as they come; Ctrl-C ends
+	@LAKEFEED_TOPIC='$(TOPIC)' $(BIN)/lakefeed-local console-consumer --from-beginning
+
+.PHONY: group
+group: setup ## describe the consumer group: partitions, offsets, lag
+	@$(BIN)/lakefeed-local group --describe --group $${LAKEFEED_CONSUMER_GROUP:-lakefeed-consumer}
+
+# ---- cleaning -----------------------------------------------------------------------------
+
+.PHONY: clean
+clean: ## remove what the targets made here; downloads stay in ~/.cache/lakefeed
+	@rm -rf .venv .tools build .pytest_cache .mypy_cache .ruff_cache .hypothesis
