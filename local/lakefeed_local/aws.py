@@ -87,8 +87,10 @@ def _make(place: Path, lock: Path) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def make_lock(lock: Path = LOCK) -> None:
+def make_lock(lock: Path = LOCK, *, upgrade: bool = False) -> None:
     """Resolve MiniStack's packages anew into the lock: exact versions, hashes, no address.
+
+    Without `upgrade`, versions that still fit stay.
 
     Raises:
         UnavailableError: uv could not resolve them.
@@ -96,6 +98,7 @@ def make_lock(lock: Path = LOCK) -> None:
     command = [
         *(uv.find_uv_bin(), "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"),
         *("--generate-hashes", "--no-annotate", "--no-header", str(REQUIREMENTS), "--output-file", str(lock)),
+        *(["--upgrade"] if upgrade else []),
     ]
     if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
         raise UnavailableError("uv could not resolve MiniStack's packages, see above")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +23,7 @@ from lakefeed_local import jars, java, tools
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
 from lakefeed_local.crawl_service import CrawlService, endpoint
+from lakefeed_local.demo import Demo
 from lakefeed_local.metrics import LocalMetrics
 from lakefeed_local.settings import LocalSettings
 
@@ -189,15 +192,49 @@ def fetch(
 
 
 @app.command()
-def lock() -> None:
+def lock(
+    upgrade: Annotated[bool, typer.Option("--upgrade", help="Take newer versions where they fit.")] = False,
+) -> None:
     """Resolve jars and packages anew into their locks.
 
     From jgo.toml into jgo.lock.toml, from ministack.requirements.in into its lock.
     """
     made = jars.make_lock()
     print(f"{jars.LOCK.name}: {len(made)} jars")
-    local_aws.make_lock()
+    local_aws.make_lock(upgrade=upgrade)
     print(f"{local_aws.LOCK.name}: made")
+
+
+@app.command()
+def demo(
+    data: Annotated[Path, typer.Option(help="The CSV.")] = Path("data/prices.csv"),
+    topic: Annotated[str, typer.Option(help="Topic, and so the table.")] = "demo_testing",
+    named_query: Annotated[str | None, typer.Option(help="Named query shown; else the first rows.")] = None,
+    report: Annotated[Path, typer.Option(help="Where the counts are written.")] = Path("build/demo.json"),
+    keep: Annotated[bool, typer.Option("--keep", help="Leave all running until Ctrl-C.")] = False,
+) -> None:
+    """Run the whole pipeline once: CSV, Kafka, S3 objects, Glue table, Athena answer.
+
+    Starts all that it needs on free ports, counts at each step, and fails when the counts do not agree.
+    """
+    settings = _settings(log_level="WARNING")
+    load(KafkaSettings, {"topic": topic})
+    report.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(mkdtemp(prefix="demo-", dir=report.parent))
+    query = ["--name", named_query] if named_query else []
+    with ExitStack() as running:
+        run = Demo(data, topic, folder, report.with_name("demo-rejects.jsonl"), query, settings)
+        try:
+            run.run(running)
+        except LakefeedError:
+            print(f"logs of this run: {folder}/logs and {folder}/*/logs", file=sys.stderr)
+            raise
+        finally:
+            run.report(report)
+        print(report.read_text(), end="", flush=True)
+        if keep:
+            _stay(run.addresses, run.watched)
+    shutil.rmtree(folder)
 
 
 # ---- Kafka's own tools ----------------------------------------------------------------------

@@ -76,24 +76,28 @@ class Demo:
     Args:
         data: the CSV.
         topic: topic, and so the table.
-        folder: state, logs and the rejects of this run.
+        folder: state and logs of this run.
+        rejects: gets the rows that cannot become events.
         query: arguments of `lakefeed-analytics query` for the answer that is shown.
         settings: cache folder, heaps and time limits of the programs that are started.
     """
 
     def __init__(
-        self, data: Path, topic: str, folder: Path, query: list[str], settings: LocalSettings
+        self, data: Path, topic: str, folder: Path, rejects: Path, query: list[str], settings: LocalSettings
     ) -> None:
         self._data = data
         self._topic = topic
         self._folder = folder
+        self._rejects = rejects
         self._query = query
         self._settings = settings
         self._began = time.monotonic()
         self._environment: dict[str, str] = {}
         self._services: dict[str, Child] = {}
         self.counts = Counts()
+        # What is to be seen while it runs, and whether it still does.
         self.addresses: dict[str, str] = {}
+        self.watched: dict[str, Callable[[], bool]] = {}
 
     def run(self, running: ExitStack) -> None:
         """Do all steps; what runs afterwards ends with the stack.
@@ -127,6 +131,7 @@ class Demo:
         broker = running.enter_context(Broker(self._folder / "broker", settings=self._settings))
         aws = running.enter_context(LocalAws(self._folder / "aws", settings=self._settings))
         running.enter_context(CrawlService(aws.endpoint_url, settings=self._settings))
+        self.watched |= {"Kafka": lambda: broker.running, "local AWS": lambda: aws.running}
         self.addresses |= {"Kafka": broker.bootstrap_servers, "local AWS": aws.endpoint_url}
         own = {
             name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "LAKEFEED_"))
@@ -153,14 +158,14 @@ class Demo:
             running.callback(service.stop)
             service.wait_until(_answers(f"{address}/healthz"), self._settings.local_start_seconds)
             self._services[name] = service
+            self.watched[name] = lambda service=service: service.running
             self.addresses[f"{name} metrics"] = f"{address}/metrics"
             if name == "analytics":
                 self.addresses["analytics API"] = f"{address}/docs"
 
     def _publish(self) -> None:
         summary = self._folder / "summary.json"
-        rejects = self._folder / "rejects.jsonl"
-        arguments = ["publish", "--summary", str(summary), "--rejects", str(rejects), str(self._data)]
+        arguments = ["publish", "--summary", str(summary), "--rejects", str(self._rejects), str(self._data)]
         self._command("producer", *arguments, allowed=(ExitCode.OK, ExitCode.REJECTED))
         told = json.loads(summary.read_text())
         self.counts.rows_read = told["rows_read"]

@@ -195,5 +195,11 @@ def make_lock(spec_file: Path = SPEC, lock: Path = LOCK) -> list[Jar]:
         made = LockFile.from_resolved_dependencies(
             dependencies, environment_name=spec.name, spec_hash=compute_spec_hash(spec_file)
         )
+        if lock.exists() and _entries(LockFile.load(lock)) == _entries(made):
+            return read_lock(lock)  # not even its date changes
         made.save(lock)
     return read_lock(lock)
+
+
+def _entries(lock: Any) -> tuple[str, list[dict[str, Any]]]:
+    return lock.spec_hash, [dependency.to_dict() for dependency in lock.dependencies]
