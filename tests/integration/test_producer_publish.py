@@ -1,0 +1,316 @@
+"""`lakefeed-producer publish` against a real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from lakefeed_local.broker import Broker
+from lakefeed_local.process import free_port
+from lakefeed_producer import broker
+from lakefeed_producer.delivery import Account, Batch, MemoryPublisher, Publisher
+from lakefeed_producer.settings import ProducerSettings
+from tests.support import wait_for
+
+PRICES = Path(__file__).parents[2] / "data" / "prices.csv"
+Record = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
+
+
+def environment(kafka: str, topic: str, **variables: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LAKEFEED_")}
+    return {
+        **kept,
+        "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "LAKEFEED_TOPIC": topic,
+        "LAKEFEED_HTTP_PORT": "0",
+        **variables,
+    }
+
+
+def start(folder: Path, *arguments: str, kafka: str, topic: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lakefeed_producer", *arguments],
+        cwd=folder,
+        env=environment(kafka, topic, **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def publish(
+    folder: Path, *arguments: str, kafka: str, topic: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    with start(folder, "publish", *arguments, kafka=kafka, topic=topic, **variables) as process:
+        out, err = process.communicate(timeout=90)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def read(kafka: str, topic: str, partitions: int = 1) -> list[Record]:
+    """All records of a topic."""
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "tests", "enable.auto.commit": False})
+    records: list[Record] = []
+    try:
+        for partition in range(partitions):
+            where = TopicPartition(topic, partition, 0)
+            _, end = consumer.get_watermark_offsets(where, timeout=10)
+            consumer.assign([where])
+            before = len(records)
+            while len(records) - before < end:
+                for message in consumer.consume(end, timeout=10):
+                    assert not message.error()
+                    records.append((message.key(), message.value() or b"", message.headers() or []))
+    finally:
+        consumer.close()
+    return records
+
+
+def make_topic(kafka: str, topic: str, partitions: int = 1, **config: str) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for future in admin.create_topics([NewTopic(topic, partitions, 1, config=config)]).values():
+        future.result(10)
+
+
+# ---- one contract for the fake and the real one ----------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "kafka"])
+def publisher(request: pytest.FixtureRequest, topic: str) -> Iterator[Publisher]:
+    if request.param == "memory":
+        yield MemoryPublisher()
+        return
+    kafka = request.getfixturevalue("kafka")
+    settings = ProducerSettings(kafka_bootstrap_servers=kafka, topic=topic)
+    yield broker.connect(settings).publisher
+
+
+def taken(publisher: Publisher, request: pytest.FixtureRequest, topic: str) -> list[Record]:
+    if isinstance(publisher, MemoryPublisher):
+        return publisher.records
+    return read(request.getfixturevalue("kafka"), topic)
+
+
+def test_records_arrive_in_order_and_each_is_acknowledged(
+    publisher: Publisher, request: pytest.FixtureRequest, topic: str
+) -> None:
+    account = Account()
+    for first in range(1, 30_001, 1_000):
+        rows = range(first, first + 1_000)
+        keys = [None if row % 2 else b"%d" % row for row in rows]
+        batch = Batch("café.csv", rows, [b"{%d}" % row for row in rows], keys, last_row=rows[-1])
+        account.add(batch)
+        publisher.send(batch, lambda: None)
+
+    def settled() -> bool:
+        publisher.wait(0.05)
+        account.settle()
+        return account.empty
+
+    wait_for(settled, 30, lambda: f"{account.in_flight} events are not acknowledged")
+    assert (account.delivered, account.position, account.failed) == (30_000, 30_000, [])
+    assert taken(publisher, request, topic) == [
+        (
+            None if row % 2 else b"%d" % row,
+            b"{%d}" % row,
+            [("source", "café.csv".encode()), ("row", b"%d" % row)],
+        )
+        for row in range(1, 30_001)
+    ]
+
+
+# ---- the command -----------------------------------------------------------------------------------
+
+
+def test_the_sample_file_arrives_whole(kafka: str, topic: str, tmp_path: Path) -> None:
+    done = publish(tmp_path, str(PRICES), "--key", "Ticker", "--summary", "s.json", kafka=kafka, topic=topic)
+    assert done.returncode == 0, done.stderr
+    assert f"made the topic {topic} with 1 partition and 1 replica each" in done.stderr
+    assert "prices.csv: 2,212 rows read, 2,212 events delivered, 0 rows rejected" in done.stderr
+    assert json.loads((tmp_path / "s.json").read_text())["events_delivered"] == 2212
+    records = read(kafka, topic)
+    lines = PRICES.read_text().splitlines()[1:]
+    assert len(records) == len(lines)
+    for number, ((key, value, headers), line) in enumerate(zip(records, lines, strict=True), 1):
+        fields = line.split(",")
+        assert key == fields[0].encode()
+        assert headers == [("source", b"prices.csv"), ("row", b"%d" % number)]
+        event = json.loads(value)
+        assert list(event) == ["ticker", "date", "open", "high", "low", "close", "volume", "adj_close"]
+        expected: list[Any] = [*fields[:2], *map(float, fields[2:6]), int(fields[6]), float(fields[7])]
+        assert list(event.values()) == expected
+
+
+def test_the_topic_is_made_as_set_and_a_different_one_is_told(kafka: str, topic: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n2\n3\n")
+    done = publish(tmp_path, "x.csv", kafka=kafka, topic=topic, LAKEFEED_TOPIC_PARTITIONS="3")
+    assert done.returncode == 0, done.stderr
+    assert "with 3 partitions and 1 replica each" in done.stderr
+    again = publish(tmp_path, "x.csv", kafka=kafka, topic=topic)
+    assert again.returncode == 0
+    assert f"the topic {topic} has 3 partitions and 1 replica each" in again.stderr
+    assert "LAKEFEED_TOPIC_PARTITIONS=1" in again.stderr
+    assert sorted(json.loads(value)["a"] for _, value, _ in read(kafka, topic, 3)) == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_topic_that_cannot_be_made_ends_with_1(kafka: str, topic: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    done = publish(tmp_path, "x.csv", kafka=kafka, topic=topic, LAKEFEED_TOPIC_REPLICAS="3")
+    assert done.returncode == 1
+    assert f"error: the topic {topic} cannot be made" in done.stderr
+    assert "LAKEFEED_TOPIC_REPLICAS=3 is more than there are brokers" in done.stderr
+
+
+def test_a_record_larger_than_the_topic_takes_is_rejected(kafka: str, topic: str, tmp_path: Path) -> None:
+    make_topic(kafka, topic, **{"max.message.bytes": "4000"})
+    sizes = [10, 3_700, 3_800, 3_900, 4_000, 5_000, 20]
+    (tmp_path / "x.csv").write_text("a,b\n" + "".join(f"{size},{'x' * size}\n" for size in sizes))
+    done = publish(tmp_path, "x.csv", kafka=kafka, topic=topic, LAKEFEED_COMPRESSION="none")
+    assert done.returncode == 3, done.stderr
+    arrived = [json.loads(value)["a"] for _, value, _ in read(kafka, topic)]
+    rejects = [json.loads(line) for line in (tmp_path / "x.csv.rejects.jsonl").read_text().splitlines()]
+    assert {reject["reason"] for reject in rejects} == {"event_too_large"}
+    rejected = [int(reject["raw"].split(",")[0]) for reject in rejects]
+    assert sorted(arrived + rejected) == sorted(sizes)
+    assert {4_000, 5_000} <= set(rejected)
+    assert {10, 3_700, 20} <= set(arrived)
+
+
+def test_a_secure_connection_to_a_plain_port_is_told(kafka: str, topic: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    done = publish(
+        tmp_path,
+        "x.csv",
+        kafka=kafka,
+        topic=topic,
+        LAKEFEED_KAFKA_SECURITY_PROTOCOL="SSL",
+        LAKEFEED_KAFKA_TIMEOUT_SECONDS="5",
+    )
+    assert done.returncode == 1
+    assert "LAKEFEED_KAFKA_SSL_CA_FILE" in done.stderr or "LAKEFEED_KAFKA_SECURITY_PROTOCOL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_advertised_address_out_of_reach_is_told(topic: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    outside, inside, nobody = free_port(), free_port(), free_port()
+    overrides = {
+        "listeners": f"OUTSIDE://127.0.0.1:{outside},INSIDE://127.0.0.1:{inside}",
+        "advertised.listeners": f"OUTSIDE://localhost:{nobody},INSIDE://127.0.0.1:{inside}",
+        "inter.broker.listener.name": "INSIDE",
+    }
+    with Broker(tmp_path / "broker", kafka_port=outside, overrides=overrides) as elsewhere:
+        done = publish(tmp_path, "x.csv", kafka=elsewhere.bootstrap_servers, topic=topic)
+    assert done.returncode == 1
+    assert f"the broker at 127.0.0.1:{outside} answers" in done.stderr
+    assert f"tells clients to connect to localhost:{nobody} (Connection refused)" in done.stderr
+    assert "`advertised.listeners`" in done.stderr
+
+
+def test_a_broker_that_goes_away_ends_with_1_and_names_the_row(
+    own_kafka: Broker, topic: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n" + "1,2\n" * 1_000_000)
+    process = start(
+        tmp_path,
+        "publish",
+        "x.csv",
+        "--rate",
+        "2000",
+        "--summary",
+        "s.json",
+        kafka=own_kafka.bootstrap_servers,
+        topic=topic,
+        LAKEFEED_DELIVERY_TIMEOUT_SECONDS="3",
+    )
+    with process:
+        wait_for(lambda: _count(own_kafka.bootstrap_servers, topic) > 1_000, 30, "nothing arrives")
+        own_kafka.kill_kafka()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    delivered = json.loads((tmp_path / "s.json").read_text())["events_delivered"]
+    assert delivered >= 1_000
+    last = err.splitlines()[-1]
+    assert f"{delivered:,} events were delivered, then the broker stopped" in last
+    assert f"first undelivered row is {delivered + 1:,}" in last
+
+
+def _count(kafka: str, topic: str) -> int:
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "tests", "log_level": 0})
+    try:
+        return int(consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=5)[1])
+    except Exception:
+        return 0
+    finally:
+        consumer.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_sends_what_is_on_its_way_and_says_how_far_it_came(
+    kafka: str, topic: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n" + "1,2\n" * 100_000)
+    process = start(
+        tmp_path, "publish", "x.csv", "--rate", "1000", "--summary", "s.json", kafka=kafka, topic=topic
+    )
+    with process:
+        wait_for(lambda: _count(kafka, topic) > 200, 30, "nothing arrives")
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert summary["interrupted"] is True
+    position = summary["files"][0]["position"]
+    assert f"interrupted: every row up to {position:,} of 100,000 is done" in err
+    assert len(read(kafka, topic)) == position == summary["events_delivered"]
+    assert "Traceback" not in err
+
+
+def test_a_rate_is_held_against_a_broker(kafka: str, topic: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n" + "1,2\n" * 15_000)
+    done = publish(tmp_path, "x.csv", "--rate", "3000", "--summary", "s.json", kafka=kafka, topic=topic)
+    assert done.returncode == 0, done.stderr
+    assert 15_000 / json.loads((tmp_path / "s.json").read_text())["seconds"] == pytest.approx(3000, rel=0.02)
+
+
+def test_memory_does_not_grow_with_the_file(kafka: str, topic: str, tmp_path: Path) -> None:
+    peaks = {}
+    for rows in (100_000, 1_000_000):
+        path = tmp_path / f"{rows}.csv"
+        path.write_text("a,b,c\n" + "1234,some text,5.25\n" * rows)
+        code = (
+            "import resource, sys; from lakefeed_producer.cli import main; code = main(); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, "publish", str(path)],
+            env=environment(kafka, topic),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        peaks[rows] = int(done.stdout)
+    assert peaks[1_000_000] < 1.25 * peaks[100_000], peaks
+
+
+def test_a_taken_metrics_port_is_no_error(kafka: str, topic: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken_port:
+        port = str(taken_port.getsockname()[1])
+        done = publish(tmp_path, "x.csv", "--metrics", kafka=kafka, topic=topic, LAKEFEED_HTTP_PORT=port)
+    assert done.returncode == 0
+    assert f"warning: no metrics are served: LAKEFEED_HTTP_PORT={port}" in done.stderr
