@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from lakefeed_common import console, logs
-from lakefeed_common.errors import LakefeedError
+from lakefeed_common.errors import InputError, LakefeedError
 from lakefeed_common.health import Health
 from lakefeed_common.settings import KafkaSettings, load
 from lakefeed_common.web import StatusServer
@@ -192,6 +192,15 @@ def fetch(
 
 
 @app.command()
+def agent(folder: Annotated[Path, typer.Argument(help="Where the jar is put.")]) -> None:
+    """Copy the broker's metrics agent for a broker that runs elsewhere."""
+    target = folder / "jmx_prometheus_javaagent.jar"
+    shutil.copyfile(jars.ensure(_settings().cache).jmx_agent, target)
+    target.chmod(0o644)
+    print(target)
+
+
+@app.command()
 def lock(
     upgrade: Annotated[bool, typer.Option("--upgrade", help="Take newer versions where they fit.")] = False,
 ) -> None:
@@ -219,6 +228,8 @@ def demo(
     """
     settings = _settings(log_level="WARNING")
     load(KafkaSettings, {"topic": topic})
+    if not data.is_file():
+        raise InputError(f"DATA={data}: there is no such file")
     report.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(mkdtemp(prefix="demo-", dir=report.parent))
     query = ["--name", named_query] if named_query else []

@@ -15,13 +15,14 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import boto3
 from prometheus_client.parser import text_string_to_metric_families
 
-from lakefeed_common.errors import ExitCode, InputError, LakefeedError
+from lakefeed_common.errors import ExitCode, LakefeedError
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
 from lakefeed_local.crawl_service import CrawlService
@@ -105,8 +106,6 @@ class Demo:
         Raises:
             LakefeedError: a step failed, or the counts do not agree.
         """
-        if not self._data.is_file():
-            raise InputError(f"DATA={self._data}: there is no such file")
         self._say("starting ZooKeeper, Kafka and a local AWS")
         self._start_backends(running)
         self._say("starting the consumer and the analytics service")
@@ -117,7 +116,7 @@ class Demo:
         self._wait_until_stored()
         self._say("crawling the objects into a Glue table")
         self._command("analytics", "crawl")
-        self._say("asking Athena")
+        self._say(f"asking Athena: {' '.join(self._query) or 'the first rows'}")
         self._ask()
         self.counts.seconds = round(time.monotonic() - self._began, 1)
         wrong = self.counts.disagreements()
@@ -158,7 +157,7 @@ class Demo:
             running.callback(service.stop)
             service.wait_until(_answers(f"{address}/healthz"), self._settings.local_start_seconds)
             self._services[name] = service
-            self.watched[name] = lambda service=service: service.running
+            self.watched[name] = partial(getattr, service, "running")
             self.addresses[f"{name} metrics"] = f"{address}/metrics"
             if name == "analytics":
                 self.addresses["analytics API"] = f"{address}/docs"
