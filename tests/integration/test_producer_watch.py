@@ -1,0 +1,194 @@
+"""`lakefeed-producer watch` as a process against a real broker: restarts, crashes, a broker that leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from lakefeed_local.broker import Broker
+from tests.support import wait_for
+
+ROWS = 6_000
+
+
+class Watcher:
+    """A running watcher; its log goes to a file."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def wait_for_log(self, text: str, timeout: float = 40) -> None:
+        wait_for(lambda: text in self.log, timeout, lambda: f"{text!r} in the log:\n{self.log}")
+
+    def get(self, path: str) -> tuple[int, str]:
+        found = re.search(r"metrics and health on port (\d+)", self.log)
+        assert found
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@contextmanager
+def watching(base: Path, kafka: str, topic: str, *arguments: str, **variables: str) -> Iterator[Watcher]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LAKEFEED_")}
+    log = base / f"watch-{len(list(base.glob('watch-*')))}.log"
+    (base / "in").mkdir(exist_ok=True)
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lakefeed_producer", "watch", "in", *arguments],
+            cwd=base,
+            env={
+                **kept,
+                "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": kafka,
+                "LAKEFEED_TOPIC": topic,
+                "LAKEFEED_HTTP_PORT": "0",
+                "LAKEFEED_STATE_FOLDER": "state",
+                "LAKEFEED_WATCH_SETTLE_SECONDS": "0.3",
+                "LAKEFEED_WATCH_POLL_SECONDS": "0.1",
+                **variables,
+            },
+            stderr=out,
+        )
+    try:
+        watcher = Watcher(process, log)
+        watcher.wait_for_log("metrics and health on port")
+        yield watcher
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def write(base: Path, name: str, rows: int) -> None:
+    (base / "in").mkdir(exist_ok=True)
+    (base / "in" / name).write_text("n,t\n" + "".join(f"{row},x\n" for row in range(1, rows + 1)))
+
+
+def numbers(kafka: str, topic: str) -> list[int]:
+    """The rows in the topic, in its order."""
+    consumer = Consumer(
+        {"bootstrap.servers": kafka, "group.id": "t", "enable.auto.commit": False, "log_level": 0}
+    )
+    try:
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        values: list[bytes] = []
+        while len(values) < end:
+            values += [message.value() or b"" for message in consumer.consume(end, timeout=10)]
+    except KafkaException:
+        return []  # no topic yet
+    finally:
+        consumer.close()
+    return [json.loads(value)["n"] for value in values]
+
+
+def test_a_file_is_published_once_over_a_restart_and_metrics_tell(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    with watching(tmp_path, kafka, topic) as watcher:
+        write(tmp_path, "a.csv", 100)
+        watcher.wait_for_log("a.csv: done, 100 events delivered")
+        assert watcher.get("/healthz")[0] == watcher.get("/readyz")[0] == 200
+        metrics = watcher.get("/metrics")[1]
+        assert "lakefeed_producer_events_delivered_total 100.0" in metrics
+        assert 'lakefeed_producer_files_total{outcome="done"} 1.0' in metrics
+        assert 'lakefeed_producer_rows_rejected_total{reason="bad_encoding"} 0.0' in metrics
+        assert watcher.end(signal.SIGTERM) == 0
+    with watching(tmp_path, kafka, topic) as watcher:
+        write(tmp_path, "b.csv", 3)
+        watcher.wait_for_log("b.csv: done")
+    assert numbers(kafka, topic) == [*range(1, 101), 1, 2, 3]
+
+
+def test_a_stop_in_the_middle_of_a_file_goes_on_at_the_next_row(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    write(tmp_path, "a.csv", ROWS)
+    with watching(tmp_path, kafka, topic, "--rate", "2000") as watcher:
+        wait_for(lambda: len(numbers(kafka, topic)) > 500, 40, lambda: watcher.log)
+        assert watcher.end(signal.SIGTERM) == 0
+        assert "a.csv: stopped behind row" in watcher.log
+    assert 500 < len(numbers(kafka, topic)) < ROWS
+    with watching(tmp_path, kafka, topic) as watcher:
+        watcher.wait_for_log(f"a.csv: done, {ROWS} events delivered")
+    assert numbers(kafka, topic) == list(range(1, ROWS + 1))
+
+
+def test_a_crash_in_the_middle_of_a_file_repeats_at_most_a_few_seconds(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    write(tmp_path, "a.csv", ROWS)
+    with watching(tmp_path, kafka, topic, "--rate", "1000") as watcher:
+        wait_for(lambda: len(numbers(kafka, topic)) > 2_500, 40, lambda: watcher.log)
+        watcher.end(signal.SIGKILL)
+    with watching(tmp_path, kafka, topic) as watcher:
+        watcher.wait_for_log("a.csv: done")
+    arrived = numbers(kafka, topic)
+    assert sorted(set(arrived)) == list(range(1, ROWS + 1))
+    # A second between two savings, a tick, and the rows of a second.
+    assert len(arrived) - ROWS < 2_000
+
+
+def test_a_broker_that_goes_away_and_comes_back(own_kafka: Broker, topic: str, tmp_path: Path) -> None:
+    kafka = own_kafka.bootstrap_servers
+    write(tmp_path, "a.csv", 30_000)
+    with watching(tmp_path, kafka, topic, "--rate", "3000", LAKEFEED_KAFKA_TIMEOUT_SECONDS="2") as watcher:
+        wait_for(lambda: len(numbers(kafka, topic)) > 1_000, 40, lambda: watcher.log)
+        own_kafka.stop_kafka()
+        wait_for(lambda: watcher.get("/readyz")[0] == 503, 30, lambda: watcher.log)
+        assert "kafka" in json.loads(watcher.get("/readyz")[1])["reasons"]
+        assert watcher.get("/healthz")[0] == 200
+        own_kafka.start_kafka()
+        watcher.wait_for_log("a.csv: done, 30000 events delivered", 60)
+        wait_for(lambda: watcher.get("/readyz")[0] == 200, 20, lambda: watcher.log)
+    arrived = numbers(kafka, topic)
+    assert sorted(set(arrived)) == list(range(1, 30_001))
+    assert len(arrived) == 30_000, "librdkafka's idempotence repeats nothing"
+
+
+def test_it_waits_for_a_broker_that_is_not_there_yet(own_kafka: Broker, topic: str, tmp_path: Path) -> None:
+    own_kafka.stop_kafka()
+    write(tmp_path, "a.csv", 10)
+    with watching(
+        tmp_path, own_kafka.bootstrap_servers, topic, LAKEFEED_KAFKA_TIMEOUT_SECONDS="1"
+    ) as watcher:
+        watcher.wait_for_log("kafka cannot be used: no answer from Kafka")
+        assert watcher.get("/readyz")[0] == 503
+        own_kafka.start_kafka()
+        watcher.wait_for_log("a.csv: done, 10 events delivered", 60)
+
+
+def test_a_second_watcher_on_the_same_state_is_refused(kafka: str, topic: str, tmp_path: Path) -> None:
+    with watching(tmp_path, kafka, topic):
+        done = subprocess.run(
+            [sys.executable, "-m", "lakefeed_producer", "watch", "in", "--state-folder", "state"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert "another lakefeed-producer uses this folder" in done.stderr
