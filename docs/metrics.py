@@ -37,7 +37,7 @@ def document() -> str:
     common = {metric.name for metric in shared}
     text = _HEAD + "## Every service\n\n" + _metrics(shared)
     text += (
-        "Next to these stand the Python client's own: `process_…` (memory, CPU seconds, open files; on Linux) "
+        "Next to these stand the Python client's own: `process_…` (memory, CPU, open files; on Linux) "
         "and `python_gc_…`.\n\n"
     )
     for part in PARTS:

@@ -50,8 +50,8 @@ class Section:
 
 def rate(counter: str, *, by: str = "", where: str = "") -> str:
     """A counter's increase a second, summed up over what is not named in `by`."""
-    grouping = f" by ({by})" if by else ""
-    return f"sum{grouping} (rate({counter}{where}[$__rate_interval]))"
+    grouping = f" by ({by}) " if by else ""
+    return f"sum{grouping}(rate({counter}{where}[$__rate_interval]))"
 
 
 def quantiles(histogram: str, *, window: str = "$__rate_interval") -> tuple[Query, ...]:
@@ -92,7 +92,7 @@ def lines(
     if stacked:
         panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
     for query, letter in zip(queries, "ABCDEFGH", strict=False):
-        panel.with_target(_target(query, letter))
+        panel.with_target(_target(query, letter).range())
     return panel
 
 
@@ -151,7 +151,7 @@ def states(
         .row_height(0.8)
         .fill_opacity(80)
         .merge_values(True)
-        .with_target(_target(query, "A"))
+        .with_target(_target(query, "A").range())
     )
 
 
@@ -168,6 +168,7 @@ def listing(
         .span(width)
         .height(7)
         .datasource(DATASOURCE)
+        .show_header(True)
         .with_transformation(dashboard.DataTransformerConfig(id_val="filterFieldsByName", options=organize))
         .with_target(_target(query, "A").instant().format(PromQueryFormat.TABLE))
     )

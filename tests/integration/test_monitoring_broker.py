@@ -38,6 +38,7 @@ def served(broker: Broker) -> dict[str, set[str]]:
     consumer = Consumer({**client, "group.id": "g", "auto.offset.reset": "earliest"})
     consumer.subscribe([TOPIC])
     record = wait_for(lambda: consumer.poll(1.0), timeout=60)
+    assert record is not None
     assert record.value() == b"{}"
     consumer.close()
     with urlopen(f"http://127.0.0.1:{broker.metrics_port}/metrics", timeout=30) as response:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from typing import Any
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from monitoring.catalogue import all_series
 from monitoring.check_queries import dashboards, panels, rules
@@ -40,6 +44,13 @@ def test_the_committed_dashboards_are_what_the_generator_writes() -> None:
 def test_uids_are_stable_and_unlike() -> None:
     # Links and bookmarks hold them.
     assert [board["uid"] for _, board in BOARDS] == ["lakefeed-pipeline"]
+
+
+@board
+def test_grafanas_own_types_read_it_and_lose_nothing(board: dict[str, Any]) -> None:
+    register_default_plugins()
+    again = json.dumps(Dashboard.from_json(board), cls=JSONEncoder)
+    assert json.loads(again) == board
 
 
 @board
