@@ -24,11 +24,11 @@ NUMBER_COLUMNS = [("n", "bigint"), ("half", "double"), ("even", "boolean"), ("te
 NUMBER_ROWS: list[list[str | int | float | bool | None]] = [
     [n, n / 2, n % 2 == 0, None if n == 0 else "" if n == 1 else "x"] for n in range(COUNT)
 ]
-_TEN = "(VALUES 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)"
+_TEN = "(VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9))"
 _SUM = " + ".join(f"sqrt(t{n}.x)" for n in range(8))
 _TENS = ", ".join(f"{_TEN} AS t{n} (x)" for n in range(8))
-# A hundred million rows: longer than the tests need, and soon over for their neighbours.
-SLOW = f"SELECT sum({_SUM}) AS total FROM {_TENS}"  # noqa: S608
+# Hundreds of millions of rows: longer than the tests need, and soon over for their neighbours.
+SLOW = f"SELECT sum({_SUM}) AS total FROM {_TENS}, (VALUES (0), (1), (2)) AS more (x)"  # noqa: S608
 
 
 class EngineContract:
