@@ -202,6 +202,37 @@ def test_a_secure_connection_to_a_plain_port_is_told(kafka: str, topic: str, tmp
     assert "Traceback" not in done.stderr
 
 
+def test_a_wrong_password_is_told_at_once_and_a_right_one_works(topic: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    outside, inside = free_port(), free_port()
+    listeners = f"OUTSIDE://127.0.0.1:{outside},INSIDE://127.0.0.1:{inside}"
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule"
+    overrides = {
+        "listeners": listeners,
+        "advertised.listeners": listeners,
+        "inter.broker.listener.name": "INSIDE",
+        "listener.security.protocol.map": "INSIDE:PLAINTEXT,OUTSIDE:SASL_PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.outside.plain.sasl.jaas.config": f'{login} required user_alice="secret";',
+    }
+    variables = {
+        "LAKEFEED_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "LAKEFEED_KAFKA_SASL_MECHANISM": "PLAIN",
+        "LAKEFEED_KAFKA_SASL_USERNAME": "alice",
+        # A refusal does not wait for this.
+        "LAKEFEED_KAFKA_TIMEOUT_SECONDS": "600",
+    }
+    where = f"127.0.0.1:{outside}"
+    with Broker(tmp_path / "broker", kafka_port=inside, overrides=overrides):
+        for password, code in (("wrong", 1), ("secret", 0)):
+            variables["LAKEFEED_KAFKA_SASL_PASSWORD"] = password
+            done = publish(tmp_path, "x.csv", kafka=where, topic=topic, **variables)
+            assert done.returncode == code, done.stderr
+            refused = f"the broker at {where} does not accept the user 'alice'" in done.stderr
+            assert refused is (code == 1)
+            assert password not in done.stderr
+
+
 def test_an_advertised_address_out_of_reach_is_told(topic: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     outside, inside, nobody = free_port(), free_port(), free_port()
