@@ -15,6 +15,7 @@ from rich.console import Console
 from lakefeed_analytics.athena import QueryEngine, QueryStatus, Value, wait_for_query
 from lakefeed_analytics.catalogue import Table
 from lakefeed_analytics.crawl import CrawlerStatus, wait_for_crawl
+from lakefeed_analytics.errors import StatementError
 from lakefeed_analytics.output import Format, show
 from lakefeed_analytics.parts import Parts, connect
 from lakefeed_analytics.queries import NamedQueries
@@ -144,8 +145,15 @@ def query(
             named = NamedQueries(settings.queries_folder).get(name)
             statement = named.over(parts.catalogue.table(table or settings.default_table).name)
         else:
-            statement = reading(sys.stdin.read() if sql == "-" else sql or "")
+            statement = reading(_standard_input() if sql == "-" else sql or "")
         _run(parts, settings, statement, form, limit)
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise StatementError(f"standard input is not UTF-8, at byte {error.start}") from None
 
 
 def _settings() -> AnalyticsSettings:

@@ -47,7 +47,11 @@ def reading(sql: str) -> str:
     Raises:
         StatementError: says what is wrong with it, and where when its syntax is.
     """
-    if len(sql.encode(errors="replace")) > _MAX_BYTES:
+    try:
+        size = len(sql.encode())
+    except UnicodeEncodeError:
+        raise StatementError("the statement is not UTF-8") from None
+    if size > _MAX_BYTES:
         raise StatementError(f"the statement is longer than the {_MAX_BYTES} bytes that Athena takes")
     statement = _without_comments(sql)
     if not statement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 
 import pytest
@@ -82,3 +83,11 @@ def test_the_named_queries_are_listed(
 ) -> None:
     assert run(monkeypatch, "queries", "--format", "csv") == 0
     assert "volatility,Volatility of each company," in capsys.readouterr().out
+
+
+def test_standard_input_that_is_no_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"SELECT '\xff'")))
+    assert run(monkeypatch, "query", "-") == 1
+    assert "not UTF-8, at byte 8" in capsys.readouterr().err

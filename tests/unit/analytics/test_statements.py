@@ -155,6 +155,7 @@ def test_a_write_is_refused_behind_a_comment_and_in_any_case(sql: str) -> None:
         ("SELECT " + "(" * 5000 + "1" + ")" * 5000, "nested too deeply"),
         ("SELECT '" + "x" * 300_000 + "'", "longer than"),
         ("SELECT 1\x00", "mean nothing"),
+        ("SELECT '\udcff'", "not UTF-8"),
         ("SELECT * FROM f(1)", "table functions are not accepted"),
     ],
 )
