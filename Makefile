@@ -29,8 +29,8 @@ $(UV): bootstrap.lock
 
 .venv/.ready: $(UV) requirements.lock $(PARTS:%=%/pyproject.toml)
 	@echo 'setting up: packages by the hashed lock, into .venv'
-	@$(UV) venv --quiet --clear --python "$$(command -v $(PYTHON))" .venv
-	@$(UV) pip install --python $(BIN)/python --require-hashes -r requirements.lock
+	@[ -x $(BIN)/python ] || $(UV) venv --quiet --clear --python "$$(command -v $(PYTHON))" .venv
+	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps $(PARTS:%=-e ./%)
 	@touch $@
 
@@ -64,8 +64,7 @@ lock: $(UV) ## resolve all dependencies anew into the hashed locks (UPGRADE=1 ta
 
 .PHONY: docs
 docs: setup ## generate docs/configuration.md, docs/metrics.md and the dashboards from the code
-	@$(BIN)/python docs/generate.py
-	@$(BIN)/python -m monitoring.grafana.generate
+	@$(BIN)/python -m docs.generate
 
 # ---- tests --------------------------------------------------------------------------------
 
@@ -75,7 +74,7 @@ test: setup fetch ## unit and integration tests: real Kafka, ZooKeeper and local
 
 .PHONY: e2e
 e2e: setup ## container tests: docker compose up, scale, kill, restart (wants Docker)
-	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+	@$(BIN)/python -m pytest -p no:randomly tests/e2e $(ARGS)
 
 .PHONY: fetch
 fetch: setup ## download Kafka's jars and the local AWS, checked by their locks, for later runs
@@ -88,7 +87,8 @@ TOPIC ?= demo_testing
 
 .PHONY: demo
 demo: setup ## CSV to Athena answer on this computer: DATA=file.csv TOPIC=name KEEP=1 (until Ctrl-C)
-	@$(BIN)/lakefeed-local demo --data '$(DATA)' --topic '$(TOPIC)' --report build/demo.json $(if $(KEEP),--keep)
+	@$(BIN)/lakefeed-local demo --data '$(DATA)' --topic '$(TOPIC)' --report build/demo.json \
+		$(if $(filter data/prices.csv,$(DATA)),--named-query latest_price) $(if $(KEEP),--keep)
 
 .PHONY: local
 local: setup ## Kafka, ZooKeeper and the local AWS until Ctrl-C; prints the settings that lead to them

@@ -22,63 +22,65 @@ class AnalyticsMetrics(ServiceMetrics):
         super().__init__("analytics")
         own = self.registry
         self.crawler_state = Gauge(
-            "lakefeed_crawler_state",
+            "lakefeed_analytics_crawler_state",
             "1 for the state that the Glue crawler is in: READY, RUNNING or STOPPING.",
             ["state"],
             registry=own,
         )
         self.crawls = Counter(
-            "lakefeed_crawls_total",
+            "lakefeed_analytics_crawls_total",
             "Crawls that ended, by outcome, whoever started them.",
             ["outcome"],
             registry=own,
         )
         self.crawl_seconds = Histogram(
-            "lakefeed_crawl_seconds", "How long crawls took.", buckets=_CRAWL_BUCKETS, registry=own
+            "lakefeed_analytics_crawl_seconds", "How long crawls took.", buckets=_CRAWL_BUCKETS, registry=own
         )
         self.crawl_success = Gauge(
-            "lakefeed_crawl_last_success_timestamp_seconds",
+            "lakefeed_analytics_crawl_last_success_timestamp_seconds",
             "When the last successful crawl began, in Unix time; 0 before the first.",
             registry=own,
         )
         self.folders_pending = Gauge(
-            "lakefeed_folders_pending",
+            "lakefeed_analytics_folders_pending",
             "Day folders in the bucket that the catalogue does not know yet.",
             registry=own,
         )
-        self.tables = Gauge("lakefeed_tables", "Tables in the Glue database.", registry=own)
+        self.tables = Gauge("lakefeed_analytics_tables", "Tables in the Glue database.", registry=own)
         self.partitions = Gauge(
-            "lakefeed_partitions", "Partitions of a topic's table.", ["table"], registry=own
+            "lakefeed_analytics_partitions", "Partitions of a topic's table.", ["table"], registry=own
         )
         self.queries = Counter(
-            "lakefeed_queries_total",
+            "lakefeed_analytics_queries_total",
             "Queries of this service that ended, by outcome and named query (`sample`, `free` for others).",
             ["query", "state"],
             registry=own,
         )
         self.queries_running = Gauge(
-            "lakefeed_queries_running", "Queries of this service that have not ended.", registry=own
+            "lakefeed_analytics_queries_running", "Queries of this service that have not ended.", registry=own
         )
         self.query_seconds = Histogram(
-            "lakefeed_query_seconds",
+            "lakefeed_analytics_query_seconds",
             "How long Athena took for queries, queueing included.",
             buckets=_QUERY_BUCKETS,
             registry=own,
         )
         self.scanned_bytes = Counter(
-            "lakefeed_query_scanned_bytes_total", "Bytes that queries scanned.", registry=own
+            "lakefeed_analytics_query_scanned_bytes_total", "Bytes that queries scanned.", registry=own
         )
         self.cost = Counter(
-            "lakefeed_query_cost_usd_total", "Estimated cost of the queries, in US dollars.", registry=own
+            "lakefeed_analytics_query_cost_usd_total",
+            "Estimated cost of the queries, in US dollars.",
+            registry=own,
         )
         self.http_requests = Counter(
-            "lakefeed_http_requests_total",
+            "lakefeed_analytics_http_requests_total",
             "Requests to the API by method, route and status.",
             ["method", "route", "status"],
             registry=own,
         )
         self.http_seconds = Histogram(
-            "lakefeed_http_request_seconds",
+            "lakefeed_analytics_http_request_seconds",
             "How long requests to the API took.",
             ["method", "route"],
             registry=own,

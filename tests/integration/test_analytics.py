@@ -362,8 +362,8 @@ def test_the_server_from_objects_to_rows(settings: AnalyticsSettings, s3: S3Clie
         # Objects arrive: the service finds the folder and crawls by itself.
         store(s3, settings.bucket)
         wait_for(lambda: http.get("/v1/tables").json()["tables"], 60, log.read_text)
-        until(http, 'lakefeed_partitions{table="demo_testing"}', 2)
-        until(http, "lakefeed_folders_pending", 0)
+        until(http, 'lakefeed_analytics_partitions{table="demo_testing"}', 2)
+        until(http, "lakefeed_analytics_folders_pending", 0)
         assert http.get("/v1/tables/demo_testing/partitions").json()["total"] == 2
         assert len(http.get("/v1/tables/demo_testing/sample?rows=3").json()["rows"]) == 3
         assert http.get("/v1/crawls").json()["crawls"][0]["outcome"] == "SUCCEEDED"
@@ -381,7 +381,7 @@ def test_the_server_from_objects_to_rows(settings: AnalyticsSettings, s3: S3Clie
                 break
         assert len(rows) == DAYS * len(TICKERS)
         assert [column["type"] for column in answer["columns"]] == ["varchar", "varchar", "double", "double"]
-        until(http, 'lakefeed_queries_total{query="moving_average",state="SUCCEEDED"}', 1)
+        until(http, 'lakefeed_analytics_queries_total{query="moving_average",state="SUCCEEDED"}', 1)
         assert http.get("/healthz").json() == {"ok": True, "reasons": {}}
 
         slow = http.post("/v1/queries", json={"sql": SLOW}).json()["id"]
@@ -398,13 +398,13 @@ def test_a_new_day_is_crawled_and_an_old_one_is_not(
     key = "events/demo_testing/dt={}/00000-{:020d}.json"
     body = json.dumps(next(events())).encode()
     with serving(log) as (http, process):
-        until(http, 'lakefeed_partitions{table="demo_testing"}', 2)
+        until(http, 'lakefeed_analytics_partitions{table="demo_testing"}', 2)
         # One more object of a known day is seen by queries at once, without a crawl.
         s3.put_object(Bucket=settings.bucket, Key=key.format(STORED_ON[0], 5000), Body=body)
         [row] = rows_of(crawled, "SELECT count(*) AS n FROM demo_testing")
         assert row == {"n": DAYS * len(TICKERS) + 1}
         s3.put_object(Bucket=settings.bucket, Key=key.format("2026-01-03", 5001), Body=body)
-        until(http, 'lakefeed_partitions{table="demo_testing"}', 3)
+        until(http, 'lakefeed_analytics_partitions{table="demo_testing"}', 3)
         assert terminated(process) == 0
     started = [line for line in log.read_text().splitlines() if "started a crawl" in line]
     assert len(started) == 1

@@ -301,7 +301,10 @@ def test_health_and_metrics(lake: Lake) -> None:
     assert lake.http.get("/readyz").status_code == 200
     lake.http.get("/v1/tables/nope")
     text = lake.http.get("/metrics").text
-    assert 'lakefeed_http_requests_total{method="GET",route="/v1/tables/{name}",status="404"} 1.0' in text
+    assert (
+        'lakefeed_analytics_http_requests_total{method="GET",route="/v1/tables/{name}",status="404"} 1.0'
+        in text
+    )
     assert "nope" not in text
 
 

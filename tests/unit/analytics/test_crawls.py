@@ -53,21 +53,21 @@ def test_a_new_folder_starts_a_crawl_and_only_one() -> None:
     world.folders.folders.add(("prices", "2026-01-01"))
     assert world.keeper.look() == 2
     assert world.crawler.starts == 1
-    assert world.value("lakefeed_folders_pending") == 1
+    assert world.value("lakefeed_analytics_folders_pending") == 1
     assert world.keeper.look() == 2
-    assert world.value("lakefeed_crawler_state", state="RUNNING") == 1
+    assert world.value("lakefeed_analytics_crawler_state", state="RUNNING") == 1
     world.crawl_ends()
     assert world.keeper.look() == 30
     world.clock.now += 10_000
     world.keeper.look()
     assert world.crawler.starts == 1
-    assert world.value("lakefeed_folders_pending") == 0
-    assert world.value("lakefeed_crawls_total", outcome="SUCCEEDED") == 1
-    assert world.value("lakefeed_crawl_seconds_sum") == 7
-    assert world.value("lakefeed_partitions", table="prices") == 1
-    assert world.value("lakefeed_partitions", table="other") == 0
-    assert world.value("lakefeed_tables") == 1
-    assert world.value("lakefeed_crawler_state", state="READY") == 1
+    assert world.value("lakefeed_analytics_folders_pending") == 0
+    assert world.value("lakefeed_analytics_crawls_total", outcome="SUCCEEDED") == 1
+    assert world.value("lakefeed_analytics_crawl_seconds_sum") == 7
+    assert world.value("lakefeed_analytics_partitions", table="prices") == 1
+    assert world.value("lakefeed_analytics_partitions", table="other") == 0
+    assert world.value("lakefeed_analytics_tables") == 1
+    assert world.value("lakefeed_analytics_crawler_state", state="READY") == 1
 
 
 def test_what_the_catalogue_knows_needs_no_crawl_after_a_restart() -> None:
@@ -128,7 +128,7 @@ def test_failed_crawls_come_at_growing_distances() -> None:
     distances = [after - before for before, after in pairwise(starts)]
     assert distances[:4] == [120, 240, 480, 960]
     assert max(distances) == 3600
-    assert world.value("lakefeed_crawls_total", outcome="FAILED") == len(starts)
+    assert world.value("lakefeed_analytics_crawls_total", outcome="FAILED") == len(starts)
 
 
 def test_the_interval_crawls_without_new_folders() -> None:
@@ -146,11 +146,11 @@ def test_a_crawl_that_somebody_else_ran_is_counted_but_not_one_from_before() -> 
     world = World()
     world.crawler.end()
     world.keeper.look()
-    assert world.value("lakefeed_crawls_total", outcome="SUCCEEDED") == 0
+    assert world.value("lakefeed_analytics_crawls_total", outcome="SUCCEEDED") == 0
     world.crawler.end()
     world.keeper.look()
-    assert world.value("lakefeed_crawls_total", outcome="SUCCEEDED") == 1
-    assert world.value("lakefeed_crawl_last_success_timestamp_seconds")
+    assert world.value("lakefeed_analytics_crawls_total", outcome="SUCCEEDED") == 1
+    assert world.value("lakefeed_analytics_crawl_last_success_timestamp_seconds")
 
 
 def test_a_joined_crawl_does_not_settle_the_folder() -> None:

@@ -136,15 +136,15 @@ def test_queries_are_counted_when_they_end(world: World) -> None:
     world.engine.answers["SELECT 1"] = Answer(hold=True, scanned_bytes=10**12)
     query = world.watch.start("SELECT 1", "volatility")
     world.watch.look()
-    assert world.value("lakefeed_queries_running") == 1
+    assert world.value("lakefeed_analytics_queries_running") == 1
     world.engine.finish(query)
     world.watch.look()
     world.watch.look()
-    assert world.value("lakefeed_queries_running") == 0
-    assert world.value("lakefeed_queries_total", query="volatility", state="SUCCEEDED") == 1
-    assert world.value("lakefeed_query_seconds_count") == 1
-    assert world.value("lakefeed_query_scanned_bytes_total") == 10**12
-    assert world.value("lakefeed_query_cost_usd_total") == 5
+    assert world.value("lakefeed_analytics_queries_running") == 0
+    assert world.value("lakefeed_analytics_queries_total", query="volatility", state="SUCCEEDED") == 1
+    assert world.value("lakefeed_analytics_query_seconds_count") == 1
+    assert world.value("lakefeed_analytics_query_scanned_bytes_total") == 10**12
+    assert world.value("lakefeed_analytics_query_cost_usd_total") == 5
 
 
 def test_a_query_that_takes_too_long_is_cancelled(world: World) -> None:
@@ -157,7 +157,7 @@ def test_a_query_that_takes_too_long_is_cancelled(world: World) -> None:
     world.watch.look()
     assert world.engine.status(query).state == "CANCELLED"
     world.watch.look()
-    assert world.value("lakefeed_queries_total", query="free", state="CANCELLED") == 1
+    assert world.value("lakefeed_analytics_queries_total", query="free", state="CANCELLED") == 1
 
 
 def test_a_query_that_athena_forgot_is_forgotten(world: World) -> None:
@@ -165,4 +165,4 @@ def test_a_query_that_athena_forgot_is_forgotten(world: World) -> None:
     world.watch.start("SELECT 1", "free")
     world.engine.queries.clear()
     world.watch.look()
-    assert world.value("lakefeed_queries_running") == 0
+    assert world.value("lakefeed_analytics_queries_running") == 0

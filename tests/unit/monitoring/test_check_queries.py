@@ -19,9 +19,9 @@ class Prometheus(BaseHTTPRequestHandler):
         asked = parse_qs(urlparse(self.path).query)["query"][0]
         result = [] if "cost" in asked else [{"metric": {}, "value": [0, "NaN"]}]
         body = json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}})
-        self.send_response(400 if "lakefeed_tables" in asked else 200)
+        self.send_response(400 if "lakefeed_analytics_tables" in asked else 200)
         self.end_headers()
-        self.wfile.write(b"parse error" if "lakefeed_tables" in asked else body.encode())
+        self.wfile.write(b"parse error" if "lakefeed_analytics_tables" in asked else body.encode())
 
     def log_message(self, *_: Any) -> None:
         """Be silent."""
@@ -39,8 +39,8 @@ def url() -> Iterator[str]:
 
 def test_queries_without_data_are_named_with_the_reason(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert empty(url) == [
-        ("lakefeed-pipeline.json: Tables", "max(lakefeed_tables)", "parse error"),
-        ("lakefeed-pipeline.json: Cost", "sum(lakefeed_query_cost_usd_total)", "no data"),
+        ("lakefeed-pipeline.json: Tables", "max(lakefeed_analytics_tables)", "parse error"),
+        ("lakefeed-pipeline.json: Cost", "sum(lakefeed_analytics_query_cost_usd_total)", "no data"),
     ]
     assert main([url]) == 1
     assert "no data" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-CARE = Path(__file__).parents[3] / "data" / "care.csv"
+CARE = Path(__file__).parents[2] / "data" / "care.csv"
 
 
 def producer(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,7 @@ from lakefeed_producer.publish import Progress, publish
 from lakefeed_producer.rejects import RejectsFile
 from lakefeed_producer.source import CsvFile, Dialect
 
-CARE = Path(__file__).parents[3] / "data" / "care.csv"
+CARE = Path(__file__).parents[2] / "data" / "care.csv"
 
 
 class Run:

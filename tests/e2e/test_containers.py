@@ -1,0 +1,252 @@
+"""The pipeline in containers: from the mounted CSV to an answer, and through scaling, kills and restarts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from monitoring.check_queries import empty
+from tests.e2e.conftest import PORTS, ROOT, compose, containers, docker, state, wait_healthy
+from tests.support import wait_for
+
+TOPIC = "demo_testing"
+BUCKET = "lakefeed"
+SAMPLE_ROWS = 2212
+OWN = ("producer", "consumer", "analytics", "aws", "crawler")
+
+pytestmark = pytest.mark.usefixtures("stack")
+
+Position = tuple[int, int]
+
+
+def stored(s3: Any, prefix: str = f"events/{TOPIC}/") -> dict[Position, str]:
+    """Keys in the bucket by partition and offset."""
+    keys = {}
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix):
+        for entry in page.get("Contents", []):
+            partition, offset = entry["Key"].rsplit("/", 1)[1].removesuffix(".json").split("-")
+            keys[int(partition), int(offset)] = entry["Key"]
+    return keys
+
+
+def read_topic(kafka: str) -> list[Message]:
+    """Every record of the topic."""
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "e2e-reader", "enable.auto.commit": False})
+    found: list[Message] = []
+    try:
+        partitions = list(consumer.list_topics(TOPIC, timeout=20).topics[TOPIC].partitions)
+        ends = [consumer.get_watermark_offsets(TopicPartition(TOPIC, number))[1] for number in partitions]
+        consumer.assign([TopicPartition(TOPIC, number, 0) for number in partitions])
+        while len(found) < sum(ends):
+            found += consumer.consume(1000, timeout=10)
+            assert all(message.error() is None for message in found)
+    finally:
+        consumer.close()
+    return found
+
+
+def records(kafka: str) -> dict[Position, bytes]:
+    """Every record's value by partition and offset."""
+    return {(message.partition(), message.offset()): message.value() for message in read_topic(kafka)}
+
+
+@contextmanager
+def publishing(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Publish from this computer, as a user of a remote broker does; all must be delivered in the end."""
+    command = [str(Path(sys.executable).with_name("lakefeed-producer")), "publish", *options, str(path)]
+    address = ["--kafka-bootstrap-servers", f"localhost:{PORTS['KAFKA']}"]
+    with subprocess.Popen(
+        [*command, *address], cwd=path.parent, stderr=subprocess.PIPE, text=True
+    ) as producer:
+        yield producer
+        _, said = producer.communicate(timeout=240)
+        assert producer.returncode == 0, said
+
+
+def write_rows(path: Path, count: int) -> Path:
+    header, *rows = (ROOT / "data" / "prices.csv").read_text().splitlines()
+    path.write_text("\n".join([header, *(rows[n % len(rows)] for n in range(count))]) + "\n")
+    return path
+
+
+def wait_all_stored(kafka: str, s3: Any, timeout: float = 240) -> dict[Position, bytes]:
+    """Wait until each record has its object; returns the records."""
+    sent = records(kafka)
+    wait_for(
+        lambda: len(stored(s3)) >= len(sent),
+        timeout,
+        lambda: f"{len(stored(s3))} of {len(sent)} stored\n{compose('logs', '--tail', '40', 'consumer')}",
+        every=1,
+    )
+    assert stored(s3).keys() == sent.keys()
+    assert stored(s3, "dead-letters/") == {}
+    return sent
+
+
+def test_everything_is_healthy() -> None:
+    for container in containers():
+        if container["Service"] == "broker-agent":
+            assert container["State"] == "exited"
+            assert container["ExitCode"] == 0
+        else:
+            assert container["Health"] == "healthy", container
+
+
+def test_the_mounted_csv_is_stored_byte_for_byte(kafka: str, s3: Any) -> None:
+    wait_for(lambda: len(stored(s3)) >= SAMPLE_ROWS, 180, lambda: compose("logs", "--tail", "40"), every=1)
+    sent = wait_all_stored(kafka, s3)
+    rows = [dict(message.headers()) for message in read_topic(kafka)]
+    numbers = sorted(int(headers["row"]) for headers in rows if headers["source"] == b"prices.csv")
+    assert numbers == list(range(1, SAMPLE_ROWS + 1))
+    for position, key in stored(s3).items():
+        assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == sent[position]
+
+
+def answer(api: httpx.Client, sql: str) -> list[dict[str, Any]]:
+    """Run a query through the API and page through its rows."""
+    started = api.post("/v1/queries", json={"sql": sql}).raise_for_status().json()
+
+    def end() -> Any:
+        query = api.get(f"/v1/queries/{started['id']}").raise_for_status().json()
+        return query if query["state"] in ("SUCCEEDED", "FAILED", "CANCELLED") else None
+
+    ended = wait_for(end, 120, f"the end of {sql}", every=0.5)
+    assert ended["state"] == "SUCCEEDED", ended
+    rows: list[dict[str, Any]] = []
+    page: str | None = None
+    while True:
+        parameters = {"limit": 1000} | ({"page": page} if page else {})
+        part = api.get(f"/v1/queries/{started['id']}/rows", params=parameters).raise_for_status().json()
+        names = [column["name"] for column in part["columns"]]
+        rows += [dict(zip(names, row, strict=True)) for row in part["rows"]]
+        page = part.get("next_page")
+        if not page:
+            return rows
+
+
+def test_the_objects_are_crawled_and_queried_through_the_api(api: httpx.Client, s3: Any) -> None:
+    def tables() -> list[str]:
+        return [table["name"] for table in api.get("/v1/tables").raise_for_status().json()["tables"]]
+
+    wait_for(lambda: TOPIC in tables(), 120, "the table", every=1)
+    count = answer(api, f'SELECT count(*) AS events FROM "{TOPIC}"')[0]["events"]  # noqa: S608
+    assert count == len(stored(s3))
+    command = ["lakefeed-analytics", "query", "--name", "latest_price", "--format", "json"]
+    newest = compose("exec", "-T", "analytics", *command)
+    assert {row["ticker"] for row in json.loads(newest)} == {"AAPL", "FB", "GOOG", "IBM", "MSFT"}
+
+
+def test_every_dashboard_query_and_rule_finds_data(prometheus: str, api: httpx.Client) -> None:
+    missing: list[str] = []
+
+    def complete() -> bool:
+        missing[:] = [str(query) for query in empty(prometheus)]
+        return not missing
+
+    # The dashboard counts queries by how they were asked.
+    assert answer(api, f'SELECT count(*) AS events FROM "{TOPIC}"')  # noqa: S608
+    # Rates want two scrapes of everything.
+    wait_for(complete, 90, lambda: "\n".join(missing), every=3)
+
+
+def test_only_the_loopback_is_published() -> None:
+    for container in containers():
+        for published in container["Publishers"] or []:
+            assert published["URL"] in ("127.0.0.1", ""), container["Name"]
+
+
+@pytest.mark.parametrize("service", OWN)
+def test_containers_are_confined(service: str) -> None:
+    name = next(entry["ID"] for entry in containers() if entry["Service"] == service)
+    told = json.loads(docker("inspect", name))[0]
+    host = told["HostConfig"]
+    assert told["Config"]["User"] == "10001:10001"
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert host["Memory"] > 0
+    assert host["LogConfig"]["Config"]["max-size"]
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("part", ["producer", "consumer", "analytics"])
+def test_images_carry_no_build_tools_and_no_secrets(part: str) -> None:
+    image = f"lakefeed-{part}:dev"
+    tools = docker("run", "--rm", "--entrypoint", "sh", image, "-c", "command -v gcc cc make uv git || true")
+    assert tools == ""
+    history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image)
+    assert "SECRET" not in history.upper()
+    assert "PASSWORD" not in history.upper()
+    others = {"producer", "consumer", "analytics", "local"} - {part}
+    packages = docker("run", "--rm", "--entrypoint", "sh", image, "-c", "ls /app/lib/python3*/site-packages")
+    assert not [other for other in others if f"lakefeed_{other}\n" in packages]
+
+
+@pytest.fixture(scope="module")
+def scaled() -> Iterator[None]:
+    compose("up", "--detach", "--no-recreate", "--scale", "consumer=3", "consumer")
+    wait_healthy("consumer", 3)
+    yield
+    compose("up", "--detach", "--no-recreate", "--scale", "consumer=1", "consumer")
+    wait_healthy("consumer", 1)
+
+
+def taken_by_each() -> list[float]:
+    """Events that each consumer container has taken."""
+    fetch = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8002/metrics').read().decode())"
+    running = [
+        entry for entry in containers() if entry["Service"] == "consumer" and entry["State"] == "running"
+    ]
+    pages = [docker("exec", entry["ID"], "python3", "-c", fetch) for entry in running]
+    return [float(page.split("\nlakefeed_consumer_events_taken_total ")[1].split()[0]) for page in pages]
+
+
+@pytest.mark.usefixtures("scaled")
+def test_three_consumers_share_the_partitions_and_lose_nothing(kafka: str, s3: Any, tmp_path: Path) -> None:
+    # Keys spread the rows over all partitions.
+    with publishing(write_rows(tmp_path / "more.csv", 1500), "--key", "Date"):
+        pass
+    wait_all_stored(kafka, s3)
+    assert len([taken for taken in taken_by_each() if taken]) == 3
+
+
+def test_a_killed_consumer_loses_nothing(kafka: str, s3: Any, tmp_path: Path) -> None:
+    before = len(stored(s3))
+    with publishing(write_rows(tmp_path / "killed.csv", 3000), "--rate", "200") as sending:
+        wait_for(lambda: len(stored(s3)) > before + 200, 120, "the middle", every=0.2)
+        victim = next(entry["ID"] for entry in containers() if entry["Service"] == "consumer")
+        docker("kill", victim)
+        assert sending.poll() is None, "the kill came too late to prove anything"
+        compose("up", "--detach", "--no-recreate", "--wait", "consumer")
+    wait_all_stored(kafka, s3)
+
+
+def test_a_restarted_broker_loses_nothing(kafka: str, s3: Any, tmp_path: Path) -> None:
+    before = len(stored(s3))
+    with publishing(write_rows(tmp_path / "restart.csv", 3000), "--rate", "200") as sending:
+        wait_for(lambda: len(stored(s3)) > before + 200, 120, "the middle", every=0.2)
+        compose("restart", "kafka")
+        assert sending.poll() is None, "the restart came too late to prove anything"
+        wait_healthy("kafka", 1)
+    sent = wait_all_stored(kafka, s3)
+    assert len(sent) >= before + 3000
+    wait_healthy("consumer", 1)
+    wait_healthy("producer", 1)
+
+
+def test_a_new_csv_in_the_folder_is_published_once(kafka: str, s3: Any, data_folder: Path) -> None:
+    before = len(records(kafka))
+    write_rows(data_folder / "late.csv", 40).chmod(0o644)
+    wait_for(lambda: len(records(kafka)) >= before + 40, 60, state, every=1)
+    compose("restart", "producer")
+    wait_healthy("producer", 1)
+    assert len(wait_all_stored(kafka, s3)) == before + 40
