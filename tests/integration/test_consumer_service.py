@@ -205,7 +205,7 @@ def test_without_a_topic_it_waits_and_says_so(
         make_topic(kafka, topic)
         publish(kafka, topic, events(3))
         wait_stored(consumer, 3)
-        assert consumer.unready_reasons() == {}
+        consumer.wait_ready()
         assert consumer.log.count("there is no topic") == 1
 
 
