@@ -1,0 +1,91 @@
+"""Files that repeat what others say, held against them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+COMPOSE = [ROOT / "docker-compose.yml", ROOT / "docker-compose.aws.yml"]
+LOCKS = [*sorted(ROOT.glob("*/requirements.lock")), ROOT / "requirements.lock", ROOT / "bootstrap.lock"]
+PASSED_ON = {"AWS_SESSION_TOKEN"}
+
+
+def defaults() -> dict[str, str | None]:
+    """Variables of the compose files with their defaults; the first one counts."""
+    found: dict[str, str | None] = {}
+    for file in COMPOSE:
+        for name, default in re.findall(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}", file.read_text()):
+            found.setdefault(name, default)
+    return found
+
+
+def example() -> dict[str, str]:
+    pairs = re.findall(r"^#?([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    return dict(pairs)
+
+
+def test_the_example_shows_every_variable_of_the_compose_files() -> None:
+    assert example().keys() == defaults().keys() | PASSED_ON
+
+
+def test_the_examples_values_are_the_defaults() -> None:
+    shown = {name: value for name, value in example().items() if name in defaults() and value}
+    told = {name: defaults()[name] for name in shown}
+    # A mechanism is only passed on; its default is the setting's own.
+    told["LAKEFEED_KAFKA_SASL_MECHANISM"] = "SCRAM-SHA-512"
+    assert shown == told
+
+
+def test_ports_are_published_on_the_loopback_only() -> None:
+    for service in yaml.safe_load(COMPOSE[0].read_text())["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_every_service_has_a_health_check_a_limit_and_log_rotation() -> None:
+    for name, service in yaml.safe_load(COMPOSE[0].read_text())["services"].items():
+        assert service["mem_limit"], name
+        assert service["logging"]["options"]["max-size"], name
+        assert name == "broker-agent" or service["healthcheck"]["test"], name
+
+
+def test_the_kafka_version_is_one_setting() -> None:
+    version = str(defaults()["LAKEFEED_KAFKA_VERSION"])
+    coordinates = (ROOT / "local" / "lakefeed_local" / "jgo.toml").read_text()
+    assert f"org.apache.kafka:kafka_2.13:{version}" in coordinates
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: str(lock.relative_to(ROOT)))
+def test_locks_pin_by_hash_and_name_no_address(lock: Path) -> None:
+    text = lock.read_text()
+    assert "://" not in text
+    requirements = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]
+    assert requirements
+    assert all("==" in line for line in requirements)
+    assert text.count("--hash=sha256:") >= len(requirements)
+
+
+@pytest.mark.parametrize("lock", LOCKS[:-2], ids=lambda lock: lock.parent.name)
+def test_a_parts_lock_has_the_versions_that_were_tested(lock: Path) -> None:
+    def pinned(file: Path) -> set[str]:
+        return set(re.findall(r"^(\S+==\S+)", file.read_text(), re.MULTILINE))
+
+    assert pinned(lock) <= pinned(ROOT / "requirements.lock")
+
+
+def test_every_make_target_is_described() -> None:
+    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = set(re.findall(r"^\.PHONY: (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert targets == set(re.findall(r"make ([a-z0-9-]+)", told))
+
+
+def test_dockerfiles_use_nothing_of_buildkit() -> None:
+    for file in ROOT.glob("*/Dockerfile"):
+        text = file.read_text()
+        assert not re.search(r"--mount|--link|<<|^# syntax", text, re.MULTILINE), file
+        # The last stage has a user that is not root.
+        assert re.search(r"^USER 10001:10001$", text.rsplit("\nFROM ", 1)[1], re.MULTILINE), file
