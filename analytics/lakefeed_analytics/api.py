@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lakefeed_analytics import models, problems
 from lakefeed_analytics.athena import wait_for_query
-from lakefeed_analytics.metrics import AnalyticsMetrics
+from lakefeed_analytics.metrics import FREE, SAMPLE, AnalyticsMetrics
 from lakefeed_analytics.parts import Parts
 from lakefeed_analytics.problems import documented
 from lakefeed_analytics.queries import NamedQueries
@@ -133,7 +133,7 @@ def _tables(context: Context) -> APIRouter:
     def sample_rows(name: Name, rows: Annotated[int, Query(ge=1, le=100)] = 10) -> models.Rows:
         """Some rows of a table. This runs a query, which Athena bills."""
         table = catalogue.table(name)
-        query = context.watch.start(sample(table.name, rows), "sample")
+        query = context.watch.start(sample(table.name, rows), SAMPLE)
         limit = min(context.settings.query_timeout_seconds, _LONGEST_SAMPLE_SECONDS)
         wait_for_query(context.parts.engine, query, limit)
         # One more for Athena's line of column names.
@@ -149,7 +149,7 @@ def _queries(context: Context) -> APIRouter:
     @router.post("", status_code=202, responses=documented())
     def run_a_query(query: models.QueryIn, response: Response) -> models.QueryStarted:
         """Start a query. Only one reading statement is accepted."""
-        return _start(context, reading(query.sql), "free", response)
+        return _start(context, reading(query.sql), FREE, response)
 
     @router.get("", responses=documented())
     def list_queries(limit: Annotated[int, Query(ge=1, le=50)] = 20) -> models.Queries:

@@ -166,7 +166,7 @@ class AthenaQueries:
         arguments: dict[str, Any] = {"NextToken": inner_token(query, token)} if token else {}
         status = self.status(query)
         if status.state in ("FAILED", "CANCELLED"):
-            raise QueryFailedError(f"the query {query} was {status.state.lower()}: {status.reason or ''}")
+            raise QueryFailedError(f"the query {query} {_ended(status)}")
         if not status.done:
             raise ConflictError(f"the query {query} is {status.state.lower()}; it has no rows yet")
         with explained(self._settings, f"reading the result of the query {query}"):
@@ -222,6 +222,11 @@ def _status(raw: Any) -> QueryStatus:
     )
 
 
+def _ended(status: QueryStatus) -> str:
+    how = "failed" if status.state == "FAILED" else f"was {status.state.lower()}"
+    return f"{how}: {status.reason or 'no reason given'}"
+
+
 def _is_header(row: list[str | None], columns: tuple[ResultColumn, ...], statement_type: str) -> bool:
     names = [column.name for column in columns]
     # SHOW and DESCRIBE have no line of names; EXPLAIN, a utility too, has one.
@@ -240,14 +245,23 @@ def _value(text: str, kind: str) -> Value:
     """Integers, floating-point numbers and booleans; all else stays text, decimals for their digits."""
     match kind.lower():
         case "tinyint" | "smallint" | "int" | "integer" | "bigint":
-            return int(text)
+            number = _number(int, text)
         case "double" | "float" | "real":
-            number = float(text)
-            # JSON has no NaN and no infinities.
-            return number if math.isfinite(number) else text
+            number = _number(float, text)
         case "boolean":
             return text.lower() == "true"
-    return text
+        case _:
+            return text
+    # JSON has no NaN and no infinities.
+    return number if number is not None and math.isfinite(number) else text
+
+
+def _number(kind: Callable[[str], int | float], text: str) -> int | float | None:
+    try:
+        return kind(text)
+    except ValueError:
+        # A page that begins elsewhere, by a token that somebody made up, has the line of names in it.
+        return None
 
 
 def page_token(query: str, token: str) -> str:
@@ -293,5 +307,5 @@ def wait_for_query(
         sleep(pause)
         pause = min(pause * 1.5, _LONGEST_POLL)
     if status.state != "SUCCEEDED":
-        raise QueryFailedError(f"the query was {status.state.lower()}: {status.reason or 'no reason given'}")
+        raise QueryFailedError(f"the query {_ended(status)}")
     return status

@@ -36,6 +36,8 @@ class CrawlKeeper:
         self._clock = clock
         self._new = NewFolders()
         self._catalogue_read = False
+        # The topics whose tables were in the catalogue when it was last looked at.
+        self._with_table: set[str] = set()
         # The folders that the crawl which we started will have seen.
         self._crawled: set[Folder] = set()
         self._last_start: float | None = None
@@ -53,6 +55,7 @@ class CrawlKeeper:
         self._notice_end(status.last)
         if not self._catalogue_read:
             self._read_catalogue()
+        self._notice_lost_tables()
         listed = self._parts.folders.listed()
         pending = self._new.pending(listed)
         self._metrics.folders_pending.set(len(pending))
@@ -93,11 +96,20 @@ class CrawlKeeper:
         topics = self._settings.topic_names
         known = catalogued(self._parts.catalogue, topics)
         self._new.saw(known)
-        self._metrics.tables.set(len(self._parts.catalogue.tables()))
         for topic in topics:
             count = sum(1 for owner, _ in known if owner == topic)
             self._metrics.partitions.labels(table_name(topic)).set(count)
         self._catalogue_read = True
+
+    def _notice_lost_tables(self) -> None:
+        """A table that somebody deleted, alone or with its database, is made again by a crawl."""
+        tables = {table.name for table in self._parts.catalogue.tables()}
+        self._metrics.tables.set(len(tables))
+        present = {topic for topic in self._settings.topic_names if table_name(topic) in tables}
+        for topic in self._with_table - present:
+            log.warning("the table %s is gone; its topic is crawled again", table_name(topic))
+            self._new.forget(topic)
+        self._with_table = present
 
     def _is_due(self, pending: set[Folder]) -> bool:
         now = self._clock()

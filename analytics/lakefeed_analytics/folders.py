@@ -81,3 +81,7 @@ class NewFolders:
     def saw(self, folders: set[Folder]) -> None:
         """Say that these are known: catalogued, or there when a crawl that succeeded began."""
         self._known |= folders
+
+    def forget(self, topic: str) -> None:
+        """Say that a topic's folders are known no more, since its table is gone."""
+        self._known = {folder for folder in self._known if folder[0] != topic}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from lakefeed_analytics.athena import QueryStatus
@@ -10,6 +12,8 @@ from lakefeed_common.metrics import ServiceMetrics
 
 CRAWLER_STATES = ("READY", "RUNNING", "STOPPING")
 CRAWL_OUTCOMES = ("SUCCEEDED", "FAILED", "CANCELLED")
+# How queries are counted that are not named ones.
+SAMPLE, FREE = "sample", "free"
 QUERY_OUTCOMES = ("SUCCEEDED", "FAILED", "CANCELLED")
 _CRAWL_BUCKETS = (5, 15, 30, 60, 120, 300, 600, 1800, 3600)
 _QUERY_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -18,7 +22,8 @@ _QUERY_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 class AnalyticsMetrics(ServiceMetrics):
     """What the analytics service counts and measures."""
 
-    def __init__(self) -> None:
+    def __init__(self, named_queries: Iterable[str] = ()) -> None:
+        """Begin at 0, with a series for each named query and for each outcome."""
         super().__init__("analytics")
         own = self.registry
         self.crawler_state = Gauge(
@@ -89,6 +94,10 @@ class AnalyticsMetrics(ServiceMetrics):
             self.crawler_state.labels(state).set(0)
         for outcome in CRAWL_OUTCOMES:
             self.crawls.labels(outcome)
+        # A rate wants a series that begins at 0: the first query of a kind would not be seen in it.
+        for query in (*named_queries, SAMPLE, FREE):
+            for outcome in QUERY_OUTCOMES:
+                self.queries.labels(query, outcome)
 
     def crawler(self, status: CrawlerStatus) -> None:
         """Set what the crawler does."""

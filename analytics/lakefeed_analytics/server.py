@@ -28,9 +28,9 @@ _GRACE_SECONDS = 5
 
 def serve(settings: AnalyticsSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError when the port or the queries cannot be used."""
-    metrics = AnalyticsMetrics()
-    health = Health(metrics, DEPENDENCIES, stall_seconds=settings.stall_seconds)
     named = NamedQueries(settings.queries_folder)
+    metrics = AnalyticsMetrics(query.name for query in named)
+    health = Health(metrics, DEPENDENCIES, stall_seconds=settings.stall_seconds)
     # uvicorn takes the signals while it serves, ends, and raises them again for these.
     stop = stop_on_signals()
     with connect(settings) as parts, _listening(settings) as listener:

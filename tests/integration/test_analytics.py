@@ -281,7 +281,7 @@ def test_the_shell_from_ensure_to_rows(settings: AnalyticsSettings, s3: S3Client
 def test_failures_of_the_shell(settings: AnalyticsSettings, parts: Parts) -> None:
     ensure(parts)
     for arguments, code, said in (
-        (("query", "SELECT * FROM no_such_table"), 1, "the query was failed"),
+        (("query", "SELECT * FROM no_such_table"), 1, "the query failed"),
         (("query", "DROP TABLE x"), 1, "only reading statements"),
         (("tables", "nope"), 1, "there is no table 'nope'"),
         (("query", "--name", "volatility"), 1, "there is no table 'demo_testing'"),

@@ -65,11 +65,11 @@ def lake() -> Iterator[Lake]:
     catalogue, crawler, engine = MemoryCatalogue(), MemoryCrawler(), MemoryEngine()
     engine.answers[NUMBERS] = Answer([("n", "bigint")], [[n] for n in range(25)], scanned_bytes=10**9)
     parts = Parts({}, catalogue, crawler, MemoryFolders(), engine)
-    metrics = AnalyticsMetrics()
+    named = NamedQueries(settings.queries_folder)
+    metrics = AnalyticsMetrics(query.name for query in named)
     health = Health(metrics, ["glue"], stall_seconds=30)
     woken: list[bool] = []
     watch = QueryWatch(engine, metrics, settings)
-    named = NamedQueries(settings.queries_folder)
     app = api.build(api.Context(parts, named, watch, metrics, health, settings, lambda: woken.append(True)))
     with served(app) as http:
         yield Lake(http, catalogue, crawler, engine, health, metrics, woken)
@@ -291,6 +291,13 @@ def test_an_unforeseen_error_shows_nothing_of_the_inside(lake: Lake, monkeypatch
     assert "secret" not in answer.text
     assert "ZeroDivision" not in answer.text
     assert lake.metrics.registry.get_sample_value("lakefeed_errors_total", {"kind": "internal"}) == 1
+
+
+@pytest.mark.parametrize("query", ["latest_price", "volatility", "sample", "free"])
+def test_every_kind_of_query_is_counted_from_0(lake: Lake, query: str) -> None:
+    for state in ("SUCCEEDED", "FAILED", "CANCELLED"):
+        labels = {"query": query, "state": state}
+        assert lake.metrics.registry.get_sample_value("lakefeed_analytics_queries_total", labels) == 0
 
 
 def test_health_and_metrics(lake: Lake) -> None:

@@ -175,6 +175,11 @@ def test_values_have_their_columns_types(text: str | None, kind: str, value: obj
     assert type(found) is type(value)
 
 
+@pytest.mark.parametrize("kind", ["integer", "bigint", "double"])
+def test_a_text_that_is_no_number_stays_text(kind: str) -> None:
+    assert typed(["volume", None], (ResultColumn("a", kind), ResultColumn("b", kind))) == ["volume", None]
+
+
 @pytest.mark.parametrize(
     ("state", "kind", "scanned", "usd"),
     [
@@ -213,6 +218,6 @@ def test_waiting_tells_how_it_goes_and_ends_with_the_reason() -> None:
         if len(told) == 3:
             engine.finish(query, "CANCELLED")
 
-    with pytest.raises(QueryFailedError, match="cancelled"):
+    with pytest.raises(QueryFailedError, match="the query was cancelled: no reason given"):
         wait_for_query(engine, query, 30, progress=progress, sleep=clock.sleep, clock=clock)
     assert told == ["RUNNING"] * 3

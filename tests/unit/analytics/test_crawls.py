@@ -70,6 +70,24 @@ def test_a_new_folder_starts_a_crawl_and_only_one() -> None:
     assert world.value("lakefeed_analytics_crawler_state", state="READY") == 1
 
 
+def test_a_table_that_somebody_deleted_is_crawled_again() -> None:
+    world = World()
+    world.folders.folders |= {("prices", "2026-01-01"), ("other", "2026-01-01")}
+    world.keeper.look()
+    world.crawl_ends()
+    world.keeper.look()
+    del world.catalogue.contents["prices"]
+    world.clock.now += 100
+    world.keeper.look()
+    assert world.crawler.starts == 2
+    assert world.value("lakefeed_analytics_folders_pending") == 1
+    assert world.value("lakefeed_analytics_tables") == 1
+    world.crawl_ends()
+    world.clock.now += 100
+    world.keeper.look()
+    assert world.crawler.starts == 2
+
+
 def test_what_the_catalogue_knows_needs_no_crawl_after_a_restart() -> None:
     world = World()
     world.folders.folders.add(("prices", "2026-01-01"))
