@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,13 +39,22 @@ _FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How the r
 
 def main() -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage or settings."""
+    # Python has none where the caller closed it (`>&-`).
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")
     try:
         code = console.run(app)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read the output, such as `head`, has enough. Python would complain at exit once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (BrokenPipeError, SystemExit):
+        # Whoever read the output, such as `head`, has enough; typer and rich exit on their own then.
+        code = 0
+    except OSError as error:
+        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        code = 1
+    else:
+        return code
+    # Python would try once more at exit, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]
     return code
 
 
@@ -145,8 +155,16 @@ def query(
             named = NamedQueries(settings.queries_folder).get(name)
             statement = named.over(parts.catalogue.table(table or settings.default_table).name)
         else:
-            statement = reading(_standard_input() if sql == "-" else sql or "")
+            statement = reading(_standard_input() if sql == "-" else _argument(sql or ""))
         _run(parts, settings, statement, form, limit)
+
+
+def _argument(text: str) -> str:
+    """An argument as UTF-8, which Python reads as something else where the locale says so (`LC_ALL=C`)."""
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeError:
+        return text
 
 
 def _standard_input() -> str:

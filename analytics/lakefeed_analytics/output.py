@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ class Format(StrEnum):
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[Value]], form: Format) -> None:
     """Print rows; CSV and JSON go out row by row, however many there are."""
+    _encode(form)
     match form:
         case Format.TABLE:
             _table(columns, rows)
@@ -30,6 +32,15 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[Value]], form: Format) 
             _csv(columns, rows)
         case Format.JSON:
             _json(columns, rows)
+
+
+def _encode(form: Format) -> None:
+    """CSV and JSON are UTF-8 whatever the locale says; a table shows what the terminal can."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if form is Format.TABLE:
+            sys.stdout.reconfigure(errors="replace")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8")
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:

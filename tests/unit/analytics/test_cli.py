@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
+import shlex
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +74,43 @@ def test_a_writing_statement_fails_before_aws_is_asked(
 ) -> None:
     assert run(monkeypatch, "query", "DROP TABLE x") == 1
     assert "only reading statements" in capsys.readouterr().err
+
+
+def program(*arguments: str, stdout: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    """Run `lakefeed-analytics queries` in a shell, as its output shows."""
+    words = shlex.join([sys.executable, "-m", "lakefeed_analytics", "queries", *arguments])
+    environment = {"PATH": os.environ["PATH"], **variables}
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{words} {stdout}"],
+        env=environment,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+@pytest.mark.parametrize("stdout", ["| true", ">&-", ">&- 2>&-"])
+def test_output_that_nobody_reads_is_no_error(form: str, stdout: str) -> None:
+    done = program("--format", form, stdout=stdout)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_output_that_cannot_be_written(form: str) -> None:
+    done = program("--format", form, stdout="> /dev/full")
+    assert done.returncode == 1
+    assert done.stderr == b"error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_output_in_a_locale_without_unicode(form: str, tmp_path: Path) -> None:
+    (tmp_path / "x.sql").write_text('-- Caf\u00e9.\nSELECT 1 FROM "${table}"\n', encoding="utf-8")
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = program("--format", form, stdout="", LAKEFEED_QUERIES_FOLDER=str(tmp_path), **plain)
+    assert done.returncode == 0, done.stderr
+    assert ("Caf?" if form == "table" else "Caf\u00e9") in done.stdout.decode()
 
 
 def test_an_unknown_name_lists_the_known(
