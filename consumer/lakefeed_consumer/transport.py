@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import time
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
@@ -15,15 +15,22 @@ class Consumer(driver.Consumer):
     """Faust waits without a limit; with the bucket away that would cost the membership, or the stop."""
 
     async def wait_empty(self) -> None:
-        """Wait until all events that were taken are acknowledged, `drain_seconds` at the most; commit."""
+        """Wait until all events that were taken are acknowledged, `drain_seconds` at the most; commit.
+
+        Faust's own method swallows a cancellation, so it cannot be put under a time limit.
+        """
         transport: Any = self.transport
         limit: float = transport.drain_seconds
-        try:
-            await asyncio.wait_for(super().wait_empty(), limit)
-        except TimeoutError:
-            count = len(self.unacked)
+        end = time.monotonic() + limit
+        self._clean_unacked_messages()
+        # Faust calls this again when it stops for good, and nothing can be stored by then.
+        while self._unacked_messages and not self.should_stop and (left := end - time.monotonic()) > 0:
+            await self._wait_for_ack(timeout=min(left, 1.0))
+            self._clean_unacked_messages()
+        if self._unacked_messages and not self.should_stop:
+            count = len(self._unacked_messages)
             log.warning("%d events are not stored after %g s and will be read again", count, limit)
-            await self.commit_and_end_transactions()
+        await self.commit_and_end_transactions()
 
 
 class Transport(driver.Transport):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,9 @@ def make_topic(kafka: str, topic: str, partitions: int = 1) -> None:
     admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(30)
 
 
-def publish(kafka: str, topic: str, values: list[bytes | None]) -> dict[Position, bytes | None]:
+def publish(
+    kafka: str, topic: str, values: list[bytes | None], compression: str = "none"
+) -> dict[Position, bytes | None]:
     """Produce values; returns what the log holds of them, by partition and offset."""
     held: dict[Position, bytes | None] = {}
 
@@ -34,7 +37,14 @@ def publish(kafka: str, topic: str, values: list[bytes | None]) -> dict[Position
         assert error is None
         held[message.partition(), message.offset()] = message.value()  # type: ignore[attr-defined]
 
-    producer = Producer({"bootstrap.servers": kafka, "enable.idempotence": True, "linger.ms": 5})
+    producer = Producer(
+        {
+            "bootstrap.servers": kafka,
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "compression.type": compression,
+        }
+    )
     for number, value in enumerate(values):
         producer.produce(topic, value, key=str(number).encode(), on_delivery=delivered)
     assert producer.flush(30) == 0
@@ -167,6 +177,45 @@ def test_stopped_or_killed_in_the_middle_nothing_is_lost(
         wait_for(lambda: committed(kafka, topic, group, 2) == ends(held), 90, "all committed")
     assert by_position(objects(s3, bucket, "events/")) == held
     assert objects(s3, bucket, "dead-letters/") == {}
+
+
+def test_a_stop_while_the_bucket_is_away_ends_in_time_and_commits_nothing_that_is_not_stored(
+    kafka: str, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+) -> None:
+    make_topic(kafka, topic)
+    settings["LAKEFEED_DRAIN_SECONDS"] = "2"
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+        held = publish(kafka, topic, events(10))
+        wait_stored(consumer, 10)
+        for key in objects(s3, bucket, ""):
+            s3.delete_object(Bucket=bucket, Key=key)
+        s3.delete_bucket(Bucket=bucket)
+        publish(kafka, topic, events(200, start=10))
+        wait_for(
+            lambda: consumer.metric("lakefeed_consumer_in_flight_events") == 64, 30, lambda: consumer.log
+        )
+        began = time.monotonic()
+        assert consumer.stop() == 0
+        assert time.monotonic() - began < 15, "drain_seconds and what Faust takes to stop"
+        assert "events are not stored after 2 s and will be read again" in consumer.log
+    assert committed(kafka, topic, settings["LAKEFEED_CONSUMER_GROUP"], 1) == ends(held)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+def test_every_compression_is_read(
+    kafka: str,
+    topic: str,
+    bucket: str,
+    s3: S3Client,
+    settings: dict[str, str],
+    tmp_path: Path,
+    compression: str,
+) -> None:
+    make_topic(kafka, topic)
+    held = publish(kafka, topic, events(100), compression)
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+        wait_stored(consumer, 100)
+    assert by_position(objects(s3, bucket, "events/")) == held
 
 
 def test_workers_share_the_partitions_and_take_over_from_one_that_is_killed(
