@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from functools import lru_cache
 from typing import NamedTuple
 
 _DAY_MS = 86_400_000
 _EPOCH = date(1970, 1, 1).toordinal()
+_LAST_DAY = date.max.toordinal() - _EPOCH
 
 
 class Partition(NamedTuple):
@@ -29,11 +30,6 @@ class Record:
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
-    @property
-    def time(self) -> datetime:
-        """The record's timestamp in UTC."""
-        return datetime.fromtimestamp(self.timestamp_ms / 1000, UTC)
-
 
 @lru_cache(maxsize=64)
 def _day(number: int) -> str:
@@ -45,7 +41,8 @@ def object_key(prefix: str, record: Record) -> str:
 
     The same record always has the same key: that is what makes writing again harmless.
     """
-    # A record of before 1970 is one without a timestamp, which Kafka marks by -1.
-    day = _day(max(record.timestamp_ms, 0) // _DAY_MS)
+    # Kafka marks a record without a timestamp by -1, and a producer that writes micro- or nanoseconds
+    # brings it into years that no date has.
+    day = _day(min(max(record.timestamp_ms, 0) // _DAY_MS, _LAST_DAY))
     topic, number = record.partition
     return f"{prefix}/{topic}/dt={day}/{number:05d}-{record.offset:020d}.json"

@@ -211,5 +211,6 @@ class Sink:
         self._metrics.objects.labels(outcome).inc()
         if outcome == "stored" and record.value is not None:
             self._metrics.object_bytes.inc(len(record.value))
-        self._metrics.event_age_seconds.observe(max(0.0, now - record.timestamp_ms / 1000))
+        if record.timestamp_ms >= 0:
+            self._metrics.event_age_seconds.observe(max(0.0, now - record.timestamp_ms / 1000))
         self._metrics.last_stored.set(now)

@@ -27,6 +27,9 @@ def test_the_key_is_the_contracts() -> None:
         (0, "1970-01-01"),
         (-1, "1970-01-01"),
         (1_709_164_800_000, "2024-02-29"),
+        (-(2**63), "1970-01-01"),
+        (1_767_225_600_000_000, "9999-12-31"),
+        (2**63 - 1, "9999-12-31"),
     ],
 )
 def test_the_day_is_the_records_own_in_utc(timestamp_ms: int, day: str) -> None:

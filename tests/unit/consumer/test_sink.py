@@ -246,3 +246,14 @@ def test_an_unforeseen_failure_is_raised_and_never_acknowledged() -> None:
         await bench.sink.close()
 
     asyncio.run(scenario())
+
+
+def test_a_record_without_a_timestamp_has_no_age() -> None:
+    async def scenario() -> None:
+        bench = Bench(MemoryStore())
+        await bench.sink.submit([Record(P0, 0, -1, None, b"{}"), record(1)])
+        await bench.settled()
+        assert bench.outcome("stored") == 2
+        assert bench.value("lakefeed_consumer_event_age_seconds_count") == 1
+
+    asyncio.run(scenario())
