@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Annotated
 
 import typer
@@ -55,7 +54,3 @@ def _quieten() -> None:
 def main() -> int:
     """Entry point; returns the exit code."""
     return console.run(app)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
