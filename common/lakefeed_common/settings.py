@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_ignore_empty=True,
+        allow_inf_nan=False,
         extra="ignore",
         frozen=True,
         populate_by_name=True,
@@ -73,7 +74,7 @@ class KafkaSettings(Settings):
 
     kafka_bootstrap_servers: str = setting(
         "localhost:9092",
-        "Address of the broker, or several with commas between.",
+        "Address of the broker as host:port, or several with commas between.",
         pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$",
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(

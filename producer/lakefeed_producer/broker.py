@@ -250,7 +250,7 @@ def _create(admin: AdminClient, settings: ProducerSettings, while_waiting: Calla
 
 
 def _cannot_create(error: KafkaError, settings: ProducerSettings) -> LakefeedError:
-    said = f"the topic {settings.topic} cannot be made: {error.str()}"
+    said = f"the topic {settings.topic} cannot be made: {error.str().rstrip('.')}"
     match error.code():
         case KafkaError.INVALID_REPLICATION_FACTOR:
             advice = (

@@ -71,7 +71,9 @@ Encoding = Annotated[str | None, typer.Option(help="Of the text [LAKEFEED_ENCODI
 
 @app.command(name="publish")
 def publish_command(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="CSV files, each with a header.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", readable=False, help="CSV files, each with a header.")
+    ],
     topic: Topic = None,
     kafka_bootstrap_servers: Servers = None,
     rate: Rate = None,
@@ -114,6 +116,8 @@ def publish_command(
         },
     )
     logs.configure(settings)
+    for option, output in (("--rejects", rejects), ("--summary", summary)):
+        _check_output(option, output, files)
     stop = stop_on_signals()
     job = _Job(settings, Wishes.of(settings, limit), stop, display(), rejects)
     with ExitStack() as stack:
@@ -190,6 +194,16 @@ def _app() -> None:
     """Each command has its own help."""
 
 
+def _check_output(option: str, path: Path | None, files: list[Path]) -> None:
+    """Find out before anything is sent that a file cannot be written, or would replace the data."""
+    if path is None:
+        return
+    if path.exists() and any(file.exists() and file.samefile(path) for file in files):
+        raise SettingsError(f"{option} {path}: this is one of the CSV files. Name another")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise SettingsError(f"{option} {path}: cannot be written. Name a file in a folder that can be")
+
+
 def _serve(settings: ProducerSettings, job: _Job, stack: ExitStack) -> None:
     health = Health(job.metrics, [], stall_seconds=settings.stall_seconds)
     try:
@@ -223,10 +237,13 @@ class _Job:
                 self.screen.say(f"warning: {file.path}: {hint}")
         publisher = _Printer() if dry_run else self._connect()
         with ExitStack() as stack:
-            common = stack.enter_context(RejectsFile(self.rejects)) if self.rejects else None
+            opened: dict[Path, RejectsFile] = {}
             for file in files:
-                own = common or stack.enter_context(RejectsFile(Path(f"{file.name}.rejects.jsonl")))
-                self._publish_one(file, publisher, own)
+                # Files of one name, from several folders, share one for their rejects too.
+                path = self.rejects or Path(f"{file.name}.rejects.jsonl")
+                if path not in opened:
+                    opened[path] = stack.enter_context(RejectsFile(path))
+                self._publish_one(file, publisher, opened[path])
                 if self.interrupted:
                     return
 

@@ -44,12 +44,12 @@ class ProducerMetrics(ServiceMetrics):
         )
         self.file_position = Gauge(
             "lakefeed_producer_file_position_rows",
-            "Row of the current file up to which all rows are delivered or rejected.",
+            "Row of the current or last file up to which all rows are delivered or rejected.",
             registry=self.registry,
         )
         self.file_rows = Gauge(
             "lakefeed_producer_file_rows",
-            "Data rows of the current file; 0 between files.",
+            "Data rows of the current or last file.",
             registry=self.registry,
         )
         self.in_flight = Gauge(

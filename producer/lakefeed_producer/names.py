@@ -70,6 +70,8 @@ def event_names(header: Sequence[str], naming: Literal["sql", "as-is"]) -> list[
 
 def _collision(header: Sequence[str], names: Sequence[str], first: int, second: int, naming: str) -> str:
     both = f"columns {first + 1} ({header[first]!r}) and {second + 1} ({header[second]!r})"
+    if not header[first] and not header[second]:
+        return f"columns {first + 1} and {second + 1} have no name. Give them names in the header"
     if header[first] == header[second]:
         return f"{both} have the same name. Rename one of them in the header"
     hint = ", or keep the names with --column-names as-is" if naming == "sql" else ""

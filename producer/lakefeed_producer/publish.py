@@ -147,7 +147,6 @@ class _Publishing:
             self._finish_quietly()
             raise
         finally:
-            self._metrics.file_rows.set(0)
             self._metrics.in_flight.set(0)
         return self._progress
 

@@ -67,8 +67,9 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
     def _encoding_exists(cls, value: str) -> str:
         try:
             name = codecs.lookup(value).name
-            "a".encode(name)
-        except LookupError:
+            # Some, such as idna, cannot say which bytes are wrong: files are not written in those.
+            codecs.getincrementaldecoder(name)("replace").decode("a".encode(name))
+        except (LookupError, UnicodeError):
             raise ValueError(
                 "there is no such text encoding; common ones are utf-8, latin-1, cp1252 and utf-16"
             ) from None

@@ -137,7 +137,13 @@ class CsvFile:
             ) from None
         if "\0" in text:
             raise InputError(f"{self.path}: the header has a NUL byte; the file is damaged or not text")
-        return next(csv.reader([text], delimiter=self.dialect.delimiter))
+        try:
+            return next(csv.reader([text], delimiter=self.dialect.delimiter))
+        except csv.Error as error:
+            raise InputError(
+                f"{self.path}: the header (line {block.lines[0]}) cannot be read: {error}. "
+                "Is it a CSV file whose first line names the columns?"
+            ) from None
 
     def _all_blocks(self, digest: Digest | None = None) -> Iterator[Block]:
         return split(self._chunks(digest), self.dialect.delimiter.encode(), self.dialect.max_row_bytes)
@@ -148,9 +154,14 @@ class CsvFile:
             chunks = self._raw_chunks(stream, digest)
             if self.dialect.encoding not in ("utf-8", "utf-8-sig"):
                 chunks = transcode(chunks, self.dialect.encoding)
-            first = next(chunks, b"")
-            yield first.removeprefix(_BOM)
-            yield from chunks
+            try:
+                yield next(chunks, b"").removeprefix(_BOM)
+                yield from chunks
+            except UnicodeError as error:
+                # UTF-32 without its byte order mark, which only the user can make good.
+                raise InputError(
+                    f"{self.path} is not {self.dialect.encoding}: {error}. Name its encoding with --encoding"
+                ) from None
 
     def _raw_chunks(self, stream: BinaryIO, digest: Digest | None) -> Iterator[bytes]:
         while True:

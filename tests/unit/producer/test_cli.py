@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import gzip
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ import pytest
 CARE = Path(__file__).parents[2] / "data" / "care.csv"
 
 
-def producer(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def producer(
+    folder: Path, *arguments: str, before: Callable[[], object] | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LAKEFEED_")}
     return subprocess.run(
         [sys.executable, "-m", "lakefeed_producer", *arguments],
@@ -24,6 +28,7 @@ def producer(folder: Path, *arguments: str, **variables: str) -> subprocess.Comp
         text=True,
         timeout=60,
         check=False,
+        preexec_fn=before,
     )
 
 
@@ -102,6 +107,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
         (b"a,\xe9\n1,2\n", "the header has bytes that are not utf-8"),
         (b'a,"b\n1,2\n', "the header (line 1) cannot be read: a quote opens a field and is not closed"),
         (b"A b,c,a-b\n1,2,3\n", "columns 1 ('A b') and 3 ('a-b') would both be called 'a_b'"),
+        (b"a,,\n1,2,3\n", "columns 2 and 3 have no name. Give them names in the header"),
+        (b'{"a":"' + b"x" * 200_000 + b'"}', "the header (line 1) cannot be read: field larger than"),
     ],
 )
 def test_a_file_that_cannot_be_used_ends_with_1_and_one_line(
@@ -127,11 +134,18 @@ def test_a_folder_and_standard_input_are_told_what_to_do_instead(tmp_path: Path)
     assert (done.returncode, "is no regular file" in done.stderr) == (1, True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def as_any_user() -> None:
+    """Let go of what allows root to read everything: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+    if sys.platform == "linux":
+        drop_from_bounding_set = 24
+        for capability in (1, 2):
+            ctypes.CDLL(None).prctl(drop_from_bounding_set, capability)
+
+
 def test_a_file_without_permission(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     (tmp_path / "x.csv").chmod(0)
-    done = producer(tmp_path, "publish", "x.csv", "--dry-run")
+    done = producer(tmp_path, "publish", "x.csv", "--dry-run", before=as_any_user)
     assert (done.returncode, "no permission" in done.stderr) == (1, True)
 
 
@@ -141,10 +155,17 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
         ([], {}, "Missing argument"),
         (["x.csv", "--nonsense"], {}, "No such option"),
         (["x.csv", "--rate", "0"], {}, "--rate=0.0: input should be greater than 0"),
+        (["x.csv", "--rate", "inf"], {}, "--rate=inf: input should be a finite number"),
         (["x.csv"], {"LAKEFEED_RATE": "fast"}, "LAKEFEED_RATE='fast': input should be a valid number"),
         (["x.csv", "--column-names", "x"], {}, "--column-names='x': input should be 'sql' or 'as-is'"),
         (["x.csv", "--delimiter", ";;"], {}, "--delimiter=';;': it must be one ASCII character"),
         (["x.csv", "--encoding", "utf-9"], {}, "--encoding='utf-9': there is no such text encoding"),
+        (["x.csv", "--encoding", "idna"], {}, "--encoding='idna': there is no such text encoding"),
+        (["x.csv", "--rejects", "x.csv"], {}, "--rejects x.csv: this is one of the CSV files"),
+        (["x.csv", "--rejects", "no/r.jsonl"], {}, "--rejects no/r.jsonl: cannot be written"),
+        (["x.csv", "--rejects", "."], {}, "--rejects .: cannot be written"),
+        (["x.csv", "--summary", "./x.csv"], {}, "--summary x.csv: this is one of the CSV files"),
+        (["x.csv", "--summary", "no/s.json"], {}, "--summary no/s.json: cannot be written"),
         (["x.csv", "--topic", "a b"], {}, "--topic='a b'"),
         (["x.csv", "-b", "nowhere"], {}, "--kafka-bootstrap-servers='nowhere'"),
         (["x.csv", "--key", "c"], {}, "--key c: x.csv has the columns a, b"),
@@ -166,6 +187,24 @@ def test_wrong_usage_ends_with_2_and_says_what_is_allowed(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+    assert (tmp_path / "x.csv").read_text() == "a,b\n1,2\n"
+
+
+def test_text_that_is_not_the_named_encoding(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    done = producer(tmp_path, "publish", "x.csv", "--dry-run", "--encoding", "utf-32")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: x.csv is not utf-32: ")
+
+
+def test_rejects_of_files_of_one_name_are_all_kept(tmp_path: Path) -> None:
+    for folder, row in (("1", "1"), ("2", "1,2,3")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.csv").write_text(f"a,b\n{row}\n")
+    done = producer(tmp_path, "publish", "1/a.csv", "2/a.csv", "--dry-run")
+    assert done.returncode == 3
+    lines = [json.loads(line) for line in (tmp_path / "a.csv.rejects.jsonl").read_text().splitlines()]
+    assert [line["reason"] for line in lines] == ["too_few_fields", "too_many_fields"]
 
 
 def test_a_header_of_one_column_hints_at_another_delimiter(tmp_path: Path) -> None:

@@ -214,6 +214,12 @@ def test_a_header_alone_gives_no_events(path: Path) -> None:
     assert done.progress.read == 0
 
 
+def test_position_and_rows_of_a_file_stay_to_be_seen_together(path: Path) -> None:
+    done = run(path, "a,b\n1,2\n3\n4,5\n")
+    names = ("lakefeed_producer_file_position_rows", "lakefeed_producer_file_rows")
+    assert [done.metric(name) for name in names] == [3, 3]
+
+
 def test_limit_counts_data_rows(path: Path) -> None:
     done = run(path, "a,b\n1,2\n1\n3,4\n5,6\n", limit=3)
     assert [event["a"] for event in done.events] == [1, 3]
