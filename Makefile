@@ -14,7 +14,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 # ---- set-up -------------------------------------------------------------------------------
 
 $(UV): bootstrap.lock
-	@echo 'setting up: uv, into .tools'
+	@echo 'setting up: uv, into .tools' >&2
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.13 …" >&2; exit 2; }
 	@rm -rf .tools
@@ -28,7 +28,7 @@ $(UV): bootstrap.lock
 	@touch $@
 
 .venv/.ready: $(UV) requirements.lock $(PARTS:%=%/pyproject.toml)
-	@echo 'setting up: packages by the hashed lock, into .venv'
+	@echo 'setting up: packages by the hashed lock, into .venv' >&2
 	@[ -x $(BIN)/python ] || $(UV) venv --quiet --clear --python "$$(command -v $(PYTHON))" .venv
 	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps $(PARTS:%=-e ./%)
