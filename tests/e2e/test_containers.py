@@ -164,6 +164,16 @@ def test_only_the_loopback_is_published() -> None:
             assert published["URL"] in ("127.0.0.1", ""), container["Name"]
 
 
+def test_a_misspelt_data_folder_is_an_error_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "misspelt"
+    monkeypatch.setenv("LAKEFEED_DATA", str(folder))
+    with pytest.raises(AssertionError, match="bind source path does not exist"):
+        compose("run", "--rm", "--no-deps", "producer", "watch", "--help")
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("service", OWN)
 def test_containers_are_confined(service: str) -> None:
     name = next(entry["ID"] for entry in containers() if entry["Service"] == service)
