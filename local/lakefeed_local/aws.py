@@ -22,7 +22,7 @@ import uv
 
 from lakefeed_common.errors import UnavailableError
 from lakefeed_local.files import locked
-from lakefeed_local.process import Child, check_free, free_port, sole_user
+from lakefeed_local.process import Child, check_free, free_port, reachable, sole_user
 from lakefeed_local.settings import LocalSettings
 
 LOCK = Path(__file__).with_name("ministack.requirements.lock")
@@ -131,7 +131,7 @@ class LocalAws:
     @property
     def endpoint_url(self) -> str:
         """The address for `AWS_ENDPOINT_URL` of programs on this machine."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{reachable(self._settings.local_host)}:{self.port}"
 
     @property
     def running(self) -> bool:

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from lakefeed_common.errors import SettingsError
 from lakefeed_local import jars, java
-from lakefeed_local.process import Child, StartError, check_free, free_port, sole_user
+from lakefeed_local.process import Child, StartError, check_free, free_port, reachable, sole_user
 from lakefeed_local.settings import LocalSettings
 
 _PORT_TAKEN = "Address already in use"
@@ -66,7 +66,7 @@ class Broker:
     @property
     def bootstrap_servers(self) -> str:
         """The address for clients on this machine."""
-        return f"127.0.0.1:{self.kafka_port}"
+        return f"{reachable(self._host)}:{self.kafka_port}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -197,9 +197,9 @@ class Broker:
     def _launch_kafka(self) -> Child:
         self.kafka_port = self._port(self.kafka_port, self._given_ports[0], "LAKEFEED_LOCAL_KAFKA_PORT")
         overrides = {
-            "zookeeper.connect": f"127.0.0.1:{self.zookeeper_port}",
+            "zookeeper.connect": f"{reachable(self._host)}:{self.zookeeper_port}",
             "listeners": f"OUTSIDE://{self._host}:{self.kafka_port}",
-            "advertised.listeners": f"OUTSIDE://127.0.0.1:{self.kafka_port}",
+            "advertised.listeners": f"OUTSIDE://{self.bootstrap_servers}",
             "inter.broker.listener.name": "OUTSIDE",
             "log.dirs": str(self.folder / "kafka"),
             **self._overrides,
@@ -228,7 +228,8 @@ class Broker:
 
     def _zookeeper_serves(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.zookeeper_port), timeout=2) as connection:
+            address = (reachable(self._host), self.zookeeper_port)
+            with socket.create_connection(address, timeout=2) as connection:
                 connection.sendall(b"ruok")
                 return connection.recv(4) == b"imok"
         except OSError:
@@ -236,7 +237,7 @@ class Broker:
 
     def _kafka_serves(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.kafka_port), timeout=2).close()
+            socket.create_connection((reachable(self._host), self.kafka_port), timeout=2).close()
         except OSError:
             return False
         # The port opens before the broker is registered; clients need it to name itself.

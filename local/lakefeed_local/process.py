@@ -116,6 +116,11 @@ class Child:
             time.sleep(0.05)
 
 
+def reachable(host: str) -> str:
+    """The address at which programs on this machine reach what listens on `host`."""
+    return "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not listened on
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nothing listens on now."""
     with socket.socket() as probe:
