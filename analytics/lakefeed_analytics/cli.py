@@ -40,8 +40,8 @@ _FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How the r
 def main() -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage or settings."""
     # Python has none where the caller closed it (`>&-`).
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")
-    sys.stderr = sys.stderr or Path(os.devnull).open("w")
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - open to the end
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     try:
         code = console.run(app)
         sys.stdout.flush()
