@@ -14,6 +14,8 @@ from enum import Enum
 from functools import reduce
 from typing import Any
 
+# https://docs.aws.amazon.com/glue/latest/webapi/API_Column.html
+_LONGEST_NAME = 255
 _INT = 2**31
 _BIGINT = 2**63
 
@@ -121,11 +123,13 @@ def table_columns(found: Columns, partition_keys: Iterable[str] = ()) -> list[di
     """Columns as Glue's API takes them: `[{"Name": …, "Type": …}]`.
 
     Names are lower case, as in Glue: names that differ only by case are one column. A column with the
-    name of a partition key is left out, because Athena refuses a table that has a name twice.
+    name of a partition key is left out, because Athena refuses a table that has a name twice, and so is one
+    whose name the catalogue cannot hold.
     """
     lowered: Columns = {}
     for name, column in found.items():
-        lowered = merge_columns(lowered, {name.lower(): column})
+        if 0 < len(name) <= _LONGEST_NAME and name.isprintable():
+            lowered = merge_columns(lowered, {name.lower(): column})
     keys = set(partition_keys)
     return [{"Name": name, "Type": glue_type(t)} for name, t in lowered.items() if name not in keys]
 

@@ -136,3 +136,10 @@ def test_similar_schemas_agree_in_most_columns() -> None:
     assert similar({"a": Plain.INT}, {"a": Plain.UNKNOWN})
     assert not similar({"a": Plain.INT, "b": Plain.INT}, {"a": Plain.INT, "c": Plain.INT})
     assert not similar({"a": Plain.INT}, {"a": Plain.STRING})
+
+
+@pytest.mark.parametrize("name", ["", "x" * 256, "a\nb"])
+def test_a_name_that_the_catalogue_cannot_hold_is_no_column(name: str) -> None:
+    found = sample(json.dumps({name: 1, "kept": 2})).columns
+    assert found is not None
+    assert table_columns(found) == [{"Name": "kept", "Type": "int"}]
