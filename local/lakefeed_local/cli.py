@@ -232,19 +232,23 @@ def demo(
         raise InputError(f"DATA={data}: there is no such file")
     report.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(mkdtemp(prefix="demo-", dir=report.parent))
-    query = ["--name", named_query] if named_query else []
-    with ExitStack() as running:
-        run = Demo(data, topic, folder, report.with_name("demo-rejects.jsonl"), query, settings)
-        try:
-            run.run(running)
-        except LakefeedError:
-            print(f"logs of this run: {folder}/logs and {folder}/*/logs", file=sys.stderr)
-            raise
-        finally:
-            run.report(report)
-        print(report.read_text(), end="", flush=True)
-        if keep:
-            _stay(run.addresses, run.watched)
+    run = Demo(data, topic, folder, report.with_name("demo-rejects.jsonl"), named_query, settings)
+    try:
+        with ExitStack() as running:
+            try:
+                run.run(running)
+            finally:
+                run.report(report)
+            print(report.read_text(), end="", flush=True)
+            if keep:
+                _stay(run.addresses, run.watched)
+    except LakefeedError:
+        print(f"logs of this run: {folder}/logs and {folder}/*/logs", file=sys.stderr)
+        raise
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        print("interrupted; what was started has ended", file=sys.stderr)
+        raise
     shutil.rmtree(folder)
 
 
@@ -299,4 +303,20 @@ def group(context: typer.Context) -> None:
 
 def main() -> int:
     """Run the command line; returns its exit code."""
-    return console.run(app)
+    # Python has none where the caller closed it (`>&-`).
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - open to the end
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    try:
+        code = console.run(app)
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):
+        # Typer's way to say that nobody reads the output any more; what ran has been stopped by then.
+        code = 0
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
+    else:
+        return code
+    # Python would try once more at exit, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]
+    return code

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import boto3
@@ -27,6 +28,7 @@ from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
 from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.process import Child, free_port
+from lakefeed_local.progress import counting
 from lakefeed_local.settings import LocalSettings
 
 _BUCKET = "lakefeed-demo"
@@ -79,18 +81,25 @@ class Demo:
         topic: topic, and so the table.
         folder: state and logs of this run.
         rejects: gets the rows that cannot become events.
-        query: arguments of `lakefeed-analytics query` for the answer that is shown.
+        named_query: the named query whose answer is shown; the first rows are without one.
         settings: cache folder, heaps and time limits of the programs that are started.
     """
 
     def __init__(
-        self, data: Path, topic: str, folder: Path, rejects: Path, query: list[str], settings: LocalSettings
+        self,
+        data: Path,
+        topic: str,
+        folder: Path,
+        rejects: Path,
+        named_query: str | None,
+        settings: LocalSettings,
     ) -> None:
         self._data = data
         self._topic = topic
         self._folder = folder
         self._rejects = rejects
-        self._query = query
+        self._named_query = named_query
+        self._analytics = ""
         self._settings = settings
         self._began = time.monotonic()
         self._environment: dict[str, str] = {}
@@ -116,8 +125,8 @@ class Demo:
         self._wait_until_stored()
         self._say("crawling the objects into a Glue table")
         self._command("analytics", "crawl")
-        self._say(f"asking Athena: {' '.join(self._query) or 'the first rows'}")
-        self._ask()
+        self._count_rows()
+        self._show_answer()
         self.counts.seconds = round(time.monotonic() - self._began, 1)
         wrong = self.counts.disagreements()
         if wrong:
@@ -160,6 +169,7 @@ class Demo:
             self.watched[name] = partial(getattr, service, "running")
             self.addresses[f"{name} metrics"] = f"{address}/metrics"
             if name == "analytics":
+                self._analytics = address
                 self.addresses["analytics API"] = f"{address}/docs"
 
     def _publish(self) -> None:
@@ -172,19 +182,8 @@ class Demo:
         self.counts.events_delivered = told["events_delivered"]
 
     def _wait_until_stored(self) -> None:
-        consumer, address = self._services["consumer"], self.addresses["consumer metrics"]
-        stored, moved = -1, time.monotonic()
-        while stored < self.counts.events_delivered:
-            now = int(_metric(address, "lakefeed_consumer_objects_total")) if consumer.running else stored
-            if now != stored:
-                stored, moved = now, time.monotonic()
-                self._show_progress(stored)
-            if not consumer.running or time.monotonic() - moved > _STANDSTILL_SECONDS:
-                raise DemoError(
-                    f"{max(stored, 0)} of {self.counts.events_delivered} events are stored, then no more. "
-                    f"The end of the consumer's log, {consumer.log_file}:\n{consumer.log_end()}"
-                )
-            time.sleep(0.5)
+        with counting("events stored", self.counts.events_delivered) as show:
+            self._follow_consumer(show)
         s3 = boto3.client(
             "s3",
             endpoint_url=self._environment["AWS_ENDPOINT_URL"],
@@ -196,22 +195,42 @@ class Demo:
         self.counts.objects_stored = _count_objects(s3, f"events/{self._topic}/")
         self.counts.dead_letters = _count_objects(s3, f"dead-letters/{self._topic}/")
 
-    def _show_progress(self, stored: int) -> None:
-        print(
-            f"          {stored:,} of {self.counts.events_delivered:,} events stored",
-            file=sys.stderr,
-            flush=True,
-        )
+    def _follow_consumer(self, show: Callable[[int], None]) -> None:
+        consumer, address = self._services["consumer"], self.addresses["consumer metrics"]
+        stored, moved = 0, time.monotonic()
+        while stored < self.counts.events_delivered:
+            now = _metric(address, "lakefeed_consumer_objects_total")
+            if now > stored:
+                stored, moved = now, time.monotonic()
+                show(stored)
+            if not consumer.running or time.monotonic() - moved > _STANDSTILL_SECONDS:
+                raise DemoError(
+                    f"{stored} of {self.counts.events_delivered} events are stored, then no more. "
+                    f"The end of the consumer's log, {consumer.log_file}:\n{consumer.log_end()}"
+                )
+            time.sleep(0.2)
 
-    def _ask(self) -> None:
+    def _count_rows(self) -> None:
         tables = json.loads(self._command("analytics", "tables", "--format", "json"))
         if not tables:
             raise DemoError("the crawl made no table")
         self.counts.table = str(tables[0]["table"])
         count = f'SELECT count(*) AS events FROM "{self.counts.table}"'  # noqa: S608 - a name of the catalogue
+        self._say(f"asking Athena: {count}")
         answer = json.loads(self._command("analytics", "query", count, "--format", "json"))
         self.counts.rows_queried = int(answer[0]["events"])
-        query = self._query or [f'SELECT * FROM "{self.counts.table}" LIMIT 10']  # noqa: S608
+
+    def _show_answer(self) -> None:
+        if self._named_query is None:
+            title, sql = "the first rows", f'SELECT * FROM "{self.counts.table}" LIMIT 10'  # noqa: S608
+            query = [sql]
+        else:
+            named = json.loads(_fetch(f"{self._analytics}/v1/named-queries/{self._named_query}"))
+            title = f"the named query {self._named_query}, {named['title'].lower()}"
+            sql = named["sql"].replace("${table}", self.counts.table)
+            query = ["--name", self._named_query]
+        self._say(f"asking Athena: {title}")
+        print(indent(sql.strip(), " " * 10), file=sys.stderr, flush=True)
         print(self._command("analytics", "query", *query), flush=True)
 
     def _command(self, service: str, *arguments: str, allowed: tuple[int, ...] = (ExitCode.OK,)) -> str:
@@ -256,12 +275,19 @@ def _answers(address: str) -> Callable[[], bool]:
     return answers
 
 
-def _metric(address: str, name: str) -> float:
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(_fetch(address).decode())
-        for sample in family.samples
-        if sample.name == name
+def _metric(address: str, name: str) -> int:
+    """A counter over all its labels; 0 while nobody answers."""
+    try:
+        page = _fetch(address).decode()
+    except OSError:
+        return 0
+    return int(
+        sum(
+            sample.value
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+            if sample.name == name
+        )
     )
 
 

@@ -1,9 +1,9 @@
-"""Progress of downloads: a bar on a terminal, a line now and then in a log."""
+"""Progress of downloads and counts: a bar on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -16,6 +16,27 @@ class Report(Protocol):
 
     def __call__(self, *, files: int = 0, size: int = 0) -> None:
         """Count finished files and bytes."""
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show on standard error how many of a total are done; what it yields takes the number so far."""
+    if sys.stderr.isatty():
+        columns = (BarColumn(), TextColumn("{task.completed:,} of {task.total:,} {task.description}"))
+        with Progress(TextColumn(" " * 9), *columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(what, total=total)
+            yield lambda done: progress.update(task, completed=done)
+        return
+    told = 0
+
+    def line(done: int) -> None:
+        nonlocal told
+        # Four lines in all, whatever the total.
+        if 4 * done // total > 4 * told // total:
+            told = done
+            print(f"          {done:,} of {total:,} {what}", file=sys.stderr, flush=True)
+
+    yield line
 
 
 @contextmanager

@@ -1,0 +1,115 @@
+"""`lakefeed-local demo` as `make demo` runs it: what it shows, what it writes, and that it leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import wait_for
+
+COMMAND = [sys.executable, "-c", "import sys; from lakefeed_local.cli import main; sys.exit(main())", "demo"]
+CSV = "ticker,date,close\nAAPL,2013-02-28,441.40\nAAPL,2013-03-01,430.47\nIBM,2013-03-01,202.91\nIBM,x,y,z\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder whose name wants care, with the CSV in it."""
+    made = tmp_path / "a folder, ünïq"
+    made.mkdir()
+    (made / "some prices.csv").write_text(CSV)
+    return made
+
+
+@contextmanager
+def demo(folder: Path, *options: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    files = ["--data", "some prices.csv", "--report", "build/demo.json"]
+    with subprocess.Popen(
+        [*COMMAND, *files, *options],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | variables,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def left(folder: Path) -> list[str]:
+    """Command lines of the processes that have the folder in them."""
+    found = subprocess.run(["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True)
+    return [line for line in found.stdout.splitlines() if str(folder) in line]
+
+
+def test_each_step_is_shown_and_counted(folder: Path) -> None:
+    # Neither the caller's account nor its settings are used.
+    elsewhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "LAKEFEED_BUCKET": "someone-elses"}
+    with demo(folder, "--topic", "My.Prices", "--named-query", "latest_price", **elsewhere) as process:
+        out, said = process.communicate(timeout=150)
+    assert process.returncode == 0, said
+    counts = json.loads((folder / "build" / "demo.json").read_text())
+    assert counts.pop("seconds") > 0
+    assert counts == {
+        "rows_read": 4,
+        "rows_rejected": 1,
+        "events_delivered": 3,
+        "objects_stored": 3,
+        "dead_letters": 0,
+        "rows_queried": 3,
+        "table": "my_prices",
+    }
+    assert "430.47" in out
+    assert "the named query latest_price, latest price of each company" in said
+    assert 'from "my_prices"' in said
+    assert "3 of 3 events stored" in said
+    assert sorted(path.name for path in (folder / "build").iterdir()) == ["demo-rejects.jsonl", "demo.json"]
+    assert left(folder) == []
+
+
+@pytest.mark.parametrize(
+    "step", ["starting ZooKeeper", "starting the consumer", "publishing", "asking Athena"]
+)
+def test_ctrl_c_ends_all_that_was_started(folder: Path, step: str) -> None:
+    with demo(folder) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if step in line:
+                break
+        # A terminal sends it to the whole group.
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert left(folder) == []
+    assert not list((folder / "build").glob("demo-*/"))
+
+
+def test_nothing_outlives_a_demo_that_is_killed(folder: Path) -> None:
+    with demo(folder) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "storing each event" in line:
+                break
+        process.kill()
+        process.wait(timeout=10)
+        wait_for(lambda: not left(folder), 60, lambda: "\n".join(left(folder)))
+
+
+@pytest.mark.parametrize("stdout", ["| true", ">&-"])
+def test_output_that_nobody_reads_is_no_error(stdout: str) -> None:
+    words = f"{COMMAND[0]} -c 'import sys; from lakefeed_local.cli import main; sys.exit(main())' --help"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{words} {stdout}"], capture_output=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
