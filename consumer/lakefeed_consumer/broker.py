@@ -1,4 +1,4 @@
-"""Waits, before Faust starts, until the broker answers and the topic is there.
+"""What Faust does not do: asks the broker for the topic, and waits for both before Faust starts.
 
 Faust itself would crash without a broker, and see a topic made later only after minutes.
 """
@@ -6,14 +6,16 @@ Faust itself would crash without a broker, and see a topic made later only after
 from __future__ import annotations
 
 import asyncio
+import ssl
+from typing import Any
 
+import faust
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from lakefeed_common.health import Health
 from lakefeed_consumer.backoff import Backoff
-from lakefeed_consumer.feeder import credentials
 from lakefeed_consumer.settings import ConsumerSettings
 
 
@@ -22,7 +24,7 @@ async def wait_for_topic(settings: ConsumerSettings, health: Health, backoff: Ba
     failures = 0
     while True:
         try:
-            reason = await _what_is_missing(settings)
+            reason = await what_is_missing(settings)
         except (KafkaError, OSError, TimeoutError) as error:
             reason = (
                 f"{settings.kafka_bootstrap_servers} does not answer ({error!r}). Check "
@@ -38,7 +40,12 @@ async def wait_for_topic(settings: ConsumerSettings, health: Health, backoff: Ba
         await asyncio.sleep(backoff.wait(failures))
 
 
-async def _what_is_missing(settings: ConsumerSettings) -> str | None:
+async def what_is_missing(settings: ConsumerSettings) -> str | None:
+    """Why there is nothing to consume although the broker answers; None when the topic is there.
+
+    Raises:
+        KafkaError, OSError, TimeoutError: the broker does not answer.
+    """
     admin = AIOKafkaAdminClient(
         bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
         request_timeout_ms=int(settings.kafka_timeout_seconds * 1000),
@@ -53,3 +60,18 @@ async def _what_is_missing(settings: ConsumerSettings) -> str | None:
     if settings.topic not in topics:
         return f"there is no topic {settings.topic} yet; the producer makes it with its first file"
     return None
+
+
+def credentials(settings: ConsumerSettings) -> Any:
+    """Faust's credentials for the settings' security protocol; None for PLAINTEXT."""
+    protocol = settings.kafka_security_protocol
+    context = ssl.create_default_context(cafile=settings.kafka_ssl_ca_file) if "SSL" in protocol else None
+    if protocol.startswith("SASL"):
+        secret = settings.kafka_sasl_password
+        return faust.SASLCredentials(
+            mechanism=settings.kafka_sasl_mechanism,
+            username=settings.kafka_sasl_username,
+            password=secret.get_secret_value() if secret else None,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context else None

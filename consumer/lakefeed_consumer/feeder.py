@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from faust.types import TP
 
 from lakefeed_common.errors import UnavailableError
 from lakefeed_common.health import Health
+from lakefeed_consumer.broker import credentials, what_is_missing
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.records import Partition, Record
 from lakefeed_consumer.settings import ConsumerSettings
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 2.0
 _LOOP = "agent"
+# What Faust may take to stop once nothing is in flight: it commits and leaves the group.
+_STOP_SECONDS = 5.0
 
 
 class Feeder:
@@ -54,6 +56,7 @@ class Feeder:
         self._sink = make_sink(self._acknowledge)
         # Events taken and not acknowledged, in offset order.
         self._events: defaultdict[Partition, deque[Any]] = defaultdict(deque)
+        self._assigned = False
         self._folder = tempfile.TemporaryDirectory(prefix="lakefeed-consumer-")
         self.app = self._make_app()
 
@@ -117,9 +120,17 @@ class Feeder:
                 end.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
             self._health.retire(_LOOP)
-            await self.app.stop()
+            await self._stop_app()
             await self._sink.close()
             self._folder.cleanup()
+
+    async def _stop_app(self) -> None:
+        """Stop Faust, which without a broker can wait for ever: its thread dies in the attempt."""
+        stopping = asyncio.create_task(self.app.stop())
+        await asyncio.wait({stopping}, timeout=self._settings.drain_seconds + _STOP_SECONDS)
+        if not stopping.done():
+            log.warning("Faust did not stop in time; the group gives up this worker by itself")
+            stopping.cancel()
 
     async def _store_events(self, stream: Any) -> None:
         async for event in stream.noack().events():
@@ -146,6 +157,7 @@ class Feeder:
         self._metrics.partitions.set(0)
 
     async def _on_assigned(self, _: Any, assigned: set[TP], **__: Any) -> None:
+        self._assigned = True
         mine = sorted(tp.partition for tp in assigned if tp.topic == self._settings.topic)
         log.info("partitions assigned: %s", ", ".join(map(str, mine)) or "none")
         self._metrics.rebalances.inc()
@@ -157,24 +169,43 @@ class Feeder:
             self._health.beat(_LOOP)
             try:
                 await self._measure_lag()
+                reason = await self._why_idle()
+                if reason is None:
+                    self._health.ready("kafka")
+                else:
+                    self._health.unready("kafka", reason)
             except Exception as error:  # whatever it is, the broker cannot be used now
                 self._health.unready("kafka", f"{self._settings.kafka_bootstrap_servers}: {error!r}")
             await asyncio.sleep(_WATCH_SECONDS)
 
+    def _mine(self) -> list[TP]:
+        return [tp for tp in self.app.consumer.assignment() if tp.topic == self._settings.topic]
+
     async def _measure_lag(self) -> None:
-        consumer = self.app.consumer
-        mine = [tp for tp in consumer.assignment() if tp.topic == self._settings.topic]
+        consumer, mine = self.app.consumer, self._mine()
         async with asyncio.timeout(self._settings.kafka_timeout_seconds):
             ends = await consumer.highwaters(*mine)
             starts = await consumer.earliest_offsets(*mine)
-        for tp in mine:
+        # Of a partition that was taken away meanwhile, nothing may be told any more.
+        for tp in set(mine).intersection(self._mine()):
             labels = (tp.topic, str(tp.partition))
             committed = consumer._committed_offset[tp]  # Faust has no public name for it
             # Before the first commit a group stands at the partition's start.
             offset = starts[tp] if committed is None else committed
             self._metrics.committed_offset.labels(*labels).set(offset)
             self._metrics.lag.labels(*labels).set(max(0, ends[tp] - offset))
-        self._health.ready("kafka")
+
+    async def _why_idle(self) -> str | None:
+        """Why a worker without partitions has none, unless others have them all.
+
+        To measure no partition's lag asks the broker nothing, so it is asked here.
+        """
+        if self._mine():
+            return None
+        missing = await what_is_missing(self._settings)
+        if missing is None and not self._assigned:
+            return "the group has not given out its partitions yet"
+        return missing
 
 
 def to_record(message: Any) -> Record:
@@ -189,18 +220,3 @@ def to_record(message: Any) -> Record:
         message.value,
         tuple(pairs),
     )
-
-
-def credentials(settings: ConsumerSettings) -> Any:
-    """Faust's credentials for the settings' security protocol; None for PLAINTEXT."""
-    protocol = settings.kafka_security_protocol
-    context = ssl.create_default_context(cafile=settings.kafka_ssl_ca_file) if "SSL" in protocol else None
-    if protocol.startswith("SASL"):
-        secret = settings.kafka_sasl_password
-        return faust.SASLCredentials(
-            mechanism=settings.kafka_sasl_mechanism,
-            username=settings.kafka_sasl_username,
-            password=secret.get_secret_value() if secret else None,
-            ssl_context=context,
-        )
-    return faust.SSLCredentials(context) if context else None

@@ -309,6 +309,51 @@ def test_a_restarted_broker_is_waited_for(
     assert by_position(objects(s3, bucket, "events/")) == held
 
 
+def test_a_topic_that_is_deleted_is_missed_and_read_from_its_start_when_it_is_back(
+    kafka: str, topic: str, bucket: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    make_topic(kafka, topic)
+    publish(kafka, topic, events(20))
+    group = settings["LAKEFEED_CONSUMER_GROUP"]
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+        wait_for(lambda: committed(kafka, topic, group, 1) == {0: 20}, 60, lambda: consumer.log)
+        admin = AdminClient({"bootstrap.servers": kafka})
+        admin.delete_topics([topic])[topic].result(30)
+        wait_unready(consumer, "kafka", f"there is no topic {topic}")
+        assert consumer.get("/healthz")[0] == 200
+        make_topic(kafka, topic)
+        publish(kafka, topic, events(5))
+        wait_stored(consumer, 25)
+        wait_for(lambda: committed(kafka, topic, group, 1) == {0: 5}, 30, lambda: consumer.log)
+        consumer.wait_ready()
+
+
+def test_a_worker_without_partitions_tells_when_the_broker_is_away(
+    own_kafka: Broker, topic: str, bucket: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    settings["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] = own_kafka.bootstrap_servers
+    settings["LAKEFEED_KAFKA_TIMEOUT_SECONDS"] = "3"
+    make_topic(own_kafka.bootstrap_servers, topic)
+    with (
+        Service("consumer", "run", log=tmp_path / "one", **settings) as one,
+        Service("consumer", "run", log=tmp_path / "two", **settings) as two,
+    ):
+        for worker in (one, two):
+            worker.wait_ready()
+        wait_for(
+            lambda: (
+                sorted(w.metric("lakefeed_consumer_assigned_partitions") for w in (one, two)) == [0, 1]
+                and all(w.metric("lakefeed_consumer_rebalances_total") for w in (one, two))
+            ),
+            60,
+            lambda: one.log + two.log,
+        )
+        own_kafka.stop_kafka()
+        for worker in (one, two):
+            wait_unready(worker, "kafka", own_kafka.bootstrap_servers)
+            assert worker.stop() == 0
+
+
 def test_an_unreachable_broker_is_named(settings: dict[str, str], tmp_path: Path) -> None:
     settings["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] = "127.0.0.1:1"
     with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
