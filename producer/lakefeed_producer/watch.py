@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from lakefeed_common.errors import InputError, LakefeedError, SettingsError
+from lakefeed_common.errors import InputError, LakefeedError, RefusedError, SettingsError, UnavailableError
 from lakefeed_common.health import Health
 from lakefeed_producer.delivery import Publisher
 from lakefeed_producer.ledger import Content, Entry, Ledger, Outcome
@@ -164,6 +164,7 @@ class Watch:
         self._stop = stop
         self._poll_seconds = poll_seconds
         self._probed = time.monotonic()
+        self._failed_names: set[str] = set()
 
     def run(self) -> None:
         """Work until a stop is asked for."""
@@ -223,7 +224,10 @@ class Watch:
 
     def _is_settled_case(self, found: Found) -> bool:
         entry = self._ledger.entry(found.path.name)
-        return entry is not None and entry.mark == found.mark and entry.outcome != "started"
+        if entry is None or entry.mark != found.mark or entry.outcome == "started":
+            return False
+        # What failed is tried once more after a restart: settings may have changed.
+        return entry.outcome != "failed" or found.path.name in self._failed_names
 
     def _take(self, found: Found, publisher: Publisher) -> bool:
         """Do what is to be done with a file; False if the broker went away over it."""
@@ -280,6 +284,7 @@ class Watch:
         self._metrics.files.labels("failed").inc()
         entry = self._ledger.entry(found.path.name)
         self._note(found, entry.sha256 if entry else None, "failed", str(error))
+        self._failed_names.add(found.path.name)
 
     def _note(self, found: Found, sha256: str | None, outcome: Outcome, reason: str = "") -> None:
         self._ledger.note(Entry(found.path.name, found.mark, sha256, outcome, reason))
@@ -308,13 +313,13 @@ class Watch:
                     )
                 finally:
                     content = keeper.save()
-        except (InputError, SettingsError) as error:
-            self._failed(found, error)
-            return True
-        except LakefeedError as error:
+        except (UnavailableError, RefusedError) as error:
             log.warning("%s: %s. It goes on when the broker is back", name, error)
             self._broker_is_away(error)
             return False
+        except LakefeedError as error:
+            self._failed(found, error)
+            return True
         self._finish(found, content, progress, path)
         return True
 

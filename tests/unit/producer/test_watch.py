@@ -52,6 +52,7 @@ class Place:
         self.state = base / "state"
         self.broker = Broker()
         self.now = 1000.0
+        self.wishes = Wishes(Dialect(), {})
         self.start()
 
     def start(self) -> None:
@@ -62,7 +63,7 @@ class Place:
         self.watch = Watch(
             Folder(self.folder, 2.0, lambda: self.now),
             self.state,
-            Wishes(Dialect(), {}),
+            self.wishes,
             self.ledger,
             self.broker,
             self.metrics,
@@ -187,6 +188,32 @@ def test_a_bad_file_does_not_block_the_others_and_is_tried_when_it_changes(
     bad.write_text("n,m\n1,1\n")
     place.rounds()
     assert place.events[1:] == [{"n": 1, "m": 1}]
+
+
+def test_a_bad_file_is_tried_again_after_a_restart_with_other_settings(place: Place) -> None:
+    place.write("a.csv", "n\n1\n")
+    place.wishes = Wishes(Dialect(), {}, key="m")
+    place.restart()
+    place.rounds()
+    place.rounds()
+    assert (place.events, place.files("failed")) == ([], 1)
+    place.wishes = Wishes(Dialect(), {}, key="n")
+    place.restart()
+    place.rounds()
+    assert (place.events, place.files("failed"), place.files("done")) == ([{"n": 1}], 0, 1)
+
+
+def test_an_error_of_our_own_is_not_taken_for_a_broker_that_is_away(place: Place) -> None:
+    class Broken(MemoryPublisher):
+        def send(self, batch: Batch, while_waiting: Callable[[], None]) -> None:
+            raise LakefeedError("this should not happen")
+
+    place.broker.publisher = Broken()
+    place.write("a.csv", "n\n1\n")
+    place.rounds()
+    place.rounds()
+    assert place.files("failed") == 1
+    assert place.health.readiness().ok
 
 
 def test_rejects_are_kept_in_the_state_folder(place: Place) -> None:
