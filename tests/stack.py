@@ -63,7 +63,10 @@ def _start(name: str, folder: Path, address: Path) -> None:
 def _serve(name: str, folder: Path) -> None:
     with (folder / "users").open("ab") as users, ExitStack() as running:
         if name == "kafka":
-            address = running.enter_context(Broker(folder / "data")).bootstrap_servers
+            # With the 6 s of `server.properties` a machine under full load loses the broker now and then:
+            # ZooKeeper ends its session, and what it is asked meanwhile fails.
+            patient = {"zookeeper.session.timeout.ms": "40000"}
+            address = running.enter_context(Broker(folder / "data", overrides=patient)).bootstrap_servers
         else:
             address = running.enter_context(LocalAws(folder / "data")).endpoint_url
             running.enter_context(CrawlService(address))
