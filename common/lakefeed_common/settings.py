@@ -113,12 +113,12 @@ class KafkaSettings(Settings):
 class AwsSettings(Settings):
     """Where AWS is. Credentials come from AWS's own chain and are never read here."""
 
-    aws_region: str = setting("us-east-1", "AWS region.", variable="AWS_REGION")
+    aws_region: str = setting("us-east-1", "AWS region.", variable="AWS_REGION", pattern=r"^[a-z0-9-]+$")
     aws_endpoint_url: str | None = setting(
         None,
         "Address of another server that speaks AWS's APIs, such as a local one; unset for AWS itself.",
         variable="AWS_ENDPOINT_URL",
-        pattern=r"^https?://",
+        pattern=r"^https?://[^\s/?#]+/?$",
     )
 
 

@@ -18,6 +18,7 @@ app = typer.Typer(
     "Settings are environment variables, LAKEFEED_…; AWS's own keep their names.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
 

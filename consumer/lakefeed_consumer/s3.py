@@ -42,7 +42,7 @@ class S3ObjectStore:
             credentials = Boto3CredentialProvider(session, ttl=timedelta(minutes=1))
         except (BotoCoreError, ValueError) as error:
             raise StoreRefusedError(
-                "there are no AWS credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                f"there are no AWS credentials ({error}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
                 "or AWS_PROFILE, or give the machine a role."
             ) from error
         endpoint: dict[str, Any] = (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lakefeed_common.errors import ExitCode, SettingsError
-from lakefeed_common.settings import KafkaSettings, LakeSettings, ServiceSettings, load
+from lakefeed_common.settings import AwsSettings, KafkaSettings, LakeSettings, ServiceSettings, load
 
 
 def wrong(cls: type, **options: object) -> str:
@@ -60,3 +60,16 @@ def test_secrets_stay_out_of_messages_and_reprs(monkeypatch: pytest.MonkeyPatch,
 
 def test_prefixes_that_contain_one_another_are_refused() -> None:
     assert "LAKEFEED_DEAD_LETTER_PREFIX" in wrong(LakeSettings, dead_letter_prefix="events/dead")
+
+
+@pytest.mark.parametrize("address", ["http://", "http://a b", "localhost:4566"])
+def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL="):
+        load(AwsSettings)
+
+
+def test_a_number_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED_STALL_SECONDS", "inf")
+    with pytest.raises(SettingsError, match="LAKEFEED_STALL_SECONDS='inf': input should be a finite number"):
+        load(ServiceSettings)
