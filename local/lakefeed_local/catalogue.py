@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 from lakefeed_common.errors import LakefeedError
 from lakefeed_local.crawler import Definition, FoundPartition, FoundTable, Stats
 from lakefeed_local.layout import other_name
-from lakefeed_local.schema import Columns, table_columns
+from lakefeed_local.schema import Columns, table_columns, unknown_names
 
 T = TypeVar("T")
 
 # Glue's own limit of partitions a call.
+_NUMBERS = ("int", "bigint", "double")
 _BATCH = 100
 # What UpdateTable takes of what GetTable gives.
 _TABLE_INPUT = (
@@ -155,7 +156,8 @@ class Catalogue:
             return existing
         before = existing["StorageDescriptor"].get("Columns", [])
         # Only a sample was read: what it does not show may still be there.
-        columns = _with_missing(_columns(found), before, found.keys)
+        seen = _at_least(_columns(found), before, unknown_names(found.columns or {}))
+        columns = _with_missing(seen, before, found.keys)
         table = self._table_input(existing["Name"], found, columns)
         table["Parameters"] = {**_live(existing.get("Parameters", {})), **table["Parameters"]}
         keys_before = [key["Name"] for key in existing.get("PartitionKeys", [])]
@@ -261,6 +263,21 @@ def _with_missing(
     seen = {column["Name"]: column for column in columns}
     old = [seen.pop(column["Name"], column) for column in before if column["Name"] not in keys]
     return [*old, *seen.values()]
+
+
+def _at_least(
+    columns: list[dict[str, str]], before: list[dict[str, str]], unknown: set[str]
+) -> list[dict[str, str]]:
+    """The columns with no type narrower than it was: a sample may show whole numbers or nulls only."""
+    types = {column["Name"]: column["Type"] for column in before}
+
+    def wider(name: str, now: str) -> str:
+        then = types.get(name, now)
+        if name in unknown:
+            return then
+        return max(then, now, key=_NUMBERS.index) if {then, now} <= set(_NUMBERS) else now
+
+    return [{**column, "Type": wider(column["Name"], column["Type"])} for column in columns]
 
 
 def _schema(part: dict[str, Any]) -> tuple[Any, ...]:

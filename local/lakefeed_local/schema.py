@@ -134,6 +134,12 @@ def table_columns(found: Columns, partition_keys: Iterable[str] = ()) -> list[di
     return [{"Name": name, "Type": glue_type(t)} for name, t in lowered.items() if name not in keys]
 
 
+def unknown_names(found: Columns) -> set[str]:
+    """The columns, in lower case, of which no value but null was seen."""
+    known = {name.lower() for name, column in found.items() if column is not Plain.UNKNOWN}
+    return {name.lower() for name in found} - known
+
+
 def documents(text: str, *, truncated: bool = False) -> Iterator[Any]:
     """The JSON documents of a file: one, one a line, or just one after the other.
 

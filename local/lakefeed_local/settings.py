@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
+from lakefeed_common.errors import SettingsError
 from lakefeed_common.settings import AwsSettings, ServiceSettings, setting
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def _home_of_user() -> Path:
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        raise SettingsError(
+            "HOME is not set, and this user has no home: set LAKEFEED_CACHE_FOLDER to a folder for downloads"
+        ) from None
 
 
 class CacheSettings(ServiceSettings):
@@ -24,8 +35,11 @@ class CacheSettings(ServiceSettings):
         """The folder of downloads; it need not exist yet."""
         if self.cache_folder is not None:
             return self.cache_folder.expanduser().absolute()
-        base = os.environ.get("XDG_CACHE_HOME")
-        return (Path(base) if base else Path.home() / ".cache") / "lakefeed"
+        base, home = os.environ.get("XDG_CACHE_HOME"), os.environ.get("HOME")
+        if base:
+            return Path(base) / "lakefeed"
+        # With an empty HOME, Path.home() is the current folder or the root.
+        return (Path(home) if home else _home_of_user()) / ".cache" / "lakefeed"
 
 
 class LocalSettings(CacheSettings, AwsSettings):

@@ -154,6 +154,17 @@ def test_a_schema_that_changes_between_days_widens(lake: Lake) -> None:
     assert (metrics["TablesCreated"], metrics["TablesUpdated"]) == (0, 1)
 
 
+def test_a_type_does_not_narrow_when_the_sample_shows_less(lake: Lake) -> None:
+    lake.put("events/orders/dt=2026-01-01/0.json", {"price": 1.5, "count": 2**40, "note": 7})
+    lake.crawler()
+    lake.crawl()
+    # Beside unread objects with the values from before, such as those of a longer day.
+    lake.put("events/orders/dt=2026-01-01/0.json", {"price": 2, "count": 3, "note": None})
+    lake.crawl()
+    columns = {each["Name"]: each["Type"] for each in lake.table()["StorageDescriptor"]["Columns"]}
+    assert columns == {"price": "double", "count": "bigint", "note": "int"}
+
+
 def test_an_empty_target_makes_no_table(lake: Lake) -> None:
     lake.crawler()
 
