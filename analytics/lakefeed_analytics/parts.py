@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lakefeed_analytics.athena import AthenaQueries, QueryEngine
 from lakefeed_analytics.catalogue import Catalogue, GlueCatalogue
 from lakefeed_analytics.crawl import Crawler, GlueCrawler
+from lakefeed_analytics.edge import explained
 from lakefeed_analytics.ensure import Ensurer, Steps
 from lakefeed_analytics.folders import Folders, S3Folders
 from lakefeed_analytics.settings import AnalyticsSettings
@@ -33,10 +34,12 @@ class Parts:
 def connect(settings: AnalyticsSettings) -> Iterator[Parts]:
     """The parts against AWS, whose connections are closed at the end. Nothing is called yet."""
     with ExitStack() as held:
-        s3, glue, athena = (
-            held.enter_context(closing(aws.client(name, settings, max_pool_connections=_CONNECTIONS)))
-            for name in ("s3", "glue", "athena")
-        )
+        # A profile that does not exist is noticed here already.
+        with explained(settings, "preparing to call AWS"):
+            s3, glue, athena = (
+                held.enter_context(closing(aws.client(name, settings, max_pool_connections=_CONNECTIONS)))
+                for name in ("s3", "glue", "athena")
+            )
         yield Parts(
             ensure=Ensurer(s3, glue, athena, settings).steps,
             catalogue=GlueCatalogue(glue, settings),

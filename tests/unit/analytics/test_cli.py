@@ -69,6 +69,15 @@ def test_serve_tells_of_a_port_in_use(
     assert f"LAKEFEED_HTTP_PORT={port}" in capsys.readouterr().err
 
 
+def test_a_profile_that_does_not_exist(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nope")
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
+    assert run(monkeypatch, "tables") == 1
+    assert "The config profile (nope) could not be found" in capsys.readouterr().err
+
+
 def test_a_writing_statement_fails_before_aws_is_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
