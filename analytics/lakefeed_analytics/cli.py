@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,23 +38,7 @@ _FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How the r
 
 def main() -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage or settings."""
-    # Python has none where the caller closed it (`>&-`).
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - open to the end
-    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
-    try:
-        code = console.run(app)
-        sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):
-        # Whoever read the output, such as `head`, has enough; typer and rich exit on their own then.
-        code = 0
-    except OSError as error:
-        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
-        code = 1
-    else:
-        return code
-    # Python would try once more at exit, and complain.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]
-    return code
+    return console.run(app)
 
 
 @app.command("serve")

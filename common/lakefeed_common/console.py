@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from typer.exceptions import Abort, Exit, TyperException
@@ -17,8 +19,30 @@ def run(command: Callable[..., Any]) -> int:
     """Call a typer command and return its exit code; usage errors give 2.
 
     A command ends with `raise typer.Exit(code)` or by returning; errors of ours are printed
-    without a trace.
+    without a trace. A reader of our output that has enough, such as `head`, is no error.
     """
+    # Python has none where the caller closed it (`>&-`).
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - open to the end
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    try:
+        code = _call(command)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = ExitCode.OK
+    except SystemExit as end:
+        # Typer and rich end with 1 when nobody reads the output any more.
+        code = ExitCode.OK if end.code == 1 else ExitCode.FAILED
+    except OSError as error:
+        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        code = ExitCode.FAILED
+    else:
+        return code
+    # Python would try once more at exit, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]
+    return code
+
+
+def _call(command: Callable[..., Any]) -> int:
     try:
         result = command(standalone_mode=False)
     except Exit as done:

@@ -303,20 +303,4 @@ def group(context: typer.Context) -> None:
 
 def main() -> int:
     """Run the command line; returns its exit code."""
-    # Python has none where the caller closed it (`>&-`).
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - open to the end
-    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
-    try:
-        code = console.run(app)
-        sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):
-        # Typer's way to say that nobody reads the output any more; what ran has been stopped by then.
-        code = 0
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 1
-    else:
-        return code
-    # Python would try once more at exit, and complain.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]
-    return code
+    return console.run(app)
