@@ -84,10 +84,12 @@ fetch: setup ## download Kafka's jars and the local AWS, checked by their locks,
 
 DATA ?= data/prices.csv
 TOPIC ?= demo_testing
+# Recipes read them as shell variables, so that any character may stand in them.
+export DATA TOPIC SQL NAME
 
 .PHONY: demo
 demo: setup ## CSV to Athena answer on this computer: DATA=file.csv TOPIC=name KEEP=1 (until Ctrl-C)
-	@$(BIN)/lakefeed-local demo --data '$(DATA)' --topic '$(TOPIC)' --report build/demo.json \
+	@$(BIN)/lakefeed-local demo --data "$$DATA" --topic "$$TOPIC" --report build/demo.json \
 		$(if $(filter data/prices.csv,$(DATA)),--named-query latest_price) $(if $(KEEP),--keep)
 
 .PHONY: local
@@ -127,23 +129,23 @@ scale: ## run N=3 consumers; the topic's partitions bound how many of them work
 
 .PHONY: query
 query: ## ask Athena through the analytics container: SQL='select …' or NAME=latest_price
-	@$(COMPOSE) exec analytics lakefeed-analytics query $(if $(SQL),'$(SQL)',--name $(or $(NAME),latest_price))
+	@$(COMPOSE) exec analytics lakefeed-analytics query $(if $(SQL),"$$SQL",--name "$${NAME:-latest_price}")
 
 # ---- Kafka's own tools, as in the tutorials: against the broker of `make up` or `make local` ----
 
 PARTITIONS ?= 1
 .PHONY: topic
 topic: setup ## create the topic: TOPIC=name PARTITIONS=1
-	@LAKEFEED_TOPIC='$(TOPIC)' $(BIN)/lakefeed-local topic --create --if-not-exists --partitions $(PARTITIONS) --replication-factor 1
-	@LAKEFEED_TOPIC='$(TOPIC)' $(BIN)/lakefeed-local topic --describe
+	@LAKEFEED_TOPIC="$$TOPIC" $(BIN)/lakefeed-local topic --create --if-not-exists --partitions $(PARTITIONS) --replication-factor 1
+	@LAKEFEED_TOPIC="$$TOPIC" $(BIN)/lakefeed-local topic --describe
 
 .PHONY: console-producer
 console-producer: setup ## type events into the topic, a JSON object a line; Ctrl-D ends
-	@LAKEFEED_TOPIC='$(TOPIC)' $(BIN)/lakefeed-local console-producer
+	@LAKEFEED_TOPIC="$$TOPIC" $(BIN)/lakefeed-local console-producer
 
 .PHONY: console-consumer
 console-consumer: setup ## show the topic's events from the beginning, as they come; Ctrl-C ends
-	@LAKEFEED_TOPIC='$(TOPIC)' $(BIN)/lakefeed-local console-consumer --from-beginning
+	@LAKEFEED_TOPIC="$$TOPIC" $(BIN)/lakefeed-local console-consumer --from-beginning
 
 .PHONY: group
 group: setup ## describe the consumer group: partitions, offsets, lag

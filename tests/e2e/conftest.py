@@ -24,6 +24,16 @@ GRAFANA_IMAGE = "grafana/grafana:12.1.0"
 PORTS = {name: free_port() for name in ("KAFKA", "AWS", "PRODUCER", "ANALYTICS", "PROMETHEUS", "GRAFANA")}
 
 
+# What the containers said, where a test failed; printed at the end.
+EXPLANATIONS: list[str] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for text in EXPLANATIONS:
+        terminalreporter.section("containers when the tests had ended")
+        terminalreporter.write(text)
+
+
 def docker(*arguments: str, check: bool = True) -> str:
     """Run a docker command; returns what it printed."""
     done = subprocess.run(["docker", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -108,11 +118,11 @@ def stack(request: pytest.FixtureRequest) -> Iterator[None]:
     del services
     yield
     if request.session.testsfailed:
-        print(state())
+        EXPLANATIONS.append(state())
     compose("down", "-v", "--remove-orphans")
     label = f"label=com.docker.compose.project={PROJECT}"
-    left = [docker(kind, "ls", "--quiet", "--filter", label) for kind in ("container", "volume", "network")]
-    assert left == ["", "", ""], "`docker compose down -v` left something"
+    for kind in (["container", "ls", "--all"], ["volume", "ls"], ["network", "ls"]):
+        assert docker(*kind, "--quiet", "--filter", label) == "", "`docker compose down -v` left something"
 
 
 @pytest.fixture(scope="session")

@@ -174,6 +174,11 @@ def test_a_misspelt_data_folder_is_an_error_and_not_made(
     assert not folder.exists()
 
 
+def test_kafkas_own_tools_run_in_its_container() -> None:
+    tool = ["/opt/kafka/bin/kafka-topics.sh", "--bootstrap-server", "kafka:29092", "--list"]
+    assert TOPIC in compose("exec", "-T", "kafka", *tool).split()
+
+
 @pytest.mark.parametrize("service", OWN)
 def test_containers_are_confined(service: str) -> None:
     name = next(entry["ID"] for entry in containers() if entry["Service"] == service)
