@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from lakefeed_common.errors import UnavailableError
@@ -102,7 +103,24 @@ class Feeder:
             UnavailableError: Faust gave up; what was not committed is read again after a restart.
             Exception: whatever the sink did not foresee.
         """
-        await self.app.start()
+        try:
+            await self._start_app()
+            await self._feed(stop)
+        finally:
+            self._health.retire(_LOOP)
+            await self._stop_app()
+            await self._sink.close()
+            self._folder.cleanup()
+
+    async def _start_app(self) -> None:
+        try:
+            await self.app.start()
+        except (KafkaError, OSError) as error:
+            raise UnavailableError(
+                f"Faust cannot start with the broker at {self._settings.kafka_bootstrap_servers}: {error}"
+            ) from error
+
+    async def _feed(self, stop: asyncio.Event) -> None:
         ends = {
             asyncio.create_task(stop.wait()),
             asyncio.create_task(self._sink.failed()),
@@ -119,10 +137,6 @@ class Feeder:
             for end in ends:
                 end.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
-            self._health.retire(_LOOP)
-            await self._stop_app()
-            await self._sink.close()
-            self._folder.cleanup()
 
     async def _stop_app(self) -> None:
         """Stop Faust, which without a broker can wait for ever: its thread dies in the attempt."""

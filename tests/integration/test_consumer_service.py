@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +16,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from lakefeed_local.broker import Broker
-from tests.services import Service
+from tests.services import Service, free_port
 from tests.support import wait_for
 
 if TYPE_CHECKING:
@@ -370,3 +373,31 @@ def test_a_wrong_setting_ends_with_2_and_one_line(settings: dict[str, str], tmp_
         assert consumer.process.wait(30) == 2
     assert consumer.log.startswith("error: LAKEFEED_PUTS_IN_FLIGHT='many'")
     assert "Traceback" not in consumer.log
+
+
+def test_a_broker_that_goes_while_faust_starts_is_one_line(tmp_path: Path) -> None:
+    # The waits before Faust's start are over, and the broker is gone again.
+    script = """
+import sys
+from unittest.mock import AsyncMock
+from lakefeed_consumer import cli, service
+service._wait_for_bucket = service._wait_for_topic = AsyncMock()
+sys.argv = ["lakefeed-consumer", "run"]
+sys.exit(cli.main())
+"""
+    address = f"127.0.0.1:{free_port()}"
+    settings = {"LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": address, "LAKEFEED_HTTP_PORT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **settings, "LAKEFEED_DRAIN_SECONDS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert (
+        f"error: Faust cannot start with the broker at {settings['LAKEFEED_KAFKA_BOOTSTRAP_SERVERS']}"
+        in done.stderr
+    )
+    assert "Traceback" not in done.stderr
