@@ -33,12 +33,17 @@ class Service:
         name: `producer`, `consumer` or `analytics`.
         arguments: what follows the command's name.
         log: file that takes what it prints.
+        program: Python to run instead of the command.
         settings: environment variables on top of this process's own.
     """
 
-    def __init__(self, name: str, *arguments: str, log: Path, **settings: str) -> None:
+    def __init__(
+        self, name: str, *arguments: str, log: Path, program: str | None = None, **settings: str
+    ) -> None:
         self.port = free_port()
         self._command = [str(Path(sys.executable).with_name(f"lakefeed-{name}")), *arguments]
+        if program is not None:
+            self._command = [sys.executable, "-c", program]
         self._environment = {**os.environ, **settings, "LAKEFEED_HTTP_PORT": str(self.port)}
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None

@@ -91,7 +91,7 @@ class Feeder:
             "value_serializer": "raw",
         }
         topic = app.topic(settings.topic, **raw)
-        app.agent(topic, name="store_events")(self._store_events)
+        self._agent: Any = app.agent(topic, name="store_events")(self._store_events)
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         return app
@@ -178,9 +178,11 @@ class Feeder:
         self._metrics.partitions.set(len(mine))
 
     async def _watch(self) -> None:
-        """Measure lag, see whether the broker answers, and show that the event loop goes round."""
+        """Measure lag, see whether the broker answers, and show that event loop and agent are alive."""
+        self._health.beat(_LOOP)
         while True:
-            self._health.beat(_LOOP)
+            if self._agent_lives():
+                self._health.beat(_LOOP)
             try:
                 await self._measure_lag()
                 reason = await self._why_idle()
@@ -191,6 +193,11 @@ class Feeder:
             except Exception as error:  # whatever it is, the broker cannot be used now
                 self._health.unready("kafka", f"{self._settings.kafka_bootstrap_servers}: {error!r}")
             await asyncio.sleep(_WATCH_SECONDS)
+
+    def _agent_lives(self) -> bool:
+        """Whether the agent's body still runs: when it ends, Faust goes on without it and says nothing."""
+        tasks = [actor.actor_task for actor in self._agent._actors]
+        return any(task is not None and not task.done() for task in tasks)
 
     def _mine(self) -> list[TP]:
         return [tp for tp in self.app.consumer.assignment() if tp.topic == self._settings.topic]

@@ -174,6 +174,28 @@ def test_a_misspelt_data_folder_is_an_error_and_not_made(
     assert not folder.exists()
 
 
+def test_on_a_real_account_nothing_of_the_local_aws_is_left() -> None:
+    given = {
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "LAKEFEED_BUCKET": "bucket",
+        "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": "broker.example:9093",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in given.items():
+            patch.setenv(name, value)
+        files = ["-f", "docker-compose.yml", "-f", "docker-compose.aws.yml"]
+        told = json.loads(compose(*files, "config", "--format", "json"))["services"]
+    assert not {"aws", "crawler", "kafka", "zookeeper"} & told.keys()
+    for name in ("producer", "consumer", "analytics"):
+        assert "AWS_ENDPOINT_URL" not in told[name]["environment"]
+    for name in ("producer", "consumer"):
+        assert told[name]["environment"]["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] == "broker.example:9093"
+    for name in ("consumer", "analytics"):
+        assert told[name]["environment"]["LAKEFEED_BUCKET"] == "bucket"
+
+
 def test_kafkas_own_tools_run_in_its_container() -> None:
     tool = ["/opt/kafka/bin/kafka-topics.sh", "--bootstrap-server", "kafka:29092", "--list"]
     assert TOPIC in compose("exec", "-T", "kafka", *tool).split()
