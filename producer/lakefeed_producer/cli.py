@@ -26,7 +26,7 @@ from lakefeed_producer.broker import BrokerLink
 from lakefeed_producer.delivery import Batch, Publisher
 from lakefeed_producer.ledger import Ledger
 from lakefeed_producer.metrics import ProducerMetrics
-from lakefeed_producer.prepare import Wishes, check_columns, plan
+from lakefeed_producer.prepare import FileOptions, check_columns, plan
 from lakefeed_producer.progress import Display, display
 from lakefeed_producer.publish import Progress, publish
 from lakefeed_producer.rejects import RejectsFile
@@ -119,7 +119,7 @@ def publish_command(
     for option, output in (("--rejects", rejects), ("--summary", summary)):
         _check_output(option, output, files)
     stop = stop_on_signals()
-    job = _Job(settings, Wishes.of(settings, limit), stop, display(), rejects)
+    job = _Job(settings, FileOptions.of(settings, limit), stop, display(), rejects)
     with ExitStack() as stack:
         stack.enter_context(job.screen)
         if metrics:
@@ -170,7 +170,7 @@ def watch_command(
         raise SettingsError(f"there is no folder {folder} to watch. Make it, or name another")
     logs.configure(settings)
     stop = stop_on_signals()
-    wishes = Wishes.of(settings)
+    options = FileOptions.of(settings)
     metrics = ProducerMetrics()
     health = Health(metrics, ["kafka"], stall_seconds=settings.stall_seconds)
     with Ledger(settings.state_folder) as ledger, StatusServer(settings, metrics, health) as server:
@@ -178,7 +178,7 @@ def watch_command(
         Watch(
             Folder(folder, settings.watch_settle_seconds),
             settings.state_folder,
-            wishes,
+            options,
             ledger,
             BrokerLink(settings),
             metrics,
@@ -217,7 +217,7 @@ class _Job:
     """One run of `publish`."""
 
     settings: ProducerSettings
-    wishes: Wishes
+    options: FileOptions
     stop: threading.Event
     screen: Display
     rejects: Path | None
@@ -230,9 +230,9 @@ class _Job:
 
         A header that cannot be used is found before anything is sent.
         """
-        files = [CsvFile(path, self.wishes.dialect) for path in paths]
+        files = [CsvFile(path, self.options.dialect) for path in paths]
         for file in files:
-            check_columns(file, self.wishes)
+            check_columns(file, self.options)
             if hint := file.hint():
                 self.screen.say(f"warning: {file.path}: {hint}")
         publisher = _Printer() if dry_run else self._connect()
@@ -264,7 +264,7 @@ class _Job:
 
     def _publish_one(self, file: CsvFile, publisher: Publisher, rejects: RejectsFile) -> None:
         begin = time.monotonic()
-        planned = plan(file, self.wishes, beat=self._stop_or_go)
+        planned = plan(file, self.options, beat=self._stop_or_go)
         last = Progress(file.name, planned.rows)
 
         def observe(progress: Progress) -> None:

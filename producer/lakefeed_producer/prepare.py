@@ -16,7 +16,7 @@ from lakefeed_producer.source import CsvFile, Dialect, Digest
 
 
 @dataclass(frozen=True)
-class Wishes:
+class FileOptions:
     """What the user wants of every file.
 
     Attributes:
@@ -34,7 +34,7 @@ class Wishes:
     limit: int | None = None
 
     @classmethod
-    def of(cls, settings: ProducerSettings, limit: int | None = None) -> Wishes:
+    def of(cls, settings: ProducerSettings, limit: int | None = None) -> FileOptions:
         """Those of the settings.
 
         Raises:
@@ -71,22 +71,22 @@ def read_schema(path: Path) -> dict[str, ColumnType]:
     return {column: ColumnType(kind) for column, kind in content.items()}
 
 
-def check_columns(file: CsvFile, wishes: Wishes) -> tuple[dict[int, ColumnType], int | None]:
+def check_columns(file: CsvFile, options: FileOptions) -> tuple[dict[int, ColumnType], int | None]:
     """The given types and the key's column, by column index.
 
     Raises:
         SettingsError: the schema or the key names a column that the file does not have.
     """
-    given, unknown = schema_columns(wishes.schema, file.header, file.names)
+    given, unknown = schema_columns(options.schema, file.header, file.names)
     columns = f"{file.path} has the columns {', '.join(file.header)}"
     if unknown:
         raise SettingsError(f"the schema names {_listed(unknown)}, and {columns}. Correct --schema")
-    if wishes.key is None:
+    if options.key is None:
         return given, None
     for names in (file.header, file.names):
-        if wishes.key in names:
-            return given, list(names).index(wishes.key)
-    raise SettingsError(f"--key {wishes.key}: {columns}")
+        if options.key in names:
+            return given, list(names).index(options.key)
+    raise SettingsError(f"--key {options.key}: {columns}")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -95,7 +95,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def plan(
     file: CsvFile,
-    wishes: Wishes,
+    options: FileOptions,
     *,
     beat: Callable[[], None] = lambda: None,
     digest: Digest | None = None,
@@ -104,7 +104,7 @@ def plan(
 
     Args:
         file: the CSV file.
-        wishes: what the user wants.
+        options: what the user wants.
         beat: called after each block; may raise to break off.
         digest: a hash that is updated with the file's bytes.
 
@@ -112,6 +112,6 @@ def plan(
         SettingsError: the schema or the key names a column that the file does not have.
         InputError: the file cannot be read.
     """
-    given, key = check_columns(file, wishes)
+    given, key = check_columns(file, options)
     types, total = find_types(file, given, beat, digest)
-    return Plan(file, types, total, given, key, wishes.rate, 1, wishes.limit)
+    return Plan(file, types, total, given, key, options.rate, 1, options.limit)

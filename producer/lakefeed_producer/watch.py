@@ -17,7 +17,7 @@ from lakefeed_common.health import Health
 from lakefeed_producer.delivery import Publisher
 from lakefeed_producer.ledger import Content, Entry, Ledger, Outcome
 from lakefeed_producer.metrics import ProducerMetrics
-from lakefeed_producer.prepare import Wishes, plan
+from lakefeed_producer.prepare import FileOptions, plan
 from lakefeed_producer.publish import Plan, Progress, publish
 from lakefeed_producer.rejects import RejectsFile
 from lakefeed_producer.source import CsvFile
@@ -133,7 +133,7 @@ class Watch:
     Args:
         folder: where the files appear.
         state_folder: for the rejects.
-        wishes: how files are published.
+        options: how files are published.
         ledger: what has been done.
         link: the way to the broker.
         metrics: counts the work.
@@ -146,7 +146,7 @@ class Watch:
         self,
         folder: Folder,
         state_folder: Path,
-        wishes: Wishes,
+        options: FileOptions,
         ledger: Ledger,
         link: Link,
         metrics: ProducerMetrics,
@@ -156,7 +156,7 @@ class Watch:
     ) -> None:
         self._folder = folder
         self._rejects_folder = state_folder / "rejects"
-        self._wishes = wishes
+        self._options = options
         self._ledger = ledger
         self._link = link
         self._metrics = metrics
@@ -233,8 +233,8 @@ class Watch:
         """Do what is to be done with a file; False if the broker went away over it."""
         digest = hashlib.sha256()
         try:
-            file = CsvFile(found.path, self._wishes.dialect)
-            planned = plan(file, self._wishes, beat=self._beat_or_stop, digest=digest)
+            file = CsvFile(found.path, self._options.dialect)
+            planned = plan(file, self._options, beat=self._beat_or_stop, digest=digest)
         except (InputError, SettingsError) as error:
             self._failed(found, error)
             return True

@@ -20,7 +20,7 @@ from lakefeed_common.errors import InputError, RefusedError, SettingsError, Unav
 from lakefeed_producer.columns import ColumnType
 from lakefeed_producer.delivery import Batch, MemoryPublisher
 from lakefeed_producer.metrics import ProducerMetrics
-from lakefeed_producer.prepare import Wishes, plan, read_schema
+from lakefeed_producer.prepare import FileOptions, plan, read_schema
 from lakefeed_producer.publish import Progress, publish
 from lakefeed_producer.rejects import RejectsFile
 from lakefeed_producer.source import CsvFile, Dialect
@@ -32,13 +32,13 @@ class Run:
     """Publishes one file and keeps what came of it."""
 
     def __init__(
-        self, path: Path, wishes: Wishes, publisher: Any, start_row: int, stop: threading.Event
+        self, path: Path, options: FileOptions, publisher: Any, start_row: int, stop: threading.Event
     ) -> None:
         self.path = path
         self.publisher = publisher
         self.metrics = ProducerMetrics()
         self.rejects_path = path.with_suffix(".rejects")
-        planned = replace(plan(CsvFile(path, wishes.dialect), wishes), start_row=start_row)
+        planned = replace(plan(CsvFile(path, options.dialect), options), start_row=start_row)
         with RejectsFile(self.rejects_path, keep_up_to=start_row - 1) as rejects:
             self.progress: Progress = publish(
                 planned, publisher, rejects, self.metrics, stop, lambda progress: None
@@ -69,11 +69,11 @@ def run(
     publisher: Any = None,
     start_row: int = 1,
     stop: threading.Event | None = None,
-    **wishes: Any,
+    **options: Any,
 ) -> Run:
     if data is not None:
         path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    wish = Wishes(dialect or Dialect(), schema or {}, **wishes)
+    wish = FileOptions(dialect or Dialect(), schema or {}, **options)
     return Run(path, wish, publisher or MemoryPublisher(), start_row, stop or threading.Event())
 
 
@@ -84,8 +84,8 @@ def path(tmp_path: Path) -> Path:
 
 def test_the_rows_that_need_care_arrive_as_they_are() -> None:
     publisher = MemoryPublisher()
-    wishes = Wishes(Dialect(), {})
-    planned = plan(CsvFile(CARE, wishes.dialect), wishes)
+    options = FileOptions(Dialect(), {})
+    planned = plan(CsvFile(CARE, options.dialect), options)
     with RejectsFile(Path("never-made.jsonl")) as rejects:
         publish(planned, publisher, rejects, ProducerMetrics(), threading.Event(), lambda _: None)
     assert not Path("never-made.jsonl").exists()

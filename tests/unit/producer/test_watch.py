@@ -17,7 +17,7 @@ from lakefeed_common.health import Health
 from lakefeed_producer.delivery import Batch, MemoryPublisher
 from lakefeed_producer.ledger import Ledger
 from lakefeed_producer.metrics import ProducerMetrics
-from lakefeed_producer.prepare import Wishes
+from lakefeed_producer.prepare import FileOptions
 from lakefeed_producer.source import Dialect
 from lakefeed_producer.watch import Folder, Watch
 
@@ -52,7 +52,7 @@ class Place:
         self.state = base / "state"
         self.broker = Broker()
         self.now = 1000.0
-        self.wishes = Wishes(Dialect(), {})
+        self.options = FileOptions(Dialect(), {})
         self.start()
 
     def start(self) -> None:
@@ -63,7 +63,7 @@ class Place:
         self.watch = Watch(
             Folder(self.folder, 2.0, lambda: self.now),
             self.state,
-            self.wishes,
+            self.options,
             self.ledger,
             self.broker,
             self.metrics,
@@ -192,12 +192,12 @@ def test_a_bad_file_does_not_block_the_others_and_is_tried_when_it_changes(
 
 def test_a_bad_file_is_tried_again_after_a_restart_with_other_settings(place: Place) -> None:
     place.write("a.csv", "n\n1\n")
-    place.wishes = Wishes(Dialect(), {}, key="m")
+    place.options = FileOptions(Dialect(), {}, key="m")
     place.restart()
     place.rounds()
     place.rounds()
     assert (place.events, place.files("failed")) == ([], 1)
-    place.wishes = Wishes(Dialect(), {}, key="n")
+    place.options = FileOptions(Dialect(), {}, key="n")
     place.restart()
     place.rounds()
     assert (place.events, place.files("failed"), place.files("done")) == ([{"n": 1}], 0, 1)
