@@ -101,8 +101,8 @@ local: setup ## Kafka, ZooKeeper and the local AWS until Ctrl-C; prints the sett
 COMPOSE := docker compose
 
 .PHONY: up
-up: ## build and start everything in containers, wait until all is healthy, print the addresses
-	@$(COMPOSE) up --build --wait --detach
+up: ## build and start all in containers, wait until healthy, print addresses (SERVICES='…': only these)
+	@$(COMPOSE) up --build --wait --detach $(SERVICES)
 	@printf '%s\n' \
 		'Grafana     http://localhost:3000' \
 		'Prometheus  http://localhost:9090' \
