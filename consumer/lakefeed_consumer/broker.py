@@ -1,4 +1,4 @@
-"""What Faust does not do: asks the broker for the topic, and waits for both before Faust starts.
+"""What Faust does not do: asks the broker for the topic, before Faust starts and while it has no partitions.
 
 Faust itself would crash without a broker, and see a topic made later only after minutes.
 """
@@ -14,30 +14,27 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
-from lakefeed_common.health import Health
-from lakefeed_consumer.backoff import Backoff
+from lakefeed_common.errors import MissingError, UnavailableError
 from lakefeed_consumer.settings import ConsumerSettings
 
 
-async def wait_for_topic(settings: ConsumerSettings, health: Health, backoff: Backoff) -> None:
-    """Return when the topic exists; until then readiness of `kafka` says what is missing."""
-    failures = 0
-    while True:
-        try:
-            reason = await what_is_missing(settings)
-        except (KafkaError, OSError, TimeoutError) as error:
-            reason = (
-                f"{settings.kafka_bootstrap_servers} does not answer ({error!r}). Check "
-                "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS, LAKEFEED_KAFKA_SECURITY_PROTOCOL, "
-                "and that the address the broker advertises can be reached from here."
-            )
-        health.beat("start")
-        if reason is None:
-            health.retire("start")
-            return
-        health.unready("kafka", reason)
-        failures += 1
-        await asyncio.sleep(backoff.wait(failures))
+async def find_topic(settings: ConsumerSettings) -> None:
+    """Return when the topic exists.
+
+    Raises:
+        UnavailableError: the broker does not answer.
+        MissingError: it has no such topic.
+    """
+    try:
+        reason = await what_is_missing(settings)
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise UnavailableError(
+            f"{settings.kafka_bootstrap_servers} does not answer ({error!r}). Check "
+            "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS, LAKEFEED_KAFKA_SECURITY_PROTOCOL, "
+            "and that the address the broker advertises can be reached from here."
+        ) from error
+    if reason is not None:
+        raise MissingError(reason)
 
 
 async def what_is_missing(settings: ConsumerSettings) -> str | None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
 
+from lakefeed_common.errors import LakefeedError
 from lakefeed_common.health import Health
 from lakefeed_common.web import StatusServer
 from lakefeed_consumer.backoff import Backoff
-from lakefeed_consumer.broker import wait_for_topic
+from lakefeed_consumer.broker import find_topic
 from lakefeed_consumer.feeder import Feeder
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.sink import Sink, StoredUpTo
-from lakefeed_consumer.store import ObjectStore, StoreRefusedError, StoreUnavailableError
+from lakefeed_consumer.store import ObjectStore
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Waits of the start, while the broker, the topic or the bucket is not there yet.
 _START_BACKOFF = Backoff(base=0.5, cap=5.0)
@@ -45,8 +49,8 @@ async def run(settings: ConsumerSettings) -> None:
             settings.bucket,
             server.port,
         )
-        store = await _unless(stop, _wait_for_bucket(settings, health))
-        if store is None or await _unless(stop, _wait_for_topic(settings, health)) is None:
+        store = await _unless(stop, _prepare(settings, health))
+        if store is None:
             return
         await _consume(settings, store, metrics, health, stop)
     log.info("stopped")
@@ -74,28 +78,37 @@ async def _consume(
     await Feeder(settings, make_sink, metrics, health).run(stop)
 
 
-async def _wait_for_bucket(settings: ConsumerSettings, health: Health) -> ObjectStore:
+async def _prepare(settings: ConsumerSettings, health: Health) -> ObjectStore:
+    """Wait until the bucket can be used and the topic is there; returns the bucket's store."""
+    store = await _until_usable("bucket", partial(_open_store, settings), health)
+    health.ready("bucket")
+    await _until_usable("kafka", partial(find_topic, settings), health)
+    return store
+
+
+async def _open_store(settings: ConsumerSettings) -> ObjectStore:
+    store = S3ObjectStore(settings)
+    await store.check()
+    return store
+
+
+async def _until_usable(dependency: str, attempt: Callable[[], Awaitable[T]], health: Health) -> T:
+    """Try until it works; until then readiness says why it does not."""
     failures = 0
     while True:
         health.beat("start")
         try:
-            store = S3ObjectStore(settings)
-            await store.check()
-        except (StoreUnavailableError, StoreRefusedError) as error:
-            health.unready("bucket", str(error))
+            found = await attempt()
+        except LakefeedError as error:
+            health.unready(dependency, str(error))
             failures += 1
             await asyncio.sleep(_START_BACKOFF.wait(failures))
         else:
-            health.ready("bucket")
-            return store
+            health.retire("start")
+            return found
 
 
-async def _wait_for_topic(settings: ConsumerSettings, health: Health) -> bool:
-    await wait_for_topic(settings, health, _START_BACKOFF)
-    return True
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) -> Any:
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
     """The work's result, or None when the stop came first."""
     task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)

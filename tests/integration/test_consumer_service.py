@@ -398,7 +398,7 @@ def test_a_broker_that_goes_while_faust_starts_is_one_line(tmp_path: Path) -> No
     address = f"127.0.0.1:{free_port()}"
     settings = {"LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": address, "LAKEFEED_DRAIN_SECONDS": "1"}
     # The waits before Faust's start are over, and the broker is gone again.
-    program = CHANGED.format(change="service._wait_for_bucket = service._wait_for_topic = AsyncMock()")
+    program = CHANGED.format(change="service._prepare = AsyncMock()")
     with Service("consumer", log=tmp_path / "log", program=program, **settings) as consumer:
         assert consumer.process.wait(90) == 1
     assert f"error: Faust cannot start with the broker at {address}" in consumer.log
