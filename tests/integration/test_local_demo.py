@@ -15,7 +15,15 @@ import pytest
 
 from tests.support import wait_for
 
-COMMAND = [sys.executable, "-c", "import sys; from lakefeed_local.cli import main; sys.exit(main())", "demo"]
+# Whoever runs the tests in the background may have Ctrl-C ignored, and children inherit that; a terminal's
+# programs have it.
+PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from lakefeed_local.cli import main
+sys.exit(main())
+"""
+COMMAND = [sys.executable, "-c", PROGRAM, "demo"]
 CSV = "ticker,date,close\nAAPL,2013-02-28,441.40\nAAPL,2013-03-01,430.47\nIBM,2013-03-01,202.91\nIBM,x,y,z\n"
 
 
