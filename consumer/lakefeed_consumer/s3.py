@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,15 @@ class S3ObjectStore:
         except _FAILURES as error:
             if _code(error) == "NoSuchKey":
                 return None
+            raise self._explain(error) from error
+
+    async def keys(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+        """See `ObjectStore.keys`; a page of keys at a time is in memory."""
+        try:
+            async for page in obstore.list(self._store, prefix, offset=after or None):
+                for entry in page:
+                    yield entry["path"]
+        except _FAILURES as error:
             raise self._explain(error) from error
 
     async def check(self) -> None:

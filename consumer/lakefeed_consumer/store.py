@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from lakefeed_common.errors import RefusedError, UnavailableError
@@ -42,6 +43,9 @@ class ObjectStore(Protocol):
 
     async def read(self, key: str) -> bytes | None:
         """The body of an object; None when there is none."""
+
+    def keys(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+        """Keys under `prefix` (whole parts between slashes) that sort behind `after`, in order of bytes."""
 
     async def check(self) -> None:
         """Return when the bucket can be reached with these credentials."""

@@ -64,6 +64,21 @@ def test_of_concurrent_creations_one_wins(store: ObjectStore) -> None:
     asyncio.run(scenario())
 
 
+def test_keys_come_in_order_under_a_prefix_and_behind_a_key(store: ObjectStore) -> None:
+    async def scenario() -> None:
+        names = [f"dead/t/dt=2026-01-0{n % 3 + 1}/00000-{n:020d}.json" for n in range(120)]
+        marks = [f"{name}.replayed" for name in names[::7]]
+        for key in (*names, *marks, "dead/t2/a.json", "events/t/b.json"):
+            await store.create(key, b"{}")
+        assert [key async for key in store.keys("dead/t")] == sorted([*names, *marks])
+        second = [key async for key in store.keys("dead/t", after="dead/t/dt=2026-01-02")]
+        assert second == sorted(key for key in [*names, *marks] if "dt=2026-01-01" not in key)
+        assert len([key async for key in store.keys("dead")]) == len(names) + len(marks) + 1
+        assert [key async for key in store.keys("dead/nobody")] == []
+
+    asyncio.run(scenario())
+
+
 def complaint(call: Callable[[ObjectStore], object], **options: object) -> Exception:
     async def scenario() -> None:
         await call(S3ObjectStore(load(ConsumerSettings, options)))  # type: ignore[misc]
@@ -77,6 +92,7 @@ CALLS = [
     pytest.param(lambda store: store.check(), id="check"),
     pytest.param(lambda store: store.create("k", b"{}"), id="create"),
     pytest.param(lambda store: store.read("k"), id="read"),
+    pytest.param(lambda store: anext(store.keys("k")), id="keys"),
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
 
@@ -35,6 +35,12 @@ class MemoryStore:
     async def read(self, key: str) -> bytes | None:
         self._raise_fault(key)
         return self.objects.get(key)
+
+    async def keys(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+        self._raise_fault(prefix)
+        for key in sorted(self.objects):
+            if key.startswith(f"{prefix}/") and key > after:
+                yield key
 
     async def check(self) -> None:
         self._raise_fault("")
