@@ -15,6 +15,7 @@ from lakefeed_common.web import StatusServer
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.broker import find_topic
 from lakefeed_consumer.feeder import Feeder
+from lakefeed_consumer.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
@@ -35,6 +36,7 @@ async def run(settings: ConsumerSettings) -> None:
     Raises:
         SettingsError: the port for metrics is taken.
         UnavailableError: Faust gave up.
+        DeadLetterLimitError: the topic brings too many dead letters.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -63,6 +65,10 @@ async def _consume(
     health: Health,
     stop: asyncio.Event,
 ) -> None:
+    limit = DeadLetterLimit(
+        settings.dead_letter_limit, settings.dead_letter_limit_share, settings.dead_letter_window_seconds
+    )
+
     def make_sink(on_stored: StoredUpTo) -> Sink:
         return Sink(
             store,
@@ -71,6 +77,7 @@ async def _consume(
             in_flight=settings.puts_in_flight,
             backoff=Backoff(settings.retry_base_seconds, settings.retry_cap_seconds),
             on_stored=on_stored,
+            limit=limit,
             metrics=metrics,
             health=health,
         )

@@ -43,3 +43,18 @@ class ConsumerSettings(ServiceSettings, KafkaSettings, LakeSettings):
         unit="s",
         ge=0,
     )
+    dead_letter_limit: int = setting(
+        100,
+        "A worker stops when more than this many events within the window became dead letters, and their "
+        "share is exceeded as well.",
+        ge=0,
+    )
+    dead_letter_limit_share: float = setting(
+        0.1,
+        "Share of the window's events, 0 to 1, that may become dead letters; 1 switches the limit off.",
+        ge=0,
+        le=1,
+    )
+    dead_letter_window_seconds: float = setting(
+        600.0, "How far back dead letters are counted for the limit.", unit="s", gt=0
+    )

@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 from lakefeed_common.health import Health
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.dead_letters import dead_letter, why_dead
+from lakefeed_consumer.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.offsets import OffsetRun
 from lakefeed_consumer.records import Partition, Record, object_key
@@ -47,6 +48,7 @@ class Sink:
         backoff: waits between the tries of a put.
         on_stored: called with a partition and an offset when everything that was submitted
             of the partition up to this offset is stored, as object or dead letter.
+        limit: told of each event; beyond it no dead letter is stored, and `failed` raises.
         metrics, health: told what happens; readiness of `bucket` is the sink's.
     """
 
@@ -59,6 +61,7 @@ class Sink:
         in_flight: int,
         backoff: Backoff,
         on_stored: StoredUpTo,
+        limit: DeadLetterLimit,
         metrics: ConsumerMetrics,
         health: Health,
     ) -> None:
@@ -68,12 +71,14 @@ class Sink:
         self._slots = asyncio.Semaphore(in_flight)
         self._backoff = backoff
         self._on_stored = on_stored
+        self._limit = limit
         self._metrics = metrics
         self._health = health
         self._runs: dict[Partition, OffsetRun] = {}
         self._puts: set[asyncio.Task[None]] = set()
         # While the store refuses, one put at a time asks whether it was mended.
         self._refused = asyncio.Lock()
+        self._away = False
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def submit(self, records: Iterable[Record]) -> None:
@@ -103,7 +108,10 @@ class Sink:
                 run.end()
 
     async def failed(self) -> None:
-        """Wait for a failure that nobody foresaw, and raise it; without one this never returns."""
+        """Wait for the dead-letter limit or a failure that nobody foresaw, and raise it.
+
+        Without one this never returns.
+        """
         await asyncio.shield(self._failure)
 
     async def close(self) -> None:
@@ -120,6 +128,7 @@ class Sink:
         except Exception as error:
             # Never acknowledged: the service ends with this error and reads the record again.
             if not self._failure.done():
+                self._metrics.count_error(error)
                 self._failure.set_exception(error)
             return
         finally:
@@ -132,6 +141,7 @@ class Sink:
 
     async def _store_record(self, record: Record) -> Outcome:
         reason = why_dead(record.value)
+        self._limit.count(record, reason)
         if record.value is None or reason is not None:
             await self._store_aside(record, reason or "null value")
             return "dead_letter"
@@ -176,13 +186,13 @@ class Sink:
                 done = await action()
             except StoreUnavailableError as error:
                 failures += 1
-                self._note_retry(error, failures)
+                self._note_failure(error, away=failures >= _FAILURES_TO_BE_AWAY)
                 await asyncio.sleep(self._backoff.wait(failures))
             except StoreRefusedError as error:
-                self._note_retry(error, _FAILURES_TO_BE_AWAY)
+                self._note_failure(error, away=True)
                 return await self._until_it_is_mended(action)
             else:
-                self._health.ready("bucket")
+                self._note_success()
                 return done
 
     async def _until_it_is_mended(self, action: Callable[[], Awaitable[T]]) -> T:
@@ -193,18 +203,25 @@ class Sink:
                     done = await action()
                 except (StoreUnavailableError, StoreRefusedError) as error:
                     failures += 1
-                    self._note_retry(error, _FAILURES_TO_BE_AWAY)
+                    self._note_failure(error, away=True)
                     await asyncio.sleep(self._backoff.wait(failures))
                 else:
-                    self._health.ready("bucket")
+                    self._note_success()
                     return done
 
-    def _note_retry(self, error: StoreUnavailableError | StoreRefusedError, failures: int) -> None:
+    def _note_failure(self, error: StoreUnavailableError | StoreRefusedError, *, away: bool) -> None:
         self._metrics.retries.labels(error.cause).inc()
-        if failures >= _FAILURES_TO_BE_AWAY:
-            if failures == _FAILURES_TO_BE_AWAY:
-                self._metrics.count_error(error)
-            self._health.unready("bucket", str(error))
+        if not away:
+            return
+        if not self._away:
+            # One outage is one error, however many puts it holds up and however often they are tried.
+            self._metrics.count_error(error)
+        self._away = True
+        self._health.unready("bucket", str(error))
+
+    def _note_success(self) -> None:
+        self._away = False
+        self._health.ready("bucket")
 
     def _count(self, record: Record, outcome: Outcome) -> None:
         now = time.time()

@@ -9,6 +9,7 @@ import pytest
 
 from lakefeed_common.health import Health
 from lakefeed_consumer.backoff import Backoff
+from lakefeed_consumer.limit import DeadLetterLimit, DeadLetterLimitError
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.records import Partition, Record, object_key
 from lakefeed_consumer.sink import Sink
@@ -25,7 +26,7 @@ def record(offset: int, value: bytes | None = b'{"a":1}', partition: Partition =
 class Bench:
     """A sink over a store in memory, and everything it reported."""
 
-    def __init__(self, store: MemoryStore, in_flight: int = 8) -> None:
+    def __init__(self, store: MemoryStore, in_flight: int = 8, dead_letters: int = 1000) -> None:
         self.store = store
         self.metrics = ConsumerMetrics()
         self.health = Health(self.metrics, ["bucket"], stall_seconds=30)
@@ -39,6 +40,7 @@ class Bench:
             on_stored=lambda partition, offset: self.reported.append((partition, offset)),
             metrics=self.metrics,
             health=self.health,
+            limit=DeadLetterLimit(dead_letters, 0.1, 600),
         )
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -171,6 +173,65 @@ def test_what_is_no_event_becomes_a_dead_letter_and_is_acknowledged() -> None:
         assert dead == [object_key("dead", record(offset)) for offset in (0, 1, 2)]
         assert bench.reported[-1] == (P0, 3)
         assert bench.outcome("dead_letter") == 3
+
+    asyncio.run(scenario())
+
+
+def test_beyond_the_limit_no_dead_letter_is_stored_and_none_is_acknowledged() -> None:
+    async def scenario() -> None:
+        bench = Bench(MemoryStore(), in_flight=4, dead_letters=10)
+        await bench.sink.submit(record(offset, b"no" if offset % 2 else b"{}") for offset in range(100))
+        with pytest.raises(DeadLetterLimitError, match=r"topic t is broken: 11 of 22 .* offset 21: not JSON"):
+            await asyncio.wait_for(bench.sink.failed(), 5)
+        await bench.settled()
+        dead = sorted(key for key in bench.store.objects if key.startswith("dead/"))
+        assert dead == [object_key("dead", record(offset)) for offset in range(1, 21, 2)]
+        assert bench.reported[-1] == (P0, 20), "the one that was too many is read again"
+        assert bench.outcome("dead_letter") == 10
+        assert bench.value("lakefeed_errors_total", kind="input") == 1
+
+    asyncio.run(scenario())
+
+
+def test_conflicts_are_stored_aside_beyond_the_limit() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        for body in (b'{"v":1}', b'{"v":2}'):
+            bench = Bench(store, dead_letters=10)
+            await bench.sink.submit(record(offset, body) for offset in range(50))
+            await bench.settled()
+        assert bench.outcome("conflict") == 50
+        assert bench.reported[-1] == (P0, 49)
+        assert len([key for key in store.objects if key.startswith("dead/")]) == 50
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (StoreRefusedError("there is no such bucket"), "refused"),
+        (StoreUnavailableError("answered 503", "slow_down"), "unavailable"),
+    ],
+    ids=["refused", "unavailable"],
+)
+def test_an_outage_is_one_error_however_often_it_is_tried(error: Fault, kind: str) -> None:
+    away = True
+
+    async def scenario() -> None:
+        nonlocal away
+        bench = Bench(MemoryStore(lambda _: error if away else None), in_flight=8)
+        for outage in (1, 2):
+            away = True
+            await bench.sink.submit(record(offset) for offset in range(outage * 8, outage * 8 + 8))
+            tried = (bench.value("lakefeed_consumer_put_retries_total", cause=error.cause) or 0) + 100
+            await bench.until(
+                lambda: (bench.value("lakefeed_consumer_put_retries_total", cause=error.cause) or 0) > tried  # noqa: B023
+            )
+            assert bench.value("lakefeed_errors_total", kind=kind) == outage
+            away = False
+            await bench.settled()
+            assert bench.health.readiness().ok
 
     asyncio.run(scenario())
 

@@ -1,0 +1,93 @@
+"""A topic that is broken, not a record of it: so many dead letters that going on would only copy them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lakefeed_common.errors import InputError
+from lakefeed_consumer.records import Record
+
+# The window moves on by this part of itself; so counting costs the same however many events there are.
+_SLOTS = 60
+
+
+class DeadLetterLimitError(InputError):
+    """More dead letters within the window than the settings allow."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    began: float
+    events: int = 0
+    dead: int = 0
+
+
+class DeadLetterLimit:
+    """Counts the events of the last while, and the dead letters among them.
+
+    Args:
+        number, share: both must be exceeded: a handful of bad records in a slow topic stops nothing, and
+            neither do many that are few among the good ones. A share of 1 is never exceeded.
+        window_seconds: how far back it counts.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        share: float,
+        window_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._number = number
+        self._share = share
+        self._window_seconds = window_seconds
+        self._clock = clock
+        self._slots: deque[_Slot] = deque([_Slot(clock())])
+        self._events = 0
+        self._dead = 0
+        self._exceeded: DeadLetterLimitError | None = None
+
+    def count(self, record: Record, reason: str | None) -> None:
+        """Count a record that is an event, or that has a reason to be a dead letter.
+
+        Raises:
+            DeadLetterLimitError: this dead letter is one too many. Each later one is, too.
+        """
+        slot = self._slot()
+        slot.events += 1
+        self._events += 1
+        if reason is None:
+            return
+        slot.dead += 1
+        self._dead += 1
+        if self._exceeded is None and self._dead > max(self._number, self._share * self._events):
+            self._exceeded = DeadLetterLimitError(self._explain(record, reason))
+        if self._exceeded is not None:
+            raise self._exceeded
+
+    def _slot(self) -> _Slot:
+        now = self._clock()
+        while now - self._slots[0].began > self._window_seconds:
+            gone = self._slots.popleft()
+            self._events -= gone.events
+            self._dead -= gone.dead
+            if not self._slots:
+                self._slots.append(_Slot(now))
+        if now - self._slots[-1].began > self._window_seconds / _SLOTS:
+            self._slots.append(_Slot(now))
+        return self._slots[-1]
+
+    def _explain(self, record: Record, reason: str) -> str:
+        topic, partition = record.partition
+        return (
+            f"stopped, because topic {topic} is broken: {self._dead} of {self._events} events read within "
+            f"{self._window_seconds:g} s are dead letters, such as partition {partition}, offset "
+            f"{record.offset}: {reason}. What was not stored will be read again. "
+            f"See `lakefeed-consumer dead-letters list --topic {topic}` and mend the producer; or raise "
+            f"LAKEFEED_DEAD_LETTER_LIMIT={self._number} or LAKEFEED_DEAD_LETTER_LIMIT_SHARE={self._share:g}, "
+            "which must both be exceeded."
+        )
