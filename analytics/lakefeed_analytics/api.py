@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path, Query, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lakefeed_analytics import models, problems
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _METHODS = {"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"}
 _LONGEST_SAMPLE_SECONDS = 60.0
+# The longest statement, with each character written as `\u0000`, and some room.
+_MAX_BODY_BYTES = 2_000_000
 
 Name = Annotated[str, Path(max_length=255)]
 QueryId = Annotated[str, Path(alias="id", max_length=128)]
@@ -85,6 +88,13 @@ def _crawls(context: Context) -> APIRouter:
         started = crawler.start()
         context.wake()
         return models.CrawlStarted(started=started)
+
+    @router.delete("", status_code=202, responses=documented(404))
+    def stop_the_crawl() -> models.CrawlStopped:
+        """Ask the crawl that runs to stop, whoever started it."""
+        stopped = crawler.stop()
+        context.wake()
+        return models.CrawlStopped(stopped=stopped)
 
     @router.get("", responses=documented(404))
     def list_crawls(limit: Annotated[int, Query(ge=1, le=100)] = 20) -> models.CrawlerOut:
@@ -262,7 +272,15 @@ class _Watched:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, status = time.perf_counter(), 0
+        start, status, size = time.perf_counter(), 0, 0
+
+        async def bounded() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > _MAX_BODY_BYTES:
+                raise HTTPException(413, f"the body is longer than {_MAX_BODY_BYTES} bytes")
+            return message
 
         async def tell(message: Message) -> None:
             nonlocal status
@@ -271,7 +289,7 @@ class _Watched:
             await send(message)
 
         try:
-            await self._app(scope, receive, tell)
+            await self._app(scope, bounded, tell)
         except Exception as error:
             self._metrics.count_error(error)
             log.exception("unexpected error in %s %s", scope["method"], scope["path"])

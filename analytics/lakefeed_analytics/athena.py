@@ -18,7 +18,7 @@ from lakefeed_analytics import edge
 from lakefeed_analytics.edge import explained
 from lakefeed_analytics.errors import ConflictError, QueryFailedError, StatementError
 from lakefeed_analytics.settings import AnalyticsSettings
-from lakefeed_common.errors import InputError, MissingError, UnavailableError
+from lakefeed_common.errors import InputError, MissingError, RefusedError, UnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_athena import AthenaClient
@@ -27,6 +27,27 @@ STATES = ("QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED")
 _FIRST_POLL, _LONGEST_POLL = 0.1, 2.0
 _BATCH = 50  # https://docs.aws.amazon.com/athena/latest/APIReference/API_BatchGetQueryExecution.html
 _LONGEST_ID = 128
+# Athena's words on a failure, and what can be done. The first that fits is given.
+_ADVICE = (
+    (
+        "HIVE_PARTITION_SCHEMA_MISMATCH",
+        "A partition's columns differ from the table's. Crawl again, which makes them alike.",
+    ),
+    (
+        "HIVE_BAD_DATA",
+        "A value does not fit the type of its column. Crawl again, which makes the type wide enough; "
+        "an object that is no event has to go from the topic's folder.",
+    ),
+    ("HIVE_CURSOR_ERROR", "An object of the table cannot be read. Look for one that is no JSON, or was cut."),
+    ("COLUMN_NOT_FOUND", "The table's columns are at /v1/tables. A crawl finds those that are new."),
+    ("TABLE_NOT_FOUND", "The tables are at /v1/tables. A crawl makes one for each topic that has objects."),
+    ("limit", "LAKEFEED_QUERY_BYTES_LIMIT bounds what a query may scan. Name fewer days: WHERE dt = '…'."),
+    (
+        "output",
+        "Athena cannot write the result. Check that the bucket of LAKEFEED_RESULTS_LOCATION exists and that "
+        "the credentials may write to it.",
+    ),
+)
 _MEGABYTE, _TERABYTE = 10**6, 10**12
 
 Value = str | int | float | bool | None
@@ -45,6 +66,12 @@ class QueryStatus:
     scanned_bytes: int = 0
     seconds: float = 0.0
     statement_type: str = "DML"
+
+    @property
+    def advice(self) -> str | None:
+        """What to do about a failure, where that is known."""
+        reason = self.reason or ""
+        return next((told for word, told in _ADVICE if self.state == "FAILED" and word in reason), None)
 
     @property
     def done(self) -> bool:
@@ -124,6 +151,8 @@ class AthenaQueries:
         """Start a query and return its id. Raises StatementError when it is malformed."""
         with explained(self._settings, "starting a query"):
             try:
+                # boto3 adds a ClientRequestToken, the same at each of its tries: a start whose answer
+                # was lost is not a second query.
                 answer = self._athena.start_query_execution(
                     QueryString=sql,
                     QueryExecutionContext={"Database": self._settings.glue_database},
@@ -132,6 +161,12 @@ class AthenaQueries:
             except ClientError as error:
                 if error.response.get("AthenaErrorCode") == "MALFORMED_QUERY":
                     raise StatementError(edge.message(error)) from error
+                if "output bucket" in edge.message(error).lower():
+                    raise RefusedError(
+                        f"starting a query: Athena cannot write results to {self._settings.results}: "
+                        f"{edge.message(error)}. Check that the bucket of LAKEFEED_RESULTS_LOCATION exists "
+                        "and that the credentials may write to it."
+                    ) from error
                 raise
         return str(answer["QueryExecutionId"])
 
@@ -169,11 +204,17 @@ class AthenaQueries:
             raise QueryFailedError(f"the query {query} {_ended(status)}")
         if not status.done:
             raise ConflictError(f"the query {query} is {status.state.lower()}; it has no rows yet")
-        with explained(self._settings, f"reading the result of the query {query}"):
-            # Athena counts its line of column names, so that one row alone might be no row.
-            answer = self._athena.get_query_results(
-                QueryExecutionId=query, MaxResults=max(limit, 2), **arguments
-            )
+        try:
+            with explained(self._settings, f"reading the result of the query {query}"):
+                # Athena counts its line of column names, so that one row alone might be no row.
+                answer = self._athena.get_query_results(
+                    QueryExecutionId=query, MaxResults=max(limit, 2), **arguments
+                )
+        except MissingError:
+            raise MissingError(
+                f"the rows of the query {query} are gone: the object that held them was deleted or has "
+                "expired. Run the query again"
+            ) from None
         info = answer["ResultSet"]["ResultSetMetadata"].get("ColumnInfo", [])
         columns = tuple(ResultColumn(each["Name"], each["Type"]) for each in info)
         texts = [
@@ -224,7 +265,18 @@ def _status(raw: Any) -> QueryStatus:
 
 def _ended(status: QueryStatus) -> str:
     how = "failed" if status.state == "FAILED" else f"was {status.state.lower()}"
-    return f"{how}: {status.reason or 'no reason given'}"
+    told = f"{how}: {status.reason or 'no reason given'}"
+    return f"{told.rstrip('.')}. {status.advice}" if status.advice else told
+
+
+def overdue(status: QueryStatus, limit: float) -> str:
+    """Why a query that has not ended after `limit` seconds is cancelled."""
+    if status.state == "QUEUED":
+        return (
+            f"Athena has not begun it within {limit:g} s: the account runs as many queries as it may. "
+            "Try again later, or have that quota raised"
+        )
+    return f"it did not end within {limit:g} s; LAKEFEED_QUERY_TIMEOUT_SECONDS allows more"
 
 
 def _is_header(row: list[str | None], columns: tuple[ResultColumn, ...], statement_type: str) -> bool:
@@ -300,10 +352,7 @@ def wait_for_query(
         progress(status)
         if clock() - start > limit:
             engine.cancel(query)
-            raise UnavailableError(
-                f"the query did not end within {limit:g} s and was cancelled; "
-                "LAKEFEED_QUERY_TIMEOUT_SECONDS allows more"
-            )
+            raise UnavailableError(f"the query was cancelled: {overdue(status, limit)}")
         sleep(pause)
         pause = min(pause * 1.5, _LONGEST_POLL)
     if status.state != "SUCCEEDED":

@@ -160,8 +160,8 @@ def _standard_input() -> str:
 def _settings() -> AnalyticsSettings:
     settings = load(AnalyticsSettings)
     logs.configure(settings)
-    # It tells of each client where its credentials came from.
-    logging.getLogger("botocore").setLevel(logging.WARNING)
+    # It tells of each client where its credentials came from; what it fails at, we tell once.
+    logging.getLogger("botocore").setLevel(logging.ERROR)
     return settings
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_glue import GlueClient
 
 READY = "READY"
+_BUSY = ("CrawlerRunningException", "CrawlerStoppingException")
 _FIRST_POLL, _LONGEST_POLL = 0.5, 5.0
 
 
@@ -59,6 +60,10 @@ class Crawler(Protocol):
         """Start a crawl; False when one is running already, which is joined."""
         ...
 
+    def stop(self) -> bool:
+        """Ask the crawl that runs to stop; False when none runs. Raises MissingError without a crawler."""
+        ...
+
     def history(self, limit: int) -> list[Crawl]:
         """The latest crawls, newest first, at most `limit`."""
         ...
@@ -93,7 +98,18 @@ class GlueCrawler:
             try:
                 self._glue.start_crawler(Name=self._name)
             except ClientError as error:
-                if edge.code(error) != "CrawlerRunningException":
+                if edge.code(error) not in _BUSY:
+                    raise
+                return False
+        return True
+
+    def stop(self) -> bool:
+        """Ask the crawl that runs to stop; False when none runs, or it stops already."""
+        with explained(self._settings, f"stopping the crawler {self._name}"):
+            try:
+                self._glue.stop_crawler(Name=self._name)
+            except ClientError as error:
+                if edge.code(error) not in ("CrawlerNotRunningException", "CrawlerStoppingException"):
                     raise
                 return False
         return True

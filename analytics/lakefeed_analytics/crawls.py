@@ -1,4 +1,4 @@
-"""Decides when to crawl, and notices how crawls end."""
+"""Decides when to crawl, notices how crawls end, and tells what keeps the catalogue from following."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from lakefeed_analytics.crawl import Crawl
+from lakefeed_analytics.catalogue import Table
+from lakefeed_analytics.crawl import Crawl, CrawlerStatus
 from lakefeed_analytics.folders import Folder, NewFolders, catalogued
 from lakefeed_analytics.metrics import CRAWL_OUTCOMES, AnalyticsMetrics
 from lakefeed_analytics.parts import Parts
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 _RUNNING_POLL = 2.0
 # Glue bills ten minutes for a crawl that fails at once, so that a broken one must not go on each minute.
 _LONGEST_PAUSE = 3600.0
+# GetPartitions costs, and only somebody's hand removes a partition.
+_REREAD_SECONDS = 600.0
 
 
 class CrawlKeeper:
@@ -35,30 +38,39 @@ class CrawlKeeper:
         self._settings = settings
         self._clock = clock
         self._new = NewFolders()
-        self._catalogue_read = False
-        # The topics whose tables were in the catalogue when it was last looked at.
-        self._with_table: set[str] = set()
+        # When partitions were last read; None after a crawl.
+        self._catalogue_read: float | None = None
+        # The tables of our topics when the catalogue was last looked at.
+        self._tables: dict[str, Table] = {}
         # The folders that the crawl which we started will have seen.
         self._crawled: set[Folder] = set()
         self._last_start: float | None = None
         self._last_end = clock()
         self._failures = 0
+        self._failure: str | None = None
         self._looked = False
         self._seen: datetime | None = None
+        self.problem: str | None = None
+        """What keeps the catalogue from following the bucket; the same text as long as the cause is."""
 
     def look(self) -> float:
         """One round; returns the seconds until the next."""
         status = self._parts.crawler.status()
         self._metrics.crawler(status)
+        self._notice_end(status)
         if status.running:
+            self._notice_length(status.running_seconds)
             return self._soon()
-        self._notice_end(status.last)
-        if not self._catalogue_read:
-            self._read_catalogue()
-        self._notice_lost_tables()
+        by_hand = self._catalogue_read is not None
+        tables = self._read_tables(by_hand)
         listed = self._parts.folders.listed()
+        self._read_partitions(listed)
         pending = self._new.pending(listed)
         self._metrics.folders_pending.set(len(pending))
+        misplaced = self._misplaced(tables)
+        self.problem = (
+            "; ".join([*misplaced, *([self._failure] if self._failure and pending else [])]) or None
+        )
         if not self._is_due(pending):
             return self._settings.crawl_poll_seconds
         self._start(listed, pending)
@@ -67,49 +79,87 @@ class CrawlKeeper:
     def _soon(self) -> float:
         return min(_RUNNING_POLL, self._settings.crawl_poll_seconds)
 
-    def _notice_end(self, last: Crawl | None) -> None:
+    def _notice_length(self, seconds: float) -> None:
+        limit = self._settings.crawl_timeout_seconds
+        if seconds > limit:
+            # Not stopped: a long crawl is more likely than a stuck one, and would be as long the next time.
+            self.problem = (
+                f"the crawl runs for more than {limit:g} s, and new days wait for its end. If its log "
+                "(/aws-glue/crawlers) shows no progress, stop it with DELETE /v1/crawls; if it needs the "
+                "time, raise LAKEFEED_CRAWL_TIMEOUT_SECONDS"
+            )
+
+    def _notice_end(self, status: CrawlerStatus) -> None:
         """Count a crawl that ended since the last look, whoever started it."""
+        last = status.last
         started = last.started if last else None
         if last is not None and last.outcome == "SUCCEEDED" and started is not None:
             self._metrics.crawl_success.set(started.timestamp())
         news = self._looked and started != self._seen
         self._looked, self._seen = True, started
+        self._failure = _failure(last) if last else None
         if last is None or not news:
             return
         self._last_end = self._clock()
+        self._catalogue_read = None
         self._metrics.crawls.labels(last.outcome if last.outcome in CRAWL_OUTCOMES else "FAILED").inc()
+        if self._failure is None:
+            self._failures = 0
+            self._new.crawled(self._crawled)
+        else:
+            self._failures += 1
+            log.warning("%s. New folders are crawled again in %.0f s", self._failure, self._pause())
+        self._crawled = set()
         seconds = self._parts.crawler.last_seconds()
         if seconds is not None:
             self._metrics.crawl_seconds.observe(seconds)
-        if last.outcome == "SUCCEEDED":
+        if self._failure is None:
             log.info("crawled in %.0f s", seconds or 0)
-            self._new.saw(self._crawled)
-            self._failures = 0
-        else:
-            log.warning("the crawl ended as %s: %s", last.outcome, last.error or "Glue gives no reason")
-            self._failures += 1
-        self._crawled = set()
-        self._catalogue_read = False
 
-    def _read_catalogue(self) -> None:
-        """What the catalogue knows; after the start and after each crawl, since GetPartitions costs."""
-        topics = self._settings.topic_names
-        known = catalogued(self._parts.catalogue, topics)
-        self._new.saw(known)
-        for topic in topics:
+    def _read_tables(self, by_hand: bool) -> dict[str, Table]:
+        """Our topics' tables; tells what somebody changed, and has one that is gone made again by a crawl."""
+        found = {table.name: table for table in self._parts.catalogue.tables()}
+        self._metrics.tables.set(len(found))
+        names = {topic: table_name(topic) for topic in self._settings.topic_names}
+        tables = {topic: found[name] for topic, name in names.items() if name in found}
+        for topic, before in self._tables.items():
+            if topic not in tables:
+                log.warning("the table %s is gone; its topic is crawled again", before.name)
+                self._new.forget(topic)
+            elif by_hand and (difference := _difference(before, tables[topic])):
+                log.warning(
+                    "somebody changed the table %s: %s. The next crawl sets what the objects show; "
+                    "POST /v1/crawls starts one",
+                    before.name,
+                    difference,
+                )
+        self._tables = tables
+        return tables
+
+    def _misplaced(self, tables: dict[str, Table]) -> list[str]:
+        """Tables that read another place than their topic's: a crawl would make one more beside them."""
+        return [
+            f"the table {table.name} reads {table.location} and not {place}: set its location back, or "
+            "delete the table, and a crawl makes it anew"
+            for topic, table in tables.items()
+            if table.location.rstrip("/") != (place := self._settings.topic_location(topic)).rstrip("/")
+        ]
+
+    def _read_partitions(self, listed: set[Folder]) -> None:
+        """What the catalogue knows, after the start, after each crawl and now and then."""
+        now = self._clock()
+        if self._catalogue_read is not None and now - self._catalogue_read < _REREAD_SECONDS:
+            return
+        known = catalogued(self._parts.catalogue, self._settings)
+        lost = self._new.catalogued(known) & listed
+        if lost:
+            log.warning(
+                "somebody deleted or moved %d partitions (%s); they are crawled again", len(lost), _some(lost)
+            )
+        for topic in self._settings.topic_names:
             count = sum(1 for owner, _ in known if owner == topic)
             self._metrics.partitions.labels(table_name(topic)).set(count)
-        self._catalogue_read = True
-
-    def _notice_lost_tables(self) -> None:
-        """A table that somebody deleted, alone or with its database, is made again by a crawl."""
-        tables = {table.name for table in self._parts.catalogue.tables()}
-        self._metrics.tables.set(len(tables))
-        present = {topic for topic in self._settings.topic_names if table_name(topic) in tables}
-        for topic in self._with_table - present:
-            log.warning("the table %s is gone; its topic is crawled again", table_name(topic))
-            self._new.forget(topic)
-        self._with_table = present
+        self._catalogue_read = now
 
     def _is_due(self, pending: set[Folder]) -> bool:
         now = self._clock()
@@ -124,14 +174,49 @@ class CrawlKeeper:
         pause = self._settings.crawl_min_interval_seconds
         if not self._failures:
             return pause
+        pause = max(pause, self._settings.crawl_poll_seconds)
         return max(pause, min(pause * 2.0 ** min(self._failures, 32), _LONGEST_PAUSE))
 
     def _start(self, listed: set[Folder], pending: set[Folder]) -> None:
-        # Joined, a crawl may have been past a folder before there was anything in it.
-        self._crawled = listed if self._parts.crawler.start() else set()
+        why = f"{len(pending)} new folders ({_some(pending)})" if pending else "the interval passed"
         self._last_start = self._clock()
-        newest = ", ".join(f"{topic} {day}" for topic, day in sorted(pending)[-3:])
-        log.info(
-            "started a crawl: %s",
-            f"{len(pending)} new folders ({newest})" if pending else "the interval passed",
-        )
+        if self._parts.crawler.start():
+            self._crawled = listed
+            log.info("started a crawl: %s", why)
+        else:
+            # It may have been past a folder before there was anything in it: what it leaves out comes next.
+            log.info("a crawl runs already and is waited for: %s", why)
+
+
+def _failure(last: Crawl) -> str | None:
+    """What to say of a crawl that ended without success."""
+    if last.outcome == "SUCCEEDED":
+        return None
+    if last.outcome == "CANCELLED":
+        return "the last crawl was cancelled by somebody (StopCrawler)"
+    reason = last.error or "Glue gives no reason; see its log group /aws-glue/crawlers"
+    return (
+        f"the last crawl ended as {last.outcome}: {reason}. Check the rights of the crawler's role on the "
+        "bucket, and that only events lie under their prefix"
+    )
+
+
+def _difference(before: Table, after: Table) -> str:
+    """What differs between two looks at a table's columns; empty when nothing does."""
+    old, new = ({column.name: column.type for column in table.columns} for table in (before, after))
+    return ", ".join(
+        [
+            *(f"{name} is gone" for name in old if name not in new),
+            *(
+                f"{name} is {new[name]} and was {was}"
+                for name, was in old.items()
+                if new.get(name, was) != was
+            ),
+            *(f"{name} is new" for name in new if name not in old),
+        ]
+    )
+
+
+def _some(folders: set[Folder]) -> str:
+    """The newest folders, for a message."""
+    return ", ".join(f"{topic} {day}" for topic, day in sorted(folders)[-3:])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from lakefeed_common import aws
-from lakefeed_common.errors import MissingError
+from lakefeed_common.errors import MissingError, UnavailableError
 from lakefeed_common.settings import AwsSettings
+
+_ABSENT = re.compile(r"not found|could not find", re.IGNORECASE)
 
 
 def code(error: ClientError) -> str:
@@ -33,8 +37,12 @@ def explained(settings: AwsSettings, doing: str) -> Iterator[None]:
         yield
     except ClientError as error:
         # Athena has no code of its own for what does not exist.
-        if code(error) == "InvalidRequestException" and "not found" in message(error).lower():
+        if code(error) == "InvalidRequestException" and _ABSENT.search(message(error)):
             raise MissingError(f"{doing}: {message(error)}") from error
         raise aws.explain(error, settings, doing) from error
     except BotoCoreError as error:
         raise aws.explain(error, settings, doing) from error
+    except ResponseParserError as error:
+        raise UnavailableError(
+            f"{doing}: the answer is not one of AWS. Check AWS_ENDPOINT_URL and what stands in between."
+        ) from error

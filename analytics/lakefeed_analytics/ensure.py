@@ -53,10 +53,7 @@ def crawler_definition(settings: AnalyticsSettings) -> dict[str, Any]:
         "Role": settings.crawler_role,
         "DatabaseName": settings.glue_database,
         "Targets": {
-            "S3Targets": [
-                {"Path": f"s3://{settings.bucket}/{settings.topic_prefix(topic)}"}
-                for topic in settings.topic_names
-            ]
+            "S3Targets": [{"Path": settings.topic_location(topic)} for topic in settings.topic_names]
         },
         "Schedule": settings.crawler_schedule,
         "SchemaChangePolicy": {"UpdateBehavior": "UPDATE_IN_DATABASE", "DeleteBehavior": "LOG"},
@@ -108,16 +105,13 @@ class Ensurer:
     def bucket(self) -> list[Change]:
         """The bucket exists; created only when the settings say so. Raises MissingError."""
         name, settings = self._settings.bucket, self._settings
-        try:
-            with explained(settings, f"looking for the bucket {name}"):
-                self._s3.head_bucket(Bucket=name)
+        if self._has_bucket(name):
             return []
-        except MissingError:
-            if not settings.create_bucket:
-                raise MissingError(
-                    f"there is no bucket {name}. Create it, or set LAKEFEED_BUCKET to another one, "
-                    "or LAKEFEED_CREATE_BUCKET=true"
-                ) from None
+        if not settings.create_bucket:
+            raise MissingError(
+                f"there is no bucket {name}. Create it, or set LAKEFEED_BUCKET to another one, "
+                "or LAKEFEED_CREATE_BUCKET=true"
+            )
         arguments: dict[str, Any] = {}
         if settings.aws_region != "us-east-1":
             arguments["CreateBucketConfiguration"] = {"LocationConstraint": settings.aws_region}
@@ -129,6 +123,14 @@ class Ensurer:
                     raise
                 return []
         return [_changed(Change(f"bucket {name}"))]
+
+    def _has_bucket(self, name: str) -> bool:
+        try:
+            with explained(self._settings, f"looking for the bucket {name}"):
+                self._s3.head_bucket(Bucket=name)
+        except MissingError:
+            return False
+        return True
 
     def glue(self) -> list[Change]:
         """The Glue database and the crawler exist and are as they should be."""
@@ -162,7 +164,13 @@ class Ensurer:
             if not wanted["Schedule"]:
                 del wanted["Schedule"]
             with explained(self._settings, f"creating the crawler {name}"):
-                self._glue.create_crawler(Name=name, **wanted)
+                try:
+                    self._glue.create_crawler(Name=name, **wanted)
+                except ClientError as error:
+                    # Another service of the same settings was quicker.
+                    if edge.code(error) != "AlreadyExistsException":
+                        raise
+                    return []
             return [_changed(Change(f"crawler {name}"))]
         present = {**present, "Schedule": (present.get("Schedule") or {}).get("ScheduleExpression", "")}
         fields = tuple(
@@ -183,16 +191,31 @@ class Ensurer:
         return [_changed(Change(f"crawler {name}", fields))]
 
     def athena(self) -> list[Change]:
-        """The workgroup exists and is as it should be."""
+        """The bucket of the results exists, and the workgroup is as it should be. Raises MissingError."""
+        results = self._settings.results_bucket
+        if results != self._settings.bucket and not self._has_bucket(results):
+            raise MissingError(
+                f"there is no bucket {results} for the results of queries. Create it, or set "
+                "LAKEFEED_RESULTS_LOCATION to another place"
+            )
+        return self._workgroup()
+
+    def _workgroup(self) -> list[Change]:
         name, wanted = self._settings.workgroup, workgroup_definition(self._settings)
         try:
             with explained(self._settings, f"looking for the workgroup {name}"):
                 group: Any = self._athena.get_work_group(WorkGroup=name)["WorkGroup"]
         except MissingError:
             with explained(self._settings, f"creating the workgroup {name}"):
-                self._athena.create_work_group(
-                    Name=name, Description="Queries of Lakefeed", Configuration=wanted
-                )
+                try:
+                    self._athena.create_work_group(
+                        Name=name, Description="Queries of Lakefeed", Configuration=wanted
+                    )
+                except ClientError as error:
+                    # Athena has no code of its own for what exists; another service was quicker.
+                    if "already" not in edge.message(error):
+                        raise
+                    return []
             return [_changed(Change(f"workgroup {name}"))]
         present = group.get("Configuration", {})
         updates = {field: value for field, value in wanted.items() if not _holds(present.get(field), value)}

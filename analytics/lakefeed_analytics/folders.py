@@ -56,15 +56,20 @@ class S3Folders:
         return days
 
 
-def catalogued(catalogue: Catalogue, topics: tuple[str, ...]) -> set[Folder]:
-    """The day folders that the catalogue knows as partitions."""
+def catalogued(catalogue: Catalogue, settings: AnalyticsSettings) -> set[Folder]:
+    """The day folders that the catalogue knows as partitions; one that reads another place is not known."""
     known: set[Folder] = set()
-    for topic in topics:
+    for topic in settings.topic_names:
         try:
             partitions = catalogue.partitions(table_name(topic))
         except MissingError:
             continue
-        known |= {(topic, partition.values[0]) for partition in partitions if partition.values}
+        place = settings.topic_location(topic) + _DAY
+        known |= {
+            (topic, partition.values[0])
+            for partition in partitions
+            if partition.values and partition.location.rstrip("/") == place + partition.values[0]
+        }
     return known
 
 
@@ -72,16 +77,25 @@ class NewFolders:
     """Remembers which folders a crawl has seen, so that one without a partition starts no second one."""
 
     def __init__(self) -> None:
-        self._known: set[Folder] = set()
+        self._catalogued: set[Folder] = set()
+        self._crawled: set[Folder] = set()
 
     def pending(self, listed: set[Folder]) -> set[Folder]:
         """The folders that no crawl has seen yet."""
-        return listed - self._known
+        return listed - self._catalogued - self._crawled
 
-    def saw(self, folders: set[Folder]) -> None:
-        """Say that these are known: catalogued, or there when a crawl that succeeded began."""
-        self._known |= folders
+    def crawled(self, folders: set[Folder]) -> None:
+        """Say that these were there when a crawl that succeeded began."""
+        self._crawled |= folders
+
+    def catalogued(self, folders: set[Folder]) -> set[Folder]:
+        """Say what the catalogue holds; returns what it held before and has lost, which is known no more."""
+        lost = self._catalogued - folders
+        self._catalogued = folders
+        self._crawled -= lost
+        return lost
 
     def forget(self, topic: str) -> None:
         """Say that a topic's folders are known no more, since its table is gone."""
-        self._known = {folder for folder in self._known if folder[0] != topic}
+        self._catalogued = {folder for folder in self._catalogued if folder[0] != topic}
+        self._crawled = {folder for folder in self._crawled if folder[0] != topic}

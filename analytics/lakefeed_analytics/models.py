@@ -33,6 +33,12 @@ class CrawlerOut(BaseModel):
     crawls: list[CrawlOut] = Field(description="Newest first.")
 
 
+class CrawlStopped(BaseModel):
+    """The answer to a wish that the crawl ends."""
+
+    stopped: bool = Field(description="False when no crawl ran.")
+
+
 class CrawlStarted(BaseModel):
     """The answer to a wish for a crawl."""
 
@@ -119,6 +125,7 @@ class QueryOut(BaseModel):
     sql: str
     state: str = Field(description="`QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` or `CANCELLED`.")
     reason: str | None = Field(description="Athena's word on a failure.")
+    advice: str | None = Field(description="What to do about a failure, where that is known.")
     submitted: datetime | None
     completed: datetime | None
     seconds: float = Field(description="Time taken, queueing included.")
@@ -133,6 +140,7 @@ class QueryOut(BaseModel):
             sql=status.sql,
             state=status.state,
             reason=status.reason,
+            advice=status.advice,
             submitted=status.submitted,
             completed=status.completed,
             seconds=status.seconds,

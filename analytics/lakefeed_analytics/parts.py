@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
@@ -31,13 +31,18 @@ class Parts:
 
 
 @contextmanager
-def connect(settings: AnalyticsSettings) -> Iterator[Parts]:
-    """The parts against AWS, whose connections are closed at the end. Nothing is called yet."""
+def connect(settings: AnalyticsSettings, attempt: Callable[[], None] = lambda: None) -> Iterator[Parts]:
+    """The parts against AWS, whose connections are closed at the end. Nothing is called yet.
+
+    `attempt` is called before and after each attempt of a call to AWS, by the thread that calls.
+    """
     with ExitStack() as held:
         # A profile that does not exist is noticed here already.
         with explained(settings, "preparing to call AWS"):
             s3, glue, athena = (
-                held.enter_context(closing(aws.client(name, settings, max_pool_connections=_CONNECTIONS)))
+                held.enter_context(
+                    closing(aws.client(name, settings, attempt=attempt, max_pool_connections=_CONNECTIONS))
+                )
                 for name in ("s3", "glue", "athena")
             )
         yield Parts(

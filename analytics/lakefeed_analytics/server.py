@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lakefeed_analytics import api
 from lakefeed_analytics.ensure import DEPENDENCIES
 from lakefeed_analytics.metrics import AnalyticsMetrics
 from lakefeed_analytics.parts import connect
 from lakefeed_analytics.queries import NamedQueries
-from lakefeed_analytics.service import Service
+from lakefeed_analytics.service import LOOP, Service
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_analytics.watch import QueryWatch
 from lakefeed_common.console import stop_on_signals
@@ -24,6 +27,8 @@ from lakefeed_common.health import Health
 log = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 5
+_REQUEST_SECONDS = 30
+_LOOP_THREAD = "work-loop"
 
 
 def serve(settings: AnalyticsSettings) -> None:
@@ -33,12 +38,18 @@ def serve(settings: AnalyticsSettings) -> None:
     health = Health(metrics, DEPENDENCIES, stall_seconds=settings.stall_seconds)
     # uvicorn takes the signals while it serves, ends, and raises them again for these.
     stop = stop_on_signals()
-    with connect(settings) as parts, _listening(settings) as listener:
+
+    def moving() -> None:
+        # The API's threads call AWS too, and say nothing of the loop.
+        if threading.current_thread().name == _LOOP_THREAD:
+            health.beat(LOOP)
+
+    with connect(settings, moving) as parts, _listening(settings) as listener:
         watch = QueryWatch(parts.engine, metrics, settings)
         service = Service(parts, watch, metrics, health, settings)
         app = api.build(api.Context(parts, named, watch, metrics, health, settings, service.wake))
         # A daemon, since a call to an AWS that does not answer must not hold up the end.
-        loop = threading.Thread(target=service.run, args=(stop,), name="work-loop", daemon=True)
+        loop = threading.Thread(target=service.run, args=(stop,), name=_LOOP_THREAD, daemon=True)
         loop.start()
         _serve_http(app, listener)
         stop.set()
@@ -51,12 +62,44 @@ def _serve_http(app: FastAPI, listener: socket.socket) -> None:
     log.info("serving on http://%s:%s, documentation at /docs", host, port)
     config = uvicorn.Config(
         app,
+        http=PatientProtocol,
         log_config=None,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     uvicorn.Server(config).run(sockets=[listener])
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP with an end to a client's dawdling: half a request would hold its connection for ever."""
+
+    _dawdles: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The first request is awaited from now on."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """More of a request has come, perhaps all of it."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is awaited any more."""
+        if self._dawdles is not None:
+            self._dawdles.cancel()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """Run a clock from the first byte that is missing until the whole request is there."""
+        incomplete = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        if incomplete and self._dawdles is None:
+            self._dawdles = self.loop.call_later(_REQUEST_SECONDS, self.transport.close)
+        elif not incomplete and self._dawdles is not None:
+            self._dawdles.cancel()
+            self._dawdles = None
 
 
 def _listening(settings: AnalyticsSettings) -> socket.socket:

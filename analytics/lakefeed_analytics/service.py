@@ -18,7 +18,9 @@ from lakefeed_common.health import Health
 log = logging.getLogger(__name__)
 
 LOOP = "crawl-loop"
+CATALOGUE = "catalogue"
 _TICK = 1.0
+_LONGEST_PAUSE = 60.0
 _NEEDED_TO_CRAWL = {"bucket", "glue"}
 
 
@@ -41,7 +43,8 @@ class Service:
         self._health = health
         self._settings = settings
         self._clock = clock
-        self._due = clock()
+        self._due = self._queries_due = clock()
+        self._query_failures = 0
         self._woken = threading.Event()
         self._told: dict[str, str] = {}
 
@@ -59,42 +62,46 @@ class Service:
     def tick(self) -> None:
         """Do what is due."""
         self._health.beat(LOOP)
-        self._guarded("queries", self._watch.look)
+        if self._clock() >= self._queries_due:
+            self._look_at_queries()
         if self._clock() < self._due and not self._woken.is_set():
             return
         self._woken.clear()
         self._due = self._clock() + self._settings.crawl_poll_seconds
         if self._ensure() >= _NEEDED_TO_CRAWL:
-            self._health.beat(LOOP)
-            self._guarded("crawls", self._look_at_crawls)
+            self._tell(CATALOGUE, self._problem(CATALOGUE, self._look_at_crawls) or self._crawls.problem)
 
     def _look_at_crawls(self) -> None:
         self._due = self._clock() + self._crawls.look()
+
+    def _look_at_queries(self) -> None:
+        """See how the queries stand; less often for as long as Athena does not tell."""
+        problem = self._problem("queries", self._watch.look)
+        self._query_failures = self._query_failures + 1 if problem else 0
+        if problem:
+            self._queries_due = self._clock() + min(2.0 ** min(self._query_failures, 32), _LONGEST_PAUSE)
+            if self._query_failures == 1:
+                log.warning("how the queries stand is not known: %s", problem)
 
     def _ensure(self) -> set[str]:
         """Bring each dependency to what the settings say; returns those that can be used."""
         usable = set()
         for name, step in self._parts.ensure.items():
-            self._health.beat(LOOP)
-            problem = self._problem(step)
+            problem = self._problem(name, step)
+            self._tell(name, problem)
             if problem is None:
-                self._health.ready(name)
                 usable.add(name)
-            else:
-                self._health.unready(name, problem)
         return usable
 
-    def _guarded(self, what: str, work: Callable[[], object]) -> None:
-        """Do some work and tell of its error, once for as long as it stays the same."""
-        problem = self._problem(work)
+    def _tell(self, dependency: str, problem: str | None) -> None:
         if problem is None:
-            self._told.pop(what, None)
-        elif self._told.get(what) != problem:
-            self._told[what] = problem
-            log.warning("%s: %s", what, problem)
+            self._health.ready(dependency)
+        else:
+            self._health.unready(dependency, problem)
 
-    def _problem(self, work: Callable[[], object]) -> str | None:
+    def _problem(self, what: str, work: Callable[[], object]) -> str | None:
         """Do some work; returns what went wrong, which is counted."""
+        self._health.beat(LOOP)
         try:
             work()
         except LakefeedError as error:
@@ -102,6 +109,10 @@ class Service:
             return str(error)
         except Exception as error:
             self._metrics.count_error(error)
-            log.exception("unexpected error")
+            # Its trace once, for as long as it stays the same.
+            if self._told.get(what) != repr(error):
+                self._told[what] = repr(error)
+                log.exception("unexpected error")
             return "internal error; see the log"
+        self._told.pop(what, None)
         return None

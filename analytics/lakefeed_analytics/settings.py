@@ -25,13 +25,6 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
     http_port: int = setting(
         8003, "Port on which metrics, health and the API are served; 0 takes a free one.", ge=0, le=65535
     )
-    stall_seconds: float = setting(
-        300.0,
-        "`/healthz` fails when the work loop has not gone round for this long; one call to an AWS that "
-        "does not answer takes up to 270 s with its retries.",
-        unit="s",
-        gt=0,
-    )
     topic: str = setting("demo_testing", "Topic of the events.", pattern=f"^{_TOPIC}$")
     topics: str | None = setting(
         None,
@@ -70,7 +63,11 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
         ge=0,
     )
     crawl_timeout_seconds: float = setting(
-        900.0, "How long `lakefeed-analytics crawl` waits for a crawl to end.", unit="s", gt=0
+        3600.0,
+        "How long `lakefeed-analytics crawl` waits for a crawl to end. A crawl that runs for longer makes "
+        "`serve` not ready; it is not stopped.",
+        unit="s",
+        gt=0,
     )
     workgroup: str = setting("lakefeed", "Athena workgroup.", pattern=r"^[A-Za-z0-9_.-]{1,128}$")
     results_location: str | None = setting(
@@ -110,9 +107,18 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
         """Where Athena writes results, ending in `/`."""
         return self.results_location or f"s3://{self.bucket}/athena-results/"
 
+    @property
+    def results_bucket(self) -> str:
+        """The bucket of the results."""
+        return self.results.removeprefix("s3://").partition("/")[0]
+
     def topic_prefix(self, topic: str) -> str:
         """The key prefix of a topic's objects, ending in `/`."""
         return f"{self.events_prefix}/{topic}/"
+
+    def topic_location(self, topic: str) -> str:
+        """The folder of a topic's objects, `s3://…/`: the crawler's target and the table's location."""
+        return f"s3://{self.bucket}/{self.topic_prefix(topic)}"
 
     @model_validator(mode="after")
     def _tables_differ(self) -> Self:

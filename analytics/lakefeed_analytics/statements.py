@@ -108,20 +108,28 @@ def _check_query(statement: str) -> None:
         where = error.errors[0] if error.errors else {}
         raise StatementError(
             f"line {where.get('line')}, column {where.get('col')}: cannot be read as SQL of Athena: "
-            f"{where.get('description') or error}"
+            f"{_described(where.get('description'))}"
         ) from None
     except RecursionError:
         raise StatementError("the statement is nested too deeply") from None
     except StatementError:
         raise
-    except Exception as error:
+    except Exception:
         # Nonsense can make a parser fail in any way, and what cannot be parsed is refused.
-        raise StatementError(f"cannot be read as SQL of Athena: {error}") from None
+        raise StatementError("cannot be read as SQL of Athena") from None
+
+
+def _described(problem: str | None) -> str:
+    """The parser's word on a problem, without the names of its own classes."""
+    if problem is None or problem.startswith("Required keyword"):
+        return "something is missing here"
+    return problem.partition(" but got <")[0]
 
 
 def _check_tree(root: exp.Expr) -> None:
     if not isinstance(root, exp.Query | exp.Values):
-        raise StatementError(f"only reading statements are accepted: {_ACCEPTED}; this is {_kind(root)}")
+        what = "no statement" if isinstance(root, exp.Condition | exp.Alias) else _kind(root)
+        raise StatementError(f"only reading statements are accepted: {_ACCEPTED}; this is {what}")
     for node in root.walk():
         if isinstance(node, _WRITES):
             raise StatementError(f"only reading statements are accepted; this holds {_kind(node)}")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lakefeed_analytics.athena import QueryEngine, QueryStatus
+from lakefeed_analytics.athena import QueryEngine, QueryStatus, overdue
 from lakefeed_analytics.metrics import AnalyticsMetrics
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_common.errors import MissingError
@@ -59,8 +59,8 @@ class QueryWatch:
         for status in statuses:
             if status.done:
                 self._ended(status)
-            elif self._clock() - watched[status.id].since > self._settings.query_timeout_seconds:
-                log.warning("query %s is cancelled: it runs for too long", status.id)
+            elif self._clock() - watched[status.id].since > (limit := self._settings.query_timeout_seconds):
+                log.warning("query %s is cancelled: %s", status.id, overdue(status, limit))
                 self._cancel(status.id)
 
     def _ended(self, status: QueryStatus) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.credentials import CredentialProvider, RefreshableCredentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
+    SSOError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
@@ -26,18 +32,18 @@ _MISSING = {
     "ResourceNotFoundException",
 }
 _TRANSIENT = {
+    "ConcurrentModificationException",
     "InternalError",
     "InternalServerException",
     "InternalServiceException",
     "OperationTimeoutException",
+    "RequestLimitExceeded",
     "RequestTimeout",
     "ServiceUnavailable",
     "SlowDown",
     "Throttling",
     "ThrottlingException",
     "TooManyRequestsException",
-    "500",
-    "503",
 }
 _CREDENTIALS = {
     "AccessDenied",
@@ -48,44 +54,112 @@ _CREDENTIALS = {
     "InvalidClientTokenId",
     "SignatureDoesNotMatch",
     "UnrecognizedClientException",
+    # HeadBucket's answers have no body that could tell more; expired credentials are a 400.
+    "400",
     "403",
 }
+# Their messages hold the time, and a reason must not change with each try.
+_CLOCK = {"InvalidSignatureException", "RequestExpired", "RequestTimeTooSkewed"}
+_REQUEST_ID = re.compile(r";? *Request ID: *[\w-]+", re.IGNORECASE)
+# One attempt stays below the 30 s after which a silent work loop counts as hung.
+_CONNECT_SECONDS, _READ_SECONDS = 3, 25
+_REREAD = timedelta(seconds=10)
 
 
-def client(service: str, settings: AwsSettings, **config: Any) -> Any:
-    """A boto3 client of a service (`s3`, `glue`, `athena`) with bounded waits and retries."""
+class _FileProvider(CredentialProvider):
+    """Credentials of a file, read again while we run: who writes new ones there need not restart us."""
+
+    def __init__(self, file: CredentialProvider) -> None:
+        super().__init__()
+        self.METHOD = file.METHOD
+        self.CANONICAL_NAME = file.CANONICAL_NAME
+        self._file = file
+
+    def load(self) -> RefreshableCredentials | None:
+        """What botocore asks for; None when the file has none."""
+        if self._file.load() is None:
+            return None
+        return RefreshableCredentials.create_from_metadata(
+            self._read(), self._read, self.METHOD, advisory_timeout=0, mandatory_timeout=0
+        )
+
+    def _read(self) -> dict[str, Any]:
+        found = self._file.load()
+        if found is None:
+            raise NoCredentialsError
+        return {
+            "access_key": found.access_key,
+            "secret_key": found.secret_key,
+            "token": found.token,
+            "expiry_time": (datetime.now(UTC) + _REREAD).isoformat(),
+        }
+
+
+def session(settings: AwsSettings) -> boto3.Session:
+    """A session whose credentials are renewed: by botocore where they expire, by a new look at their file."""
+    made = boto3.Session(region_name=settings.aws_region)
+    resolver = made._session.get_component("credential_provider")
+    resolver.providers = [
+        _FileProvider(each) if each.METHOD in ("shared-credentials-file", "config-file") else each
+        for each in resolver.providers
+    ]
+    return made
+
+
+def client(
+    service: str, settings: AwsSettings, *, attempt: Callable[[], None] = lambda: None, **config: Any
+) -> Any:
+    """A boto3 client of a service (`s3`, `glue`, `athena`) with bounded waits and retries.
+
+    `attempt` is called before and after each attempt of a call, by the thread that calls: a sign that
+    it moves, however often a call is tried and however many pages it has.
+    """
     options = Config(
-        connect_timeout=5,
-        read_timeout=60,
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": 4},
         # A server that is not AWS's own seldom has a name for each bucket.
         s3={"addressing_style": "path"} if settings.aws_endpoint_url else None,
         **config,
     )
-    return boto3.client(
+    made = session(settings).client(
         service,  # type: ignore[call-overload]  # the name is a plain string here
-        region_name=settings.aws_region,
         endpoint_url=settings.aws_endpoint_url,
         config=options,
     )
 
+    def tell(**_: Any) -> None:
+        attempt()
+
+    for event in ("before-send", "needs-retry"):
+        made.meta.events.register(event, tell)
+    return made
+
 
 def explain(error: BotoCoreError | ClientError, settings: AwsSettings, doing: str) -> LakefeedError:
-    """Translate an error of boto3; `doing` says what was tried, such as `starting the crawler x`."""
+    """Translate an error of boto3; `doing` says what was tried, such as `starting the crawler x`.
+
+    The message is the same as long as the cause is, so that it can be told once.
+    """
     where = settings.aws_endpoint_url or f"AWS ({settings.aws_region})"
     if isinstance(error, ClientError):
         code = str(error.response["Error"].get("Code", ""))
-        said = f"{doing}: {where} answered {code}: {error.response['Error'].get('Message', '')}"
+        if code in _CLOCK:
+            return RefusedError(
+                f"{doing}: {where} answered {code}. Set this machine's clock, or check the secret key."
+            )
+        told = _REQUEST_ID.sub("", str(error.response["Error"].get("Message", "")))
+        said = f"{doing}: {where} answered {code}: {told}"
         if code in _MISSING:
             return MissingError(said)
         if code in _CREDENTIALS:
             return RefusedError(f"{said}. Check the AWS credentials and the rights of their role.")
-        if code in _TRANSIENT:
+        if code in _TRANSIENT or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
             return UnavailableError(said)
         return RefusedError(said)
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+    if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError | SSOError):
         return RefusedError(
-            f"{doing}: no AWS credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            f"{doing}: no AWS credentials ({error}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             "or AWS_PROFILE, or give the machine a role."
         )
     if isinstance(error, BotoConnectionError | HTTPClientError):

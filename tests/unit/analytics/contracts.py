@@ -12,6 +12,7 @@ from lakefeed_analytics.crawl import Crawler, wait_for_crawl
 from lakefeed_analytics.errors import ConflictError, QueryFailedError
 from lakefeed_analytics.folders import Folders
 from lakefeed_common.errors import InputError, MissingError
+from tests.support import wait_for
 
 COUNT = 25
 _NUMBERS = ", ".join(f"({number})" for number in range(COUNT))
@@ -163,6 +164,17 @@ class CrawlerContract:
         seconds = crawler.last_seconds()
         assert seconds is not None
         assert seconds >= 0
+
+    def test_a_crawl_is_stopped(self, crawler: Crawler) -> None:
+        assert not crawler.stop()
+        crawler.start()
+        assert crawler.stop()
+        wait_for(lambda: not crawler.status().running)
+        last = crawler.status().last
+        assert last is not None
+        assert last.outcome == "CANCELLED"
+        assert not crawler.stop()
+        assert crawler.start()
 
 
 class FoldersContract:

@@ -40,7 +40,7 @@ class MemoryCatalogue:
         self._fail()
         if name not in self.contents:
             raise MissingError(f"there is no table {name!r}")
-        return Table(name, f"s3://lake/events/{name}/", COLUMNS, "json")
+        return Table(name, f"s3://lakefeed/events/{name}/", COLUMNS, "json")
 
     def partitions(self, table: str) -> list[Partition]:
         location = self.table(table).location
@@ -74,6 +74,12 @@ class MemoryCrawler:
         self.running = True
         self.starts += 1
         return True
+
+    def stop(self) -> bool:
+        running = self.running
+        if running:
+            self.end("CANCELLED")
+        return running
 
     def end(self, outcome: str = "SUCCEEDED", error: str | None = None) -> None:
         self.running = False

@@ -109,7 +109,7 @@ def test_tables(lake: Lake) -> None:
     found = lake.http.get("/v1/tables/prices/partitions?limit=1&offset=1").json()
     assert found == {
         "total": 3,
-        "partitions": [{"values": ["2026-01-02"], "location": "s3://lake/events/prices/dt=2026-01-02/"}],
+        "partitions": [{"values": ["2026-01-02"], "location": "s3://lakefeed/events/prices/dt=2026-01-02/"}],
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,6 +149,9 @@ def test_a_write_is_refused_behind_a_comment_and_in_any_case(sql: str) -> None:
         (" ; ", "there is no statement"),
         ("-- only a comment", "there is no statement"),
         ("SELEC 1", "line 1, column 7"),
+        ("SELEC", "this is no statement"),
+        ("SELECT FROM", "line 1, column 11: cannot be read as SQL of Athena: Expected table name"),
+        ("SELECT (", "line 1, column 8: cannot be read as SQL of Athena: something is missing here"),
         ("SELECT 1\nFROM", "line 2"),
         ("SELECT 'open", "line 1: what ' opens is never closed"),
         ("SELECT 1 /* open", "never closed"),
@@ -164,6 +169,7 @@ def test_a_refusal_says_why(sql: str, said: str) -> None:
         reading(sql)
     assert said in str(caught.value)
     assert "\x1b" not in str(caught.value)
+    assert "<" not in str(caught.value)
 
 
 @given(st.text())
@@ -186,6 +192,21 @@ def test_no_mixture_of_pieces_gets_a_drop_through(pieces: list[str]) -> None:
     except StatementError:
         return
     assert not sent.upper().startswith("DROP")
+
+
+_WORDS = (
+    "SELECT FROM WHERE GROUP BY ORDER LIMIT JOIN ON WITH AS CASE WHEN END CAST IN VALUES ( ) , . [ a 1 'x' *"
+)
+
+
+@given(st.lists(st.sampled_from(_WORDS.split()), max_size=12))
+def test_a_refusal_shows_nothing_of_the_parser(words: list[str]) -> None:
+    said = ""
+    try:
+        reading(" ".join(words))
+    except StatementError as error:
+        said = str(error)
+    assert not re.search(r"<|sqlglot|Token|None|object at", said)
 
 
 def test_names_are_quoted() -> None:
