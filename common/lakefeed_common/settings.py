@@ -6,6 +6,7 @@ variable, its value and what is allowed.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -69,7 +70,13 @@ class ServiceSettings(Settings):
     )
 
 
-class KafkaSettings(Settings):
+class RegionSettings(Settings):
+    """Which region of AWS is meant."""
+
+    aws_region: str = setting("us-east-1", "AWS region.", variable="AWS_REGION", pattern=r"^[a-z0-9-]+$")
+
+
+class KafkaSettings(RegionSettings):
     """How to reach the broker, and the topic."""
 
     kafka_bootstrap_servers: str = setting(
@@ -80,13 +87,21 @@ class KafkaSettings(Settings):
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
         "PLAINTEXT", "How the connection to the broker is secured."
     )
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = setting(
-        "SCRAM-SHA-512", "How the user proves who it is; used with a `SASL_…` protocol."
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "AWS_MSK_IAM"] = setting(
+        "SCRAM-SHA-512",
+        "How the user proves who it is; used with a `SASL_…` protocol. `AWS_MSK_IAM` is for Amazon MSK: "
+        "by AWS's own credentials and `AWS_REGION`, without a user name and a password.",
     )
     kafka_sasl_username: str | None = setting(None, "User name at the broker.")
     kafka_sasl_password: SecretStr | None = setting(None, "Password at the broker.")
     kafka_ssl_ca_file: Path | None = setting(
         None, "PEM file of the authority that signed the broker's certificate; the system's by default."
+    )
+    kafka_ssl_certificate_file: Path | None = setting(
+        None, "PEM file of the certificate that a broker with mutual TLS wants from its clients."
+    )
+    kafka_ssl_key_file: Path | None = setting(
+        None, "PEM file of that certificate's key, not encrypted; by default it is in the certificate's file."
     )
     kafka_timeout_seconds: float = setting(
         15.0, "How long a first answer of the broker is waited for.", unit="s", gt=0
@@ -98,22 +113,57 @@ class KafkaSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _sasl_has_a_user(self) -> Self:
-        has_user = self.kafka_sasl_username and self.kafka_sasl_password is not None
-        if self.kafka_security_protocol.startswith("SASL") and not has_user:
+    def _sasl_has_what_it_wants(self) -> Self:
+        protocol = f"LAKEFEED_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
+        if not self.kafka_security_protocol.startswith("SASL"):
+            return self
+        if self.kafka_sasl_mechanism == "AWS_MSK_IAM":
+            if self.kafka_security_protocol != "SASL_SSL":
+                raise ValueError(f"{protocol}: LAKEFEED_KAFKA_SASL_MECHANISM=AWS_MSK_IAM wants SASL_SSL")
+        elif not self.kafka_sasl_username or self.kafka_sasl_password is None:
             raise ValueError(
-                f"LAKEFEED_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} wants "
-                "LAKEFEED_KAFKA_SASL_USERNAME and LAKEFEED_KAFKA_SASL_PASSWORD"
+                f"{protocol} wants LAKEFEED_KAFKA_SASL_USERNAME and LAKEFEED_KAFKA_SASL_PASSWORD"
             )
-        if self.kafka_ssl_ca_file is not None and not self.kafka_ssl_ca_file.is_file():
-            raise ValueError(f"LAKEFEED_KAFKA_SSL_CA_FILE: there is no file {self.kafka_ssl_ca_file}")
         return self
 
+    @model_validator(mode="after")
+    def _certificates_can_be_read(self) -> Self:
+        if self.kafka_ssl_key_file and not self.kafka_ssl_certificate_file:
+            raise ValueError("LAKEFEED_KAFKA_SSL_KEY_FILE wants LAKEFEED_KAFKA_SSL_CERTIFICATE_FILE")
+        if self.kafka_ssl_ca_file or self.kafka_ssl_certificate_file:
+            self.kafka_ssl_context()
+        return self
 
-class AwsSettings(Settings):
+    def kafka_ssl_context(self) -> ssl.SSLContext:
+        """What checks the broker's certificate, host name included, and shows ours.
+
+        Raises:
+            ValueError: a file cannot be read, or does not hold what it should.
+        """
+        authority, certificate = self.kafka_ssl_ca_file, self.kafka_ssl_certificate_file
+        try:
+            context = ssl.create_default_context(cafile=authority)
+        except OSError as error:
+            raise ValueError(
+                f"LAKEFEED_KAFKA_SSL_CA_FILE={authority}: no certificates can be read from it "
+                f"({error.strerror})"
+            ) from None
+        if certificate:
+            key = self.kafka_ssl_key_file or certificate
+            try:
+                # Without a password an encrypted key would be asked for on the terminal.
+                context.load_cert_chain(certificate, key, password="")
+            except OSError as error:
+                raise ValueError(
+                    f"LAKEFEED_KAFKA_SSL_CERTIFICATE_FILE={certificate}, LAKEFEED_KAFKA_SSL_KEY_FILE={key}: "
+                    f"no certificate and its unencrypted key can be read from them ({error.strerror})"
+                ) from None
+        return context
+
+
+class AwsSettings(RegionSettings):
     """Where AWS is. Credentials come from AWS's own chain and are never read here."""
 
-    aws_region: str = setting("us-east-1", "AWS region.", variable="AWS_REGION", pattern=r"^[a-z0-9-]+$")
     aws_endpoint_url: str | None = setting(
         None,
         "Address of another server that speaks AWS's APIs, such as a local one; unset for AWS itself.",

@@ -18,6 +18,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
+from lakefeed_common.kafka import certificate_refused, msk_token, not_secure, user_refused
 from lakefeed_common.settings import KafkaSettings
 from lakefeed_producer.delivery import KafkaPublisher
 from lakefeed_producer.settings import ProducerSettings
@@ -39,15 +40,27 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 1_000,
         "socket.connection.setup.timeout.ms": max(1_000, int(settings.kafka_timeout_seconds * 1000)),
     }
-    if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_password:
-        config |= {
-            "sasl.mechanism": settings.kafka_sasl_mechanism,
-            "sasl.username": settings.kafka_sasl_username,
-            "sasl.password": settings.kafka_sasl_password.get_secret_value(),
-        }
     if settings.kafka_ssl_ca_file:
         config["ssl.ca.location"] = str(settings.kafka_ssl_ca_file)
+    if settings.kafka_ssl_certificate_file:
+        config["ssl.certificate.location"] = str(settings.kafka_ssl_certificate_file)
+        config["ssl.key.location"] = str(settings.kafka_ssl_key_file or settings.kafka_ssl_certificate_file)
+    if settings.kafka_security_protocol.startswith("SASL"):
+        config |= _sasl(settings)
     return config
+
+
+def _sasl(settings: KafkaSettings) -> dict[str, Any]:
+    if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
+        # librdkafka would wait 10 s for a token and not say why there is none.
+        msk_token(settings.aws_region)
+        return {"sasl.mechanism": "OAUTHBEARER", "oauth_cb": lambda _: msk_token(settings.aws_region)}
+    secret = settings.kafka_sasl_password
+    return {
+        "sasl.mechanism": settings.kafka_sasl_mechanism,
+        "sasl.username": settings.kafka_sasl_username,
+        "sasl.password": secret.get_secret_value() if secret else None,
+    }
 
 
 @dataclass
@@ -63,7 +76,8 @@ class Troubles:
             return  # always follows one that says why
         text = re.sub(r"^\S+/(bootstrap|\d+): ", "", error.str())
         self.reason = re.sub(r" \(after [^)]*\)", "", text)
-        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+        # A broker that does not take our certificate says so by an alert of TLS.
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL) or "tls alert" in text:
             self.refusal = self.reason
 
 
@@ -162,24 +176,18 @@ def _metadata(
         except KafkaException:
             admin.poll(0)
         if troubles.refusal:
-            raise RefusedError(_refused(troubles.refusal, settings))
+            raise _refused(troubles.refusal, settings)
         if time.monotonic() >= end:
             raise UnavailableError(_unreachable(troubles.reason, settings))
         while_waiting(troubles.reason)
 
 
-def _refused(reason: str, settings: ProducerSettings) -> str:
-    where = settings.kafka_bootstrap_servers
+def _refused(reason: str, settings: ProducerSettings) -> RefusedError:
+    if "tls alert" in reason:
+        return certificate_refused(settings, reason)
     if settings.kafka_security_protocol.startswith("SASL") and "SSL" not in reason:
-        return (
-            f"the broker at {where} does not accept the user {settings.kafka_sasl_username!r}: {reason}. "
-            "Check LAKEFEED_KAFKA_SASL_USERNAME, LAKEFEED_KAFKA_SASL_PASSWORD and "
-            "LAKEFEED_KAFKA_SASL_MECHANISM"
-        )
-    return (
-        f"no secure connection to the broker at {where}: {reason}. Check that this port speaks TLS, and "
-        "that LAKEFEED_KAFKA_SSL_CA_FILE is the authority of its certificate"
-    )
+        return user_refused(settings, reason)
+    return not_secure(settings, reason)
 
 
 def _unreachable(reason: str, settings: ProducerSettings) -> str:

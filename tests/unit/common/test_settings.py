@@ -3,6 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from lakefeed_common.errors import ExitCode, SettingsError
 from lakefeed_common.settings import AwsSettings, KafkaSettings, LakeSettings, ServiceSettings, load
@@ -56,6 +63,47 @@ def test_secrets_stay_out_of_messages_and_reprs(monkeypatch: pytest.MonkeyPatch,
     message = wrong(KafkaSettings)
     assert "hunter2" not in message
     assert "LAKEFEED_KAFKA_SSL_CA_FILE" in message
+
+
+def test_msk_wants_tls_and_no_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED_KAFKA_SASL_MECHANISM", "AWS_MSK_IAM")
+    monkeypatch.setenv("LAKEFEED_KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT")
+    assert "AWS_MSK_IAM wants SASL_SSL" in wrong(KafkaSettings)
+    monkeypatch.setenv("LAKEFEED_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    assert load(KafkaSettings).kafka_sasl_username is None
+
+
+def encrypted_key(certificate: trustme.LeafCert) -> bytes:
+    key = load_pem_private_key(certificate.private_key_pem.bytes(), None)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"hunter2"))
+
+
+def test_certificates_that_cannot_be_used_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    mine, another = authority.issue_cert("localhost"), authority.issue_cert("localhost")
+    certificate, key, text = tmp_path / "certificate.pem", tmp_path / "key.pem", tmp_path / "text.pem"
+    certificate.write_bytes(b"".join(blob.bytes() for blob in mine.cert_chain_pems))
+    text.write_text("no certificate")
+
+    monkeypatch.setenv("LAKEFEED_KAFKA_SSL_CA_FILE", str(text))
+    assert wrong(KafkaSettings).startswith(f"LAKEFEED_KAFKA_SSL_CA_FILE={text}: no certificates can be read")
+    monkeypatch.setenv("LAKEFEED_KAFKA_SSL_CA_FILE", str(certificate))
+    assert load(KafkaSettings).kafka_ssl_ca_file == certificate
+
+    monkeypatch.setenv("LAKEFEED_KAFKA_SSL_KEY_FILE", str(key))
+    assert wrong(KafkaSettings) == "LAKEFEED_KAFKA_SSL_KEY_FILE wants LAKEFEED_KAFKA_SSL_CERTIFICATE_FILE"
+    monkeypatch.setenv("LAKEFEED_KAFKA_SSL_CERTIFICATE_FILE", str(certificate))
+    assert "No such file" in wrong(KafkaSettings)
+    for unusable in (another.private_key_pem.bytes(), encrypted_key(mine)):
+        key.write_bytes(unusable)
+        message = wrong(KafkaSettings)
+        assert f"LAKEFEED_KAFKA_SSL_KEY_FILE={key}: no certificate and its unencrypted key" in message
+    key.write_bytes(mine.private_key_pem.bytes())
+    assert load(KafkaSettings).kafka_ssl_key_file == key
+    # Both may be in one file.
+    monkeypatch.delenv("LAKEFEED_KAFKA_SSL_KEY_FILE")
+    certificate.write_bytes(mine.private_key_and_cert_chain_pem.bytes())
+    assert load(KafkaSettings).kafka_ssl_certificate_file == certificate
 
 
 def test_prefixes_that_contain_one_another_are_refused() -> None:

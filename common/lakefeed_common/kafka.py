@@ -1,0 +1,65 @@
+"""Who the services are to Kafka: the token for Amazon MSK, and a broker's no told in the same words."""
+
+from __future__ import annotations
+
+from lakefeed_common.errors import RefusedError
+from lakefeed_common.settings import KafkaSettings
+
+
+def msk_token(region: str) -> tuple[str, float]:
+    """A token for Amazon MSK, signed with the credentials of AWS's own chain; and its end in epoch seconds.
+
+    It is a presigned request for `kafka-cluster:Connect`, good for 15 minutes.
+
+    Raises:
+        RefusedError: there are no credentials, or they cannot be had now.
+    """
+    # They take a third of a second to import, and few have an MSK.
+    import botocore.session
+    from aws_msk_iam_sasl_signer import MSKAuthTokenProvider  # type: ignore[import-untyped]
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        if botocore.session.Session().get_credentials() is None:
+            raise RefusedError(
+                "no AWS credentials to sign a token for Amazon MSK with. Set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role"
+            )
+        token, expires_ms = MSKAuthTokenProvider.generate_auth_token(region)
+    except BotoCoreError as error:
+        raise RefusedError(f"no AWS credentials to sign a token for Amazon MSK with: {error}") from error
+    return token, expires_ms / 1000
+
+
+def user_refused(settings: KafkaSettings, reason: str) -> RefusedError:
+    """The broker does not accept who we say we are."""
+    where, mechanism = settings.kafka_bootstrap_servers, settings.kafka_sasl_mechanism
+    if mechanism == "AWS_MSK_IAM":
+        return RefusedError(
+            f"the broker at {where} does not accept the token signed with AWS's credentials: {reason}. Check "
+            f"that AWS_REGION={settings.aws_region} is the cluster's region, that the cluster has IAM access "
+            "control on this port, and that the role may do kafka-cluster:Connect"
+        )
+    return RefusedError(
+        f"the broker at {where} does not accept the user {settings.kafka_sasl_username!r} with {mechanism}: "
+        f"{reason}. Check LAKEFEED_KAFKA_SASL_USERNAME, LAKEFEED_KAFKA_SASL_PASSWORD, "
+        "LAKEFEED_KAFKA_SASL_MECHANISM and LAKEFEED_KAFKA_SECURITY_PROTOCOL"
+    )
+
+
+def certificate_refused(settings: KafkaSettings, reason: str) -> RefusedError:
+    """The broker does not accept our certificate, or wants one."""
+    return RefusedError(
+        f"the broker at {settings.kafka_bootstrap_servers} does not accept this client's certificate: "
+        f"{reason}. Check that LAKEFEED_KAFKA_SSL_CERTIFICATE_FILE and LAKEFEED_KAFKA_SSL_KEY_FILE are set, "
+        "that the certificate has not expired, and that its authority is one that the broker trusts"
+    )
+
+
+def not_secure(settings: KafkaSettings, reason: str) -> RefusedError:
+    """The broker's certificate is not the one that is wanted, or there is no TLS on its port."""
+    return RefusedError(
+        f"no secure connection to the broker at {settings.kafka_bootstrap_servers}: {reason}. Check that "
+        "LAKEFEED_KAFKA_SSL_CA_FILE is the authority of its certificate, that the certificate has not "
+        "expired and is made for this host name, and that this port speaks TLS"
+    )

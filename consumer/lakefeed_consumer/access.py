@@ -1,0 +1,123 @@
+"""How the consumer proves to the broker who it is, and why the broker does not let it in."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+import faust
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.conn import create_conn
+from aiokafka.errors import (
+    IllegalSaslStateError,
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+from aiokafka.protocol.metadata import MetadataRequest
+from faust.auth import OAuthCredentials
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
+
+from lakefeed_common import kafka
+from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
+from lakefeed_common.settings import KafkaSettings
+
+
+class MskTokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
+    """A new token for each connection, so that none is ever too old.
+
+    Args:
+        region: of the cluster.
+    """
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+
+    async def token(self) -> str:
+        """Sign one.
+
+        Raises:
+            KafkaConnectionError: it cannot be signed now; aiokafka tries again after errors of its own only.
+        """
+        try:
+            token, _ = await asyncio.to_thread(kafka.msk_token, self._region)
+        except RefusedError as error:
+            raise KafkaConnectionError(str(error)) from error
+        return token
+
+
+def credentials(settings: KafkaSettings) -> Any:
+    """Faust's credentials for the settings' security protocol; None for PLAINTEXT."""
+    protocol = settings.kafka_security_protocol
+    context = settings.kafka_ssl_context() if protocol.endswith("SSL") else None
+    if not protocol.startswith("SASL"):
+        return faust.SSLCredentials(context) if context else None
+    if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
+        return OAuthCredentials(oauth_cb=MskTokens(settings.aws_region), ssl_context=context)
+    secret = settings.kafka_sasl_password
+    return faust.SASLCredentials(
+        mechanism=settings.kafka_sasl_mechanism,
+        username=settings.kafka_sasl_username,
+        password=secret.get_secret_value() if secret else None,
+        ssl_context=context,
+    )
+
+
+async def why_not(settings: KafkaSettings, error: BaseException) -> LakefeedError:
+    """Why the broker could not be used: what a connection of our own is told.
+
+    aiokafka's clients tell it only to their log, and raise that there was no connection.
+    """
+    said = error
+    for server in settings.kafka_bootstrap_servers.split(","):
+        try:
+            await _knock(settings, server)
+        except (KafkaError, OSError, TimeoutError) as told:
+            refusal = _refusal(settings, told)
+            if refusal is not None:
+                return refusal
+            said = told
+    return UnavailableError(
+        f"no answer from Kafka at {settings.kafka_bootstrap_servers} ({str(said) or repr(said)}). Check that "
+        "the broker runs, that LAKEFEED_KAFKA_BOOTSTRAP_SERVERS is its address, that "
+        f"LAKEFEED_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol} is what this port speaks, and "
+        "that the address the broker advertises can be reached from here"
+    )
+
+
+async def _knock(settings: KafkaSettings, server: str) -> None:
+    host, _, port = server.rpartition(":")
+    async with asyncio.timeout(settings.kafka_timeout_seconds):
+        connection = await create_conn(
+            host,
+            int(port),
+            request_timeout_ms=int(settings.kafka_timeout_seconds * 1000),
+            **credentials_to_aiokafka_auth(credentials(settings)),
+        )
+        try:
+            # A listener with SASL lets everybody in, and ends the connection at the first request.
+            await connection.send(MetadataRequest([]))
+        finally:
+            connection.close()
+
+
+def _refusal(settings: KafkaSettings, told: BaseException) -> LakefeedError | None:
+    """The error as a no of the broker's, or of ours to the broker; None where it is neither."""
+    cause = told.__cause__
+    if isinstance(cause, LakefeedError):
+        return cause
+    match told:
+        case ssl.SSLCertVerificationError():
+            return kafka.not_secure(settings, told.verify_message)
+        case ssl.SSLError():
+            return kafka.not_secure(settings, str(told.strerror))
+        case SaslAuthenticationFailed():
+            return kafka.user_refused(settings, str(told.args[0]))
+        case UnsupportedSaslMechanismError() | IllegalSaslStateError():
+            return kafka.user_refused(settings, told.description)
+    if isinstance(cause, ssl.SSLError):
+        # With TLS 1.3 the broker looks at our certificate only after the handshake.
+        return kafka.certificate_refused(settings, str(cause.strerror))
+    return None
