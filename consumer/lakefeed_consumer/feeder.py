@@ -1,8 +1,8 @@
-"""The Faust agent that feeds the sink, and acknowledges to Faust what the sink reports as stored.
+"""The Faust agent that feeds the sink.
 
 Faust acknowledges an event even when its body raised, and can commit past an event that is
-still in flight. So the stream runs with `noack`, and acknowledgements reach Faust strictly in
-offset order for each partition, when the sink says that everything up to there is stored.
+still in flight. So the stream runs with `noack`, and the transport commits what the sink says
+is stored without a hole.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections import defaultdict, deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import faust
@@ -20,17 +20,19 @@ from faust.types import TP
 
 from lakefeed_common.errors import UnavailableError
 from lakefeed_common.health import Health
-from lakefeed_consumer.broker import credentials, what_is_missing
+from lakefeed_consumer.access import credentials
+from lakefeed_consumer.broker import no_topic
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.records import Partition, Record
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.sink import Sink, StoredUpTo
-from lakefeed_consumer.transport import Transport
+from lakefeed_consumer.transport import Look, Transport
 
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 2.0
 _LOOP = "agent"
+_THREAD = "kafka client"
 # What Faust may take to stop once nothing is in flight: it commits and leaves the group.
 _STOP_SECONDS = 5.0
 
@@ -54,9 +56,8 @@ class Feeder:
         self._settings = settings
         self._metrics = metrics
         self._health = health
-        self._sink = make_sink(self._acknowledge)
-        # Events taken and not acknowledged, in offset order.
-        self._events: defaultdict[Partition, deque[Any]] = defaultdict(deque)
+        self._sink = make_sink(self._stored)
+        self._taken = 0
         self._assigned = False
         self._folder = tempfile.TemporaryDirectory(prefix="lakefeed-consumer-")
         self.app = self._make_app()
@@ -82,7 +83,8 @@ class Feeder:
             datadir=self._folder.name,
         )
         transport = Transport(app.conf.broker, app, loop=asyncio.get_running_loop())
-        transport.drain_seconds = settings.drain_seconds
+        transport.drain, transport.drain_seconds = self._sink.drain, settings.drain_seconds
+        self._lost = transport.lost = asyncio.get_running_loop().create_future()
         app.transport = transport
         raw: Any = {
             "key_type": bytes,
@@ -101,6 +103,7 @@ class Feeder:
 
         Raises:
             UnavailableError: Faust gave up; what was not committed is read again after a restart.
+            TopicMadeAnewError: another feeder has to read the topic from its start.
             Exception: whatever the sink did not foresee.
         """
         try:
@@ -108,6 +111,7 @@ class Feeder:
             await self._feed(stop)
         finally:
             self._health.retire(_LOOP)
+            self._health.retire(_THREAD)
             await self._stop_app()
             await self._sink.close()
             self._folder.cleanup()
@@ -125,6 +129,7 @@ class Feeder:
             asyncio.create_task(stop.wait()),
             asyncio.create_task(self._sink.failed()),
             asyncio.create_task(self.app.wait_until_stopped()),
+            asyncio.ensure_future(self._lost),
             asyncio.create_task(self._watch()),
         }
         try:
@@ -148,24 +153,17 @@ class Feeder:
 
     async def _store_events(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            record = to_record(event.message)
-            waiting = self._events[record.partition]
-            if waiting and record.offset <= waiting[-1].message.offset:
-                waiting.clear()
-            waiting.append(event)
-            await self._sink.submit([record])
+            await self._sink.submit([to_record(event.message)])
+            self._taken += 1
 
-    def _acknowledge(self, partition: Partition, offset: int) -> None:
-        """Tell Faust that everything of a partition up to an offset is stored."""
-        waiting = self._events[partition]
-        while waiting and waiting[0].message.offset <= offset:
-            waiting.popleft().ack()
+    def _stored(self, partition: Partition, offset: int) -> None:
+        self.app.consumer.stored(TP(*partition), offset)
 
     async def _on_revoked(self, _: Any, revoked: set[TP], **__: Any) -> None:
         gone = [Partition(tp.topic, tp.partition) for tp in revoked]
         self._sink.revoke(gone)
+        self.app.consumer.forget(revoked)
         for partition in gone:
-            self._events.pop(partition, None)
             for gauge in (self._metrics.lag, self._metrics.committed_offset):
                 gauge.remove(partition.topic, str(partition.number))
         self._metrics.partitions.set(0)
@@ -178,20 +176,25 @@ class Feeder:
         self._metrics.partitions.set(len(mine))
 
     async def _watch(self) -> None:
-        """Measure lag, see whether the broker answers, and show that event loop and agent are alive."""
+        """Measure lag, see whether the broker answers, and show that events are taken when there are some."""
+        taken = 0
         self._health.beat(_LOOP)
         while True:
-            if self._agent_lives():
-                self._health.beat(_LOOP)
+            mine = self._mine()
+            self.app.consumer.in_thread(partial(self._health.beat, _THREAD))
             try:
-                await self._measure_lag()
-                reason = await self._why_idle()
-                if reason is None:
-                    self._health.ready("kafka")
-                else:
-                    self._health.unready("kafka", reason)
+                async with asyncio.timeout(self._settings.kafka_timeout_seconds):
+                    look = await self.app.consumer.look(mine)
             except Exception as error:  # whatever it is, the broker cannot be used now
                 self._health.unready("kafka", f"{self._settings.kafka_bootstrap_servers}: {error!r}")
+                alive = self._agent_lives()
+            else:
+                self._note(look)
+                self._note_lag(mine, look)
+                alive = self._agent_lives() and not (taken == self._taken and self._stands_still(mine, look))
+            taken = self._taken
+            if alive:
+                self._health.beat(_LOOP)
             await asyncio.sleep(_WATCH_SECONDS)
 
     def _agent_lives(self) -> bool:
@@ -199,34 +202,33 @@ class Feeder:
         tasks = [actor.actor_task for actor in self._agent._actors]
         return any(task is not None and not task.done() for task in tasks)
 
+    def _stands_still(self, mine: list[TP], look: Look) -> bool:
+        """Whether there are events to fetch, or fetched ones to take, while nothing is being stored."""
+        if self._sink.in_flight:
+            return False
+        consumer = self.app.consumer
+        return any(look.positions[tp] < look.ends[tp] or consumer.undelivered(tp) for tp in mine)
+
     def _mine(self) -> list[TP]:
         return [tp for tp in self.app.consumer.assignment() if tp.topic == self._settings.topic]
 
-    async def _measure_lag(self) -> None:
-        consumer, mine = self.app.consumer, self._mine()
-        async with asyncio.timeout(self._settings.kafka_timeout_seconds):
-            ends = await consumer.highwaters(*mine)
-            starts = await consumer.earliest_offsets(*mine)
+    def _note(self, look: Look) -> None:
+        if self._settings.topic not in look.topics:
+            self._health.unready("kafka", no_topic(self._settings))
+        elif not self._assigned:
+            self._health.unready("kafka", "the group has not given out its partitions yet")
+        else:
+            self._health.ready("kafka")
+
+    def _note_lag(self, mine: list[TP], look: Look) -> None:
         # Of a partition that was taken away meanwhile, nothing may be told any more.
         for tp in set(mine).intersection(self._mine()):
             labels = (tp.topic, str(tp.partition))
-            committed = consumer._committed_offset[tp]  # Faust has no public name for it
+            committed = self.app.consumer.committed(tp)
             # Before the first commit a group stands at the partition's start.
-            offset = starts[tp] if committed is None else committed
+            offset = look.starts[tp] if committed is None else committed
             self._metrics.committed_offset.labels(*labels).set(offset)
-            self._metrics.lag.labels(*labels).set(max(0, ends[tp] - offset))
-
-    async def _why_idle(self) -> str | None:
-        """Why a worker without partitions has none, unless others have them all.
-
-        To measure no partition's lag asks the broker nothing, so it is asked here.
-        """
-        if self._mine():
-            return None
-        missing = await what_is_missing(self._settings)
-        if missing is None and not self._assigned:
-            return "the group has not given out its partitions yet"
-        return missing
+            self._metrics.lag.labels(*labels).set(max(0, look.ends[tp] - offset))
 
 
 def to_record(message: Any) -> Record:

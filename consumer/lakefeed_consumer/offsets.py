@@ -23,6 +23,11 @@ class OffsetRun:
         """The offset taken last, -1 before the first."""
         return self._last
 
+    @property
+    def ended(self) -> bool:
+        """Whether the partition is no longer ours, or is read anew."""
+        return self._ended
+
     def take(self, offset: int) -> None:
         """Note that an offset is being stored.
 

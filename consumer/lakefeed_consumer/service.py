@@ -21,6 +21,7 @@ from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.sink import Sink, StoredUpTo
 from lakefeed_consumer.store import ObjectStore
+from lakefeed_consumer.transport import TopicMadeAnewError
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,12 @@ async def _consume(
             health=health,
         )
 
-    await Feeder(settings, make_sink, metrics, health).run(stop)
+    while not stop.is_set():
+        try:
+            await Feeder(settings, make_sink, metrics, health).run(stop)
+        except TopicMadeAnewError as error:
+            log.warning("%s: the topic was made anew, and is read from its start", error)
+            await _unless(stop, _until_usable("kafka", partial(find_topic, settings), health))
 
 
 async def _prepare(settings: ConsumerSettings, health: Health) -> ObjectStore:

@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 
 from lakefeed_common.health import Health
 from lakefeed_consumer.backoff import Backoff
-from lakefeed_consumer.dead_letters import dead_letter, why_dead
+from lakefeed_consumer.dead_letters import DeadLetter, why_dead
 from lakefeed_consumer.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.offsets import OffsetRun
@@ -87,18 +87,38 @@ class Sink:
         An offset that is not greater than the partition's last one starts the partition anew.
         """
         for record in records:
-            await self._slots.acquire()
-            run = self._runs.get(record.partition)
-            if run is None or record.offset <= run.last:
-                if run is not None:
-                    run.end()
-                run = self._runs[record.partition] = OffsetRun()
+            # Taken before the wait for a slot: the partition may be revoked meanwhile, and be back.
+            run = self._run_of(record)
             run.take(record.offset)
+            await self._slots.acquire()
+            if run.ended:
+                self._slots.release()
+                continue
             self._metrics.events_taken.inc()
             self._metrics.in_flight.inc()
             put = asyncio.create_task(self._handle(record, run))
             self._puts.add(put)
             put.add_done_callback(self._puts.discard)
+
+    def _run_of(self, record: Record) -> OffsetRun:
+        run = self._runs.get(record.partition)
+        if run is None or record.offset <= run.last:
+            if run is not None:
+                run.end()
+            run = self._runs[record.partition] = OffsetRun()
+        return run
+
+    @property
+    def in_flight(self) -> int:
+        """How many events are taken and not stored yet."""
+        return len(self._puts)
+
+    async def drain(self, seconds: float) -> int:
+        """Wait until nothing is in flight, for so long at the most; returns how many events still are."""
+        if not self._puts:
+            return 0
+        _, unfinished = await asyncio.wait(self._puts, timeout=seconds)
+        return len(unfinished)
 
     def revoke(self, partitions: Iterable[Partition]) -> None:
         """Report nothing more of these partitions; puts in flight end, and are harmless."""
@@ -153,7 +173,7 @@ class Sink:
         return placed
 
     async def _store_aside(self, record: Record, reason: str) -> None:
-        body = dead_letter(record, reason)
+        body = DeadLetter(record, reason).body()
         key = object_key(self._dead_letter_prefix, record)
         if await self._place(key, body) == "conflict":
             # A topic that was deleted and made again can bring two dead letters to one key.

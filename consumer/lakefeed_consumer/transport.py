@@ -1,40 +1,251 @@
-"""Faust's Kafka transport, but a stop or a rebalance waits only so long for events in flight."""
+"""Faust's Kafka transport, with commits of what the sink has stored, and of nothing else.
+
+Faust's own bookkeeping commits past events in flight when offsets have gaps, forgets what it was about to
+commit when partitions are revoked, takes a failed commit for done, and stops the worker over a commit that
+the broker refuses. docs/decisions/0016-commits-of-our-own.md says more.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
 log = logging.getLogger("lakefeed_consumer")
 
+# Faust's thread serves two calls at a time: none may hold its place for long.
+_ANSWER_SECONDS = 10.0
+
+
+class TopicMadeAnewError(Exception):
+    """The topic was deleted and made again while it was read: the offsets of before mean other events now."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the broker says now.
+
+    Attributes:
+        topics: names of all topics that this user may see.
+        starts, ends: first offset, and the one after the last, of each partition asked for.
+        positions: offset that is fetched next, of each partition asked for.
+    """
+
+    topics: Collection[str]
+    starts: dict[TP, int]
+    ends: dict[TP, int]
+    positions: dict[TP, int]
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Faust's thread with aiokafka's consumer in it."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # What a producer took back was never an event. Faust ties this to transactions of its own.
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+
+class _NoReadOffsets(dict[TP, None]):
+    """Faust drops what comes below the offset it read last: events, after a reset to the log's start."""
+
+    def __missing__(self, tp: TP) -> None:
+        return None
+
+    def __setitem__(self, tp: TP, offset: object) -> None:
+        return
+
 
 class Consumer(driver.Consumer):
-    """Faust waits without a limit; with the bucket away that would cost the membership, or the stop."""
+    """A member of the group that commits what `stored` was told."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._read_offset: Any = _NoReadOffsets()
+        # Of each assigned partition: the last offset given to the agent; what follows the last one stored;
+        # what the group has committed. Faust's own such lists are gone before a rebalance's last commit.
+        self._handed: dict[TP, int] = {}
+        self._stored: dict[TP, int] = {}
+        self._committed: dict[TP, int] = {}
+        self._failing = False
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def _to_message(self, tp: TP, record: Any) -> Any:
+        self._handed[tp] = record.offset
+        return super()._to_message(tp, record)
+
+    # ---- what is stored and committed -------------------------------------------------------------
+
+    def stored(self, tp: TP, offset: int) -> None:
+        """Take note that everything of a partition up to an offset is stored."""
+        self._stored[tp] = offset + 1
+
+    def forget(self, tps: Collection[TP]) -> None:
+        """Commit nothing more of these partitions."""
+        for tp in tps:
+            for known in (self._handed, self._stored, self._committed):
+                known.pop(tp, None)
+
+    def committed(self, tp: TP) -> int | None:
+        """Offset that is read next after a restart, as far as this worker knows; None before a commit."""
+        return self._committed.get(tp)
+
+    def undelivered(self, tp: TP) -> bool:
+        """Whether Faust was given an event of this partition that is not stored yet."""
+        return tp in self._handed and self._handed[tp] >= self._stored.get(tp, 0)
+
+    async def force_commit(self, *_: Any, **__: Any) -> bool:
+        """Commit what is stored and not committed yet, of whatever topic; Faust makes one call at a time.
+
+        A lower offset than before is right too: then the log itself went back.
+        """
+        mine = self.assignment()
+        offsets = {
+            tp: offset
+            for tp, offset in self._stored.items()
+            if tp in mine and offset != self._committed.get(tp)
+        }
+        if not offsets:
+            return False
+        before = offsets.keys() & self._committed.keys()
+        try:
+            forgotten = await self._thread.call_thread(self._commit_unless_forgotten, offsets, before)
+        except CommitFailedError:
+            return False  # the partitions are others' by now, and who has them reads these events again
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            self._commit_failed(error)
+            return False
+        if forgotten:
+            self._end_over(forgotten)
+            return False
+        self._failing = False
+        self._committed.update(offsets)
+        return True
+
+    async def _commit_unless_forgotten(self, offsets: dict[TP, int], before: set[TP]) -> set[TP]:
+        """Commit in the thread of aiokafka; or return those partitions whose commit the broker has forgotten.
+
+        A broker removes a group's offsets together with the topic. Without this look an offset of the old
+        topic would be committed in the new one, over events that nobody has stored.
+        """
+        consumer = self._thread._ensure_consumer()
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            known = await consumer._coordinator.fetch_committed_offsets(
+                [driver.ensure_aiokafka_TP(tp) for tp in before]
+            )
+            forgotten = before - {TP(*tp) for tp, found in known.items() if found.offset >= 0}
+            if not forgotten:
+                await consumer.commit(
+                    {driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(at, "") for tp, at in offsets.items()}
+                )
+        return forgotten
+
+    def _commit_failed(self, error: Exception) -> None:
+        if not self._failing:
+            log.warning("offsets cannot be committed now, and are again later: %r", error)
+        self._failing = True
+
+    def _end_over(self, forgotten: set[TP]) -> None:
+        self._stored.clear()
+        topic, number = min(forgotten)
+        reason = f"the broker has forgotten what was committed of {topic}, partition {number}"
+        transport: Any = self.transport
+        if not transport.lost.done():
+            transport.lost.set_exception(TopicMadeAnewError(reason))
+
+    # ---- where Faust would lose or delay ----------------------------------------------------------
+
+    async def perform_seek(self) -> None:
+        """Go back to what is committed; where nothing is, to the start.
+
+        Faust stays where it is without a commit, after it has thrown away what it had fetched.
+        """
+        found = await self._thread.call_thread(self._seek_all)
+        self._committed.update({TP(*tp): offset for tp, offset in found.items() if offset})
+
+    async def _seek_all(self) -> dict[Any, int | None]:
+        consumer = self._thread._ensure_consumer()
+        found: dict[Any, int | None] = await consumer.seek_to_committed()
+        never = [tp for tp, offset in found.items() if not offset]
+        if never:
+            for tp, start in (await consumer.beginning_offsets(never)).items():
+                consumer.seek(tp, start)
+        return found
 
     async def wait_empty(self) -> None:
-        """Wait until all events that were taken are acknowledged, `drain_seconds` at the most; commit.
+        """Wait until all that was taken is stored, `drain_seconds` at the most, and commit.
 
-        Faust's own method swallows a cancellation, so it cannot be put under a time limit.
+        Faust waits without a limit; with the bucket away that would cost the membership, or the stop.
         """
         transport: Any = self.transport
-        limit: float = transport.drain_seconds
-        end = time.monotonic() + limit
-        self._clean_unacked_messages()
         # Faust calls this again when it stops for good, and nothing can be stored by then.
-        while self._unacked_messages and not self.should_stop and (left := end - time.monotonic()) > 0:
-            await self._wait_for_ack(timeout=min(left, 1.0))
-            self._clean_unacked_messages()
-        if self._unacked_messages and not self.should_stop:
-            count = len(self._unacked_messages)
-            log.warning("%d events are not stored after %g s and will be read again", count, limit)
+        if not self.should_stop:
+            count = await transport.drain(transport.drain_seconds)
+            if count:
+                log.warning(
+                    "%d events are not stored after %g s and will be read again",
+                    count,
+                    transport.drain_seconds,
+                )
         await self.commit_and_end_transactions()
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Nothing: what is stored is known without a list of the offsets that do not exist."""
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: liveness sees a worker that stands still, and lag one that is slow."""
+
+    # ---- what is going on ---------------------------------------------------------------------------
+
+    def in_thread(self, call: Callable[[], None]) -> None:
+        """Have a function called by the thread that speaks to the broker, when that comes round.
+
+        Raises:
+            RuntimeError: the thread has ended.
+        """
+        self._thread.thread_loop.call_soon_threadsafe(call)
+
+    async def look(self, tps: Collection[TP]) -> Look:
+        """Ask the broker for its topics, and where some partitions begin and end.
+
+        Raises:
+            KafkaError, OSError, TimeoutError: it does not answer, or a partition is not ours any more.
+        """
+        look: Look = await self._thread.call_thread(self._look, tps)
+        return look
+
+    async def _look(self, tps: Collection[TP]) -> Look:
+        consumer = self._thread._ensure_consumer()
+        partitions = [driver.ensure_aiokafka_TP(tp) for tp in tps]
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            # At the same time, as each may have to wait behind a fetch for new events: 1.5 s.
+            topics, starts, ends = await asyncio.gather(
+                consumer.topics(), consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+            )
+            positions = {partition: await consumer.position(partition) for partition in partitions}
+        return Look(topics, *({TP(*tp): at for tp, at in each.items()} for each in (starts, ends, positions)))
 
 
 class Transport(driver.Transport):
-    """Makes such consumers."""
+    """Makes such consumers.
+
+    Attributes:
+        drain: waits so many seconds for what is in flight, and returns how many events still are.
+        drain_seconds: for how long a stop or a rebalance waits.
+        lost: fails when the offsets mean other events than before.
+    """
 
     Consumer = Consumer
-    drain_seconds = 0.0
+    drain: Callable[[float], Awaitable[int]]
+    drain_seconds: float
+    lost: asyncio.Future[None]
