@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+import re
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import orjson
 
-from lakefeed_consumer.records import Record
+from lakefeed_common.errors import InputError
+from lakefeed_consumer.records import Partition, Record
+
+T = TypeVar("T")
 
 
 def why_dead(value: bytes | None) -> str | None:
-    """Why a record's value cannot be an event, or None when it is a JSON object in UTF-8."""
+    """Why a record's value cannot be an event, or None when it is one.
+
+    An event is one JSON object in UTF-8, on one line and with each key once: Athena's SerDe takes a line
+    for a document, and one object that it cannot read makes every query of the table fail.
+    """
     if value is None:
         return "null value: the record has no event"
     try:
         document = orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        return f"not JSON: {error}"
+        return _why_not_json(value, error)
     if not isinstance(document, dict):
         return f"not a JSON object but {_JSON_NAMES[type(document)]}"
+    # Hadoop ends a line at LF, CR or both; JSON allows either of them only between its tokens.
+    line = value.removesuffix(b"\n").removesuffix(b"\r")
+    if b"\n" in line or b"\r" in line:
+        return "not on one line: Athena would read each line as an event"
+    # As many colons as keys is the usual case, and costs next to nothing.
+    if value.count(b":") != len(document) and _keys_written(value) != _keys_read(document):
+        return "a key is there twice: readers differ in which value they take, and Athena takes none"
     return None
 
 
@@ -30,23 +47,91 @@ _JSON_NAMES = {
     bool: "a boolean",
     type(None): "null",
 }
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
-def dead_letter(record: Record, reason: str) -> bytes:
-    """The dead letter's body: a JSON object; value, key and header values are in base64."""
-    return orjson.dumps(
-        {
-            "topic": record.partition.topic,
-            "partition": record.partition.number,
-            "offset": record.offset,
-            "timestamp_ms": record.timestamp_ms,
-            "key": _base64(record.key),
-            "headers": [[name, _base64(value)] for name, value in record.headers],
-            "value": _base64(record.value),
-            "reason": reason,
-        }
-    )
+def _why_not_json(value: bytes, error: orjson.JSONDecodeError) -> str:
+    try:
+        value.decode()
+    except UnicodeDecodeError as wrong:
+        return f"not UTF-8: {wrong.reason} at byte {wrong.start}"
+    return f"not JSON: {error}"
+
+
+def _keys_written(value: bytes) -> int:
+    """How many keys a JSON document has, those that are there again included."""
+    return _STRING.sub(b"", value).count(b":")
+
+
+def _keys_read(document: dict[str, Any]) -> int:
+    """How many keys are left of them when each object has them once."""
+    keys, waiting = 0, [document]
+    while waiting:
+        part: Any = waiting.pop()
+        if isinstance(part, dict):
+            keys += len(part)
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+    return keys
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that was stored aside, and why."""
+
+    record: Record
+    reason: str
+
+    def body(self) -> bytes:
+        """A JSON object; value, key and header values are in base64."""
+        record = self.record
+        return orjson.dumps(
+            {
+                "topic": record.partition.topic,
+                "partition": record.partition.number,
+                "offset": record.offset,
+                "timestamp_ms": record.timestamp_ms,
+                "key": _base64(record.key),
+                "headers": [[name, _base64(value)] for name, value in record.headers],
+                "value": _base64(record.value),
+                "reason": self.reason,
+            }
+        )
+
+    @classmethod
+    def parse(cls, body: bytes) -> DeadLetter:
+        """The dead letter that has this body.
+
+        Raises:
+            InputError: none has.
+        """
+        try:
+            fields = orjson.loads(body)
+            record = Record(
+                Partition(_typed(str, fields["topic"]), _typed(int, fields["partition"])),
+                _typed(int, fields["offset"]),
+                _typed(int, fields["timestamp_ms"]),
+                _bytes(fields["key"]),
+                _bytes(fields["value"]),
+                tuple((_typed(str, name), _bytes(value)) for name, value in fields["headers"]),
+            )
+            return cls(record, _typed(str, fields["reason"]))
+        except KeyError as error:
+            raise InputError(f"damaged: {error.args[0]} is missing") from error
+        except (TypeError, ValueError) as error:
+            raise InputError(f"damaged: {error}") from error
 
 
 def _base64(data: bytes | None) -> str | None:
     return None if data is None else b64encode(data).decode("ascii")
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else b64decode(text, validate=True)
+
+
+def _typed(kind: type[T], value: Any) -> T:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} where {kind.__name__} should be")
+    return value

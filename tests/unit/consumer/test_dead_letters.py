@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lakefeed_common.errors import InputError
+from lakefeed_consumer.dead_letters import DeadLetter, why_dead
+from lakefeed_consumer.records import Partition, Record, object_key
+from tests.unit.consumer.broken_records import KINDS, STORED, Kind
+from tests.unit.consumer.memory_store import MemoryStore
+from tests.unit.consumer.test_sink import Bench
+
+ROOT = Path(__file__).resolve().parents[3]
+
+optional_bytes = st.none() | st.binary(max_size=64)
+headers = st.lists(st.tuples(st.text(max_size=8), optional_bytes), max_size=4).map(tuple)
+# Bytes alone are hardly ever JSON: so JSON as others write it, whole and with a piece cut out or put in.
+numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+scalars = st.none() | st.booleans() | numbers | st.text(max_size=8)
+documents = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+)
+jsons = st.builds(
+    lambda document, option: orjson.dumps(document, option=option),
+    st.dictionaries(st.text(max_size=4), documents, max_size=4) | documents,
+    st.sampled_from([0, orjson.OPT_INDENT_2, orjson.OPT_APPEND_NEWLINE]),
+)
+spoilt = st.builds(
+    lambda value, start, length, piece: value[:start] + piece + value[start + length :],
+    jsons,
+    st.integers(0, 40),
+    st.integers(0, 3),
+    st.binary(max_size=3),
+)
+values = st.none() | st.binary(max_size=64) | jsons | spoilt
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_kind_of_record_is_stored_or_dead_for_its_reason(kind: Kind) -> None:
+    reason = why_dead(kind.value)
+    if kind.outcome == STORED:
+        assert reason is None
+    else:
+        assert kind.outcome in str(reason)
+
+
+def test_the_document_lists_these_kinds_with_their_outcomes() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    section = text.split("## Broken records\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", section, re.MULTILINE)
+    assert rows[0] == ("kind", "outcome")
+    told = [
+        (kind.name, STORED if kind.outcome == STORED else f"dead letter: {kind.outcome}") for kind in KINDS
+    ]
+    assert [row for row in rows if not row[0].startswith("---")][1:] == told
+
+
+@given(value=values, key=optional_bytes, headers=headers, timestamp_ms=st.integers(-(2**63), 2**63 - 1))
+@example(value=b'{"a" :1,"a":":"}', key=None, headers=(), timestamp_ms=0)
+def test_a_record_becomes_its_object_or_a_dead_letter_that_gives_it_back(
+    value: bytes | None,
+    key: bytes | None,
+    headers: tuple[tuple[str, bytes | None], ...],
+    timestamp_ms: int,
+) -> None:
+    record = Record(Partition("t", 3), 7, timestamp_ms, key, value, headers)
+
+    async def scenario() -> None:
+        bench = Bench(MemoryStore())
+        await bench.sink.submit([record])
+        await bench.settled()
+        (stored,) = bench.store.objects.items()
+        if stored == (object_key("events", record), value):
+            assert isinstance(orjson.loads(stored[1]), dict)
+            line, *others = re.split(rb"\r\n|\r|\n", stored[1])
+            assert line.strip()
+            assert others in ([], [b""]), "what Hadoop takes for lines"
+        else:
+            assert stored[0] == object_key("dead", record)
+            assert DeadLetter.parse(stored[1]).record == record
+        assert bench.reported == [(record.partition, 7)]
+
+    asyncio.run(scenario())
+
+
+@given(st.dictionaries(st.text(max_size=4), documents, max_size=4))
+def test_a_document_on_one_line_is_an_event_whatever_is_in_it(document: dict[str, object]) -> None:
+    assert why_dead(orjson.dumps(document)) is None
+
+
+@given(jsons.filter(lambda value: value.startswith(b"{") and b"\n" not in value), st.data())
+def test_a_key_twice_is_found_wherever_it_is(value: bytes, data: st.DataObject) -> None:
+    name = orjson.dumps(data.draw(st.text(max_size=3)))
+    inner = data.draw(
+        st.sampled_from([b"%b", b'{"x":%b}', b'{"y":[1,{"z": "a:b"},%b]}', b'{"\\\\":":", "v":%b}'])
+    )
+    twice = b'{%b:1, "between":[%b] ,%b : 2}' % (name, value, name)
+    assert "twice" in str(why_dead(inner % twice))
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b"", "zero-length"),
+        (b"not json", "invalid literal"),
+        (b"[]", "indices must be"),
+        (b"null", "not subscriptable"),
+        (b"{}", "topic is missing"),
+        (b'{"topic":1,"partition":0}', "1 where str should be"),
+    ],
+)
+def test_a_body_that_is_no_dead_letters_is_damaged(body: bytes, complaint: str) -> None:
+    with pytest.raises(InputError, match=f"damaged: .*{complaint}"):
+        DeadLetter.parse(body)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("value", "%%%"),
+        ("value", 5),
+        ("key", "AAA"),
+        ("headers", [["a"]]),
+        ("headers", [[1, None]]),
+        ("headers", None),
+        ("partition", True),
+        ("offset", "7"),
+        ("reason", None),
+    ],
+)
+def test_a_field_that_is_damaged_is_noticed(field: str, value: object) -> None:
+    letter = orjson.loads(DeadLetter(Record(Partition("t", 1), 2, 3, b"k", b"v"), "why").body())
+    with pytest.raises(InputError, match="damaged: "):
+        DeadLetter.parse(orjson.dumps({**letter, field: value}))
