@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from lakefeed_common.settings import ServiceSettings
+
+_MOST_TEMPLATES = 1_000
 
 # What a LogRecord carries by itself; all else came with `extra=` and belongs into the line.
 _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message", "data"}
@@ -17,6 +20,37 @@ _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName",
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return {key: value for key, value in vars(record).items() if key not in _OWN}
+
+
+class Repeats(logging.Filter):
+    """Lets a library say the same thing once in a while, not once a second for as long as an outage lasts.
+
+    The same is what has the same logger, level and template, whatever its arguments. Our own messages pass.
+
+    Args:
+        quiet_seconds: for how long a message is not said again.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, quiet_seconds: float = 300.0, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._quiet_seconds = quiet_seconds
+        self._clock = clock
+        self._said: dict[tuple[str, int, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be logged."""
+        if record.name.startswith("lakefeed") or record.levelno <= logging.DEBUG:
+            return True
+        now = self._clock()
+        # Libraries that put the arguments into the template would fill the memory.
+        if len(self._said) > _MOST_TEMPLATES:
+            self._said.clear()
+        what = (record.name, record.levelno, str(record.msg))
+        if now - self._said.get(what, -self._quiet_seconds) < self._quiet_seconds:
+            return False
+        self._said[what] = now
+        return True
 
 
 class TextFormatter(logging.Formatter):
@@ -55,5 +89,6 @@ class JsonFormatter(logging.Formatter):
 def configure(settings: ServiceSettings) -> None:
     """Send all logging to standard error, so that standard output holds results only."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Repeats())
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)

@@ -66,7 +66,7 @@ class ServiceSettings(Settings):
         "text", "`text` for people, `json` for log collectors: one object a line."
     )
     stall_seconds: float = setting(
-        30.0, "`/healthz` fails when the work loop has not gone round for this long.", unit="s", gt=0
+        25.0, "`/healthz` fails when the work loop has not gone round for this long.", unit="s", gt=0
     )
 
 

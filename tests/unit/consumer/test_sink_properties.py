@@ -1,0 +1,164 @@
+"""Whatever order puts end in, and partitions go and come back: no commit passes an unstored event."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lakefeed_common.health import Health
+from lakefeed_consumer.backoff import Backoff
+from lakefeed_consumer.limit import DeadLetterLimit
+from lakefeed_consumer.metrics import ConsumerMetrics
+from lakefeed_consumer.records import Partition, Record, object_key
+from lakefeed_consumer.sink import Sink
+from lakefeed_consumer.store import ObjectExistsError, StoreUnavailableError
+
+PARTITIONS = [Partition("t", number) for number in range(2)]
+SLOTS = 4
+
+numbers = st.integers(0, 10)
+steps = st.one_of(
+    st.tuples(st.just("read"), st.sampled_from(PARTITIONS), numbers),
+    st.tuples(st.just("finish"), st.just(None), numbers),
+    st.tuples(st.just("fail"), st.just(None), numbers),
+    st.tuples(st.just("lose answer"), st.just(None), numbers),
+    st.tuples(st.just("revoke"), st.sampled_from(PARTITIONS), numbers),
+    st.tuples(st.just("assign"), st.sampled_from(PARTITIONS), numbers),
+    st.tuples(st.just("read again"), st.sampled_from(PARTITIONS), numbers),
+)
+# Offsets have gaps, as after compaction or transactions.
+logs = st.lists(st.integers(1, 4), min_size=1, max_size=40).map(
+    lambda gaps: [sum(gaps[: end + 1]) for end in range(len(gaps))]
+)
+
+
+class SlowStore:
+    """Puts wait until the test lets one of them go on, fail, or work without telling so."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.waiting: list[tuple[str, asyncio.Future[str]]] = []
+
+    async def create(self, key: str, body: bytes) -> None:
+        go_on: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.waiting.append((key, go_on))
+        what = await go_on
+        if what == "fail":
+            raise StoreUnavailableError("busy", "slow_down")
+        if key in self.objects:
+            raise ObjectExistsError(key)
+        self.objects[key] = body
+        if what == "lose answer":
+            raise StoreUnavailableError("no answer", "connection")
+
+    async def read(self, key: str) -> bytes | None:
+        return self.objects.get(key)
+
+    async def check(self) -> None:
+        pass
+
+
+class Group:
+    """A broker's log, what the group has committed, and a feeder that reads one record after another."""
+
+    def __init__(self, log: list[int]) -> None:
+        self.log = log
+        self.store = SlowStore()
+        self.committed = dict.fromkeys(PARTITIONS, 0)
+        self.position = dict.fromkeys(PARTITIONS, 0)
+        self.mine = set(PARTITIONS)
+        self.queue: deque[Record] = deque()
+        self.more = asyncio.Event()
+        metrics = ConsumerMetrics()
+        self.sink = Sink(
+            self.store,
+            events_prefix="events",
+            dead_letter_prefix="dead",
+            in_flight=SLOTS,
+            backoff=Backoff(0.0, 0.0),
+            on_stored=self.stored,
+            limit=DeadLetterLimit(1_000, 1.0, 60.0),
+            metrics=metrics,
+            health=Health(metrics, ["bucket"], stall_seconds=30),
+        )
+
+    def record(self, partition: Partition, offset: int) -> Record:
+        return Record(partition, offset, 0, None, b'{"at": %d}' % offset)
+
+    def stored(self, partition: Partition, offset: int) -> None:
+        assert partition in self.mine, "reported after it was revoked"
+        for before in self.log:
+            if before <= offset:
+                assert object_key("events", self.record(partition, before)) in self.store.objects
+        self.committed[partition] = max(self.committed[partition], offset + 1)
+
+    async def feed(self) -> None:
+        while True:
+            await self.more.wait()
+            while self.queue:
+                await self.sink.submit([self.queue.popleft()])
+            self.more.clear()
+
+    def read(self, partition: Partition, count: int) -> None:
+        if partition not in self.mine:
+            return
+        ahead = [offset for offset in self.log if offset >= self.position[partition]][:count]
+        self.queue.extend(self.record(partition, offset) for offset in ahead)
+        if ahead:
+            self.position[partition] = ahead[-1] + 1
+        self.more.set()
+
+    def step(self, what: str, partition: Any, number: int) -> None:
+        if what == "read":
+            self.read(partition, number)
+        elif what == "revoke":
+            # A rebalance clears what was fetched and not taken; then the partition is another's.
+            self.queue = deque(record for record in self.queue if record.partition != partition)
+            self.sink.revoke([partition])
+            self.mine.discard(partition)
+        elif what == "assign" and partition not in self.mine:
+            self.mine.add(partition)
+            self.position[partition] = self.committed[partition]
+        elif what == "read again":
+            self.position[partition] = self.committed[partition]
+        elif what in ("finish", "fail", "lose answer") and self.store.waiting:
+            _, go_on = self.store.waiting.pop(number % len(self.store.waiting))
+            go_on.set_result(what)
+
+
+async def few_turns() -> None:
+    for _ in range(8):
+        await asyncio.sleep(0)
+
+
+async def scenario(log: list[int], plan: list[tuple[str, Any, int]]) -> None:
+    group = Group(log)
+    feeding = asyncio.create_task(group.feed())
+    for what, partition, number in plan:
+        group.step(what, partition, number)
+        await few_turns()
+        assert len(group.store.waiting) <= SLOTS
+        assert not feeding.done(), feeding.exception()
+    # Whoever has the partitions in the end stores what is left.
+    for partition in PARTITIONS:
+        group.step("assign", partition, 0)
+        group.step("read again", partition, 0)
+        group.read(partition, len(log))
+    async with asyncio.timeout(10):
+        while group.committed != dict.fromkeys(PARTITIONS, log[-1] + 1):
+            group.step("finish", None, 0)
+            await few_turns()
+    feeding.cancel()
+    await asyncio.gather(feeding, return_exceptions=True)
+    await group.sink.close()
+    assert len(group.store.objects) == len(log) * len(PARTITIONS)
+
+
+@settings(max_examples=300, deadline=None)
+@given(logs, st.lists(steps, max_size=60))
+def test_no_commit_passes_an_unstored_event(log: list[int], plan: list[tuple[str, Any, int]]) -> None:
+    asyncio.run(scenario(log, plan))
