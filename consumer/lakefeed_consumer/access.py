@@ -8,14 +8,19 @@ from typing import Any
 
 import faust
 from aiokafka.abc import AbstractTokenProvider
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
+    GroupAuthorizationFailedError,
     IllegalSaslStateError,
     KafkaConnectionError,
     KafkaError,
     SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
 )
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from faust.auth import OAuthCredentials
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
@@ -23,6 +28,7 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from lakefeed_common import kafka
 from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
 from lakefeed_common.settings import KafkaSettings
+from lakefeed_consumer.settings import ConsumerSettings
 
 
 class MskTokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
@@ -62,6 +68,31 @@ def credentials(settings: KafkaSettings) -> Any:
         username=settings.kafka_sasl_username,
         password=secret.get_secret_value() if secret else None,
         ssl_context=context,
+    )
+
+
+async def check_rights(admin: AIOKafkaAdminClient, settings: ConsumerSettings) -> None:
+    """Find out before Faust starts whether we may read: it would wait for ever, or crash.
+
+    Raises:
+        RefusedError: we may not, and what it is that we may not.
+        KafkaError: the broker cannot tell now.
+    """
+    # Any broker looks at the rights first: then that there is nothing to fetch, and no such member.
+    fetch = FetchRequest(0, 0, 1, 0, [(settings.topic, [(0, 0, 1)])])
+    fetched = (await admin._send_request(fetch)).topics
+    if any(code == TopicAuthorizationFailedError.errno for _, found in fetched for _, code, *_ in found):
+        raise _may_not_read(settings, f"the topic {settings.topic}")
+    beat = await admin._send_request(HeartbeatRequest(settings.consumer_group, -1, ""))
+    if beat.error_code == GroupAuthorizationFailedError.errno:
+        raise _may_not_read(settings, f"the consumer group {settings.consumer_group}")
+
+
+def _may_not_read(settings: ConsumerSettings, what: str) -> RefusedError:
+    who = f"the user {settings.kafka_sasl_username!r}" if settings.kafka_sasl_username else "this client"
+    return RefusedError(
+        f"the broker at {settings.kafka_bootstrap_servers} does not allow {who} to read {what}. It "
+        f"needs READ on the topic {settings.topic} and on the consumer group {settings.consumer_group}"
     )
 
 

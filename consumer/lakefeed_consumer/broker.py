@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from lakefeed_common.errors import MissingError
-from lakefeed_consumer.access import credentials, why_not
+from lakefeed_consumer.access import check_rights, credentials, why_not
 from lakefeed_consumer.settings import ConsumerSettings
 
 
@@ -21,7 +21,7 @@ async def find_topic(settings: ConsumerSettings) -> None:
 
     Raises:
         UnavailableError: the broker does not answer.
-        RefusedError: it does not let us in.
+        RefusedError: it does not let us in, or does not let us read.
         MissingError: it has no such topic.
     """
     admin = AIOKafkaAdminClient(
@@ -33,6 +33,7 @@ async def find_topic(settings: ConsumerSettings) -> None:
         async with asyncio.timeout(settings.kafka_timeout_seconds):
             try:
                 await admin.start()
+                await check_rights(admin, settings)
                 topics = await admin.list_topics()
             finally:
                 await admin.close()
