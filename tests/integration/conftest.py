@@ -107,3 +107,17 @@ def bucket(s3: S3Client) -> str:
     name = f"test-{uuid.uuid4().hex[:12]}"
     s3.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture
+def consumer_settings(kafka: str, topic: str, bucket: str) -> dict[str, str]:
+    """The consumer's environment, with waits short enough for a test."""
+    return {
+        "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "LAKEFEED_TOPIC": topic,
+        "LAKEFEED_BUCKET": bucket,
+        "LAKEFEED_CONSUMER_GROUP": f"group-{topic}",
+        "LAKEFEED_COMMIT_INTERVAL_SECONDS": "0.2",
+        "LAKEFEED_SESSION_TIMEOUT_SECONDS": "6",
+        "LAKEFEED_RETRY_CAP_SECONDS": "0.5",
+    }
