@@ -61,8 +61,8 @@ _CREDENTIALS = {
 # Their messages hold the time, and a reason must not change with each try.
 _CLOCK = {"InvalidSignatureException", "RequestExpired", "RequestTimeTooSkewed"}
 _REQUEST_ID = re.compile(r";? *Request ID: *[\w-]+", re.IGNORECASE)
-# One attempt stays below the 30 s after which a silent work loop counts as hung.
-_CONNECT_SECONDS, _READ_SECONDS = 3, 25
+# One attempt stays below the seconds after which a silent work loop counts as hung.
+_CONNECT_SECONDS, _READ_SECONDS = 2, 22
 _REREAD = timedelta(seconds=10)
 
 

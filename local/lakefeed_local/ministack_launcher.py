@@ -7,6 +7,8 @@ its end (`LakefeedFinishCrawl`), three actions that are added to the Glue API. W
 as Glue does it: RUNNING while there is work, STOPPING after StopCrawler, LastCrawl with the outcome,
 ListCrawls, GetCrawlerMetrics.
 
+StartQueryExecution keeps Athena's word too: one ClientRequestToken, one query.
+
 Bound to one version of MiniStack; any other stops the start with a message.
 """
 
@@ -22,10 +24,11 @@ import time
 import uuid
 from collections.abc import Callable
 from importlib.metadata import version
+from types import ModuleType
 from typing import Any
 
 from ministack.core.responses import error_response_json, get_account_id, get_region, json_response
-from ministack.services import glue
+from ministack.services import athena, glue
 
 VERSION = "1.5.33"
 SILENCE_SECONDS = 10.0  # of a crawl service, before its crawls are given up
@@ -40,6 +43,9 @@ _changed = threading.Condition()
 # (account, region, crawler) -> its crawls, oldest first
 _crawls: dict[tuple[str, str, str], list[Record]] = {}
 _service_seen = 0.0
+
+# (account, region, ClientRequestToken) -> the statement, and the answer to its start
+_started: dict[tuple[str, str, str], tuple[str, Response]] = {}
 
 _ORIGINALS: dict[str, Callable[..., Any]] = {}
 _REPLACED = (
@@ -213,6 +219,22 @@ def _metrics(name: str) -> Record:
     }
 
 
+def _start_query_execution(data: Request) -> Response:
+    """A start that is tried again is the same query: the answer to the first may have been lost."""
+    token, statement = data.get("ClientRequestToken"), data.get("QueryString", "")
+    if token is None:
+        return _ORIGINALS["_start_query_execution"](data)
+    known = _started.get(_key(token))
+    if known is None:
+        answer = _ORIGINALS["_start_query_execution"](data)
+        if answer[0] == 200:
+            _started[_key(token)] = (statement, answer)
+        return answer
+    if known[0] != statement:
+        return error_response_json("InvalidRequestException", "Idempotent parameters do not match", 400)
+    return known[1]
+
+
 # ---- what a crawl service calls -----------------------------------------------------------
 
 
@@ -350,15 +372,15 @@ def _handle_request_sync(
     return _ORIGINALS["_handle_request_sync"](method, path, headers, body, query_params)
 
 
-def _replace(name: str) -> None:
-    original = getattr(glue, name, None)
+def _replace(service: ModuleType, name: str) -> None:
+    original = getattr(service, name, None)
     ours = globals()[name]
     if original is None or len(inspect.signature(original).parameters) != len(
         inspect.signature(ours).parameters
     ):
-        sys.exit(f"ministack_launcher: MiniStack has no glue.{name} as {VERSION} has it")
+        sys.exit(f"ministack_launcher: MiniStack has no {service.__name__}.{name} as {VERSION} has it")
     _ORIGINALS[name] = original
-    setattr(glue, name, ours)
+    setattr(service, name, ours)
 
 
 def main() -> None:
@@ -367,7 +389,8 @@ def main() -> None:
     if found != VERSION:
         sys.exit(f"ministack_launcher: made for MiniStack {VERSION}, found {found}")
     for name in (*_REPLACED, "_handle_request_sync"):
-        _replace(name)
+        _replace(glue, name)
+    _replace(athena, "_start_query_execution")
     threading.Thread(target=_watch, name="crawl-watchdog", daemon=True).start()
     from ministack.app import main as run_ministack
 

@@ -165,14 +165,12 @@ class CrawlerContract:
         assert seconds is not None
         assert seconds >= 0
 
-    def test_a_crawl_is_stopped(self, crawler: Crawler) -> None:
+    def test_a_stopped_crawler_can_start_again(self, crawler: Crawler) -> None:
         assert not crawler.stop()
         crawler.start()
-        assert crawler.stop()
+        # It may have ended by itself meanwhile.
+        crawler.stop()
         wait_for(lambda: not crawler.status().running)
-        last = crawler.status().last
-        assert last is not None
-        assert last.outcome == "CANCELLED"
         assert not crawler.stop()
         assert crawler.start()
 
