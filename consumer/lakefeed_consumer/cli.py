@@ -10,7 +10,7 @@ import uvloop
 
 from lakefeed_common import console, logs
 from lakefeed_common.settings import load
-from lakefeed_consumer import service
+from lakefeed_consumer import dead_letters_cli, service
 from lakefeed_consumer.settings import ConsumerSettings
 
 app = typer.Typer(
@@ -20,11 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-@app.callback()
-def _commands() -> None:
-    """Keep `run` a command of its own, next to others that come."""
+app.add_typer(dead_letters_cli.app, name="dead-letters")
 
 
 @app.command()
