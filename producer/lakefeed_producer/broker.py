@@ -21,7 +21,9 @@ from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
 from lakefeed_common.kafka import certificate_refused, msk_token, not_secure, user_refused
 from lakefeed_common.settings import KafkaSettings
 from lakefeed_producer.delivery import KafkaPublisher
+from lakefeed_producer.journal import Journal
 from lakefeed_producer.settings import ProducerSettings
+from lakefeed_producer.topic import KafkaLog
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +89,13 @@ class Connection:
 
     Attributes:
         publisher: sends to it.
+        journal: knows what it holds.
         notes: what the user should know about the topic.
-        troubles: what the publisher's connection suffers from.
     """
 
     publisher: KafkaPublisher
+    journal: Journal
     notes: list[str]
-    troubles: Troubles
 
 
 def connect(settings: ProducerSettings, while_waiting: Callable[[str], None] = lambda _: None) -> Connection:
@@ -119,10 +121,13 @@ def connect(settings: ProducerSettings, while_waiting: Callable[[str], None] = l
         settings.topic,
         max_message_bytes=_max_message_bytes(admin, settings),
         compression=settings.compression,
-        delivery_timeout_seconds=settings.delivery_timeout_seconds,
         on_trouble=troubles.note,
+        trouble=lambda: troubles.reason,
     )
-    return Connection(publisher, notes, troubles)
+    # Never so long that the loop that waits for an answer would count as stuck.
+    timeout = min(10.0, settings.kafka_timeout_seconds)
+    log = KafkaLog(client_config(settings), admin, settings.topic, timeout, lambda: troubles.reason)
+    return Connection(publisher, Journal(log), notes)
 
 
 class BrokerLink:
@@ -132,13 +137,13 @@ class BrokerLink:
         self._settings = settings
         self._connection: Connection | None = None
 
-    def open(self, while_waiting: Callable[[str], None]) -> KafkaPublisher:
-        """The publisher; see `connect` for what it raises."""
+    def open(self, while_waiting: Callable[[str], None]) -> Connection:
+        """The connection; see `connect` for what it raises."""
         if self._connection is None:
             self._connection = connect(self._settings, while_waiting)
             for note in self._connection.notes:
                 log.info("%s", note)
-        return self._connection.publisher
+        return self._connection
 
     def drop(self) -> None:
         """Give up the connection and all that waits in it."""
@@ -151,11 +156,6 @@ class BrokerLink:
         return self._connection is not None and self._connection.publisher.usable(
             min(5.0, self._settings.kafka_timeout_seconds)
         )
-
-    @property
-    def trouble(self) -> str:
-        """What the connection last suffered from."""
-        return self._connection.troubles.reason if self._connection else ""
 
 
 # ---- reaching it ------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,16 +23,18 @@ from lakefeed_common.health import Health
 from lakefeed_common.settings import load
 from lakefeed_common.web import StatusServer
 from lakefeed_producer import broker
-from lakefeed_producer.broker import BrokerLink
+from lakefeed_producer.arrivals import Arrivals, Publication
+from lakefeed_producer.broker import BrokerLink, Connection
 from lakefeed_producer.delivery import Batch, Publisher
+from lakefeed_producer.journal import ChangedError
 from lakefeed_producer.ledger import Ledger
 from lakefeed_producer.metrics import ProducerMetrics
 from lakefeed_producer.prepare import FileOptions, check_columns, plan
 from lakefeed_producer.progress import Display, display
-from lakefeed_producer.publish import Progress, publish
+from lakefeed_producer.publish import Check, Plan, Progress, publish
 from lakefeed_producer.rejects import RejectsFile
 from lakefeed_producer.settings import ProducerSettings
-from lakefeed_producer.source import CsvFile
+from lakefeed_producer.source import CsvFile, claimed
 from lakefeed_producer.watch import Folder, Watch
 
 log = logging.getLogger(__name__)
@@ -85,6 +88,9 @@ def publish_command(
     limit: Annotated[
         int | None, typer.Option(min=0, help="Data rows of each file, at most; all by default.")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Publish all rows anew, whatever the topic holds of the files.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the events, send nothing.")] = False,
     rejects: Annotated[
         Path | None,
@@ -98,6 +104,8 @@ def publish_command(
     ] = False,
 ) -> None:
     """Publish CSV files and wait until each event is acknowledged.
+
+    Started again after a stop, a kill or an error, it sends the rows that the topic lacks.
 
     Exit codes: 0 all delivered, 1 failed, 2 wrong usage or setting, 3 delivered but rows were
     rejected, 130 interrupted.
@@ -119,7 +127,7 @@ def publish_command(
     for option, output in (("--rejects", rejects), ("--summary", summary)):
         _check_output(option, output, files)
     stop = stop_on_signals()
-    job = _Job(settings, FileOptions.of(settings, limit), stop, display(), rejects)
+    job = _Job(settings, FileOptions.of(settings, limit), stop, display(), rejects, again)
     with ExitStack() as stack:
         stack.enter_context(job.screen)
         if metrics:
@@ -185,6 +193,7 @@ def watch_command(
             health,
             stop,
             settings.watch_poll_seconds,
+            settings.delivery_timeout_seconds,
         ).run()
         log.info("stopped")
 
@@ -221,6 +230,7 @@ class _Job:
     stop: threading.Event
     screen: Display
     rejects: Path | None
+    again: bool
     metrics: ProducerMetrics = field(default_factory=ProducerMetrics)
     results: list[dict[str, Any]] = field(default_factory=list)
     interrupted: bool = False
@@ -235,7 +245,7 @@ class _Job:
             check_columns(file, self.options)
             if hint := file.hint():
                 self.screen.say(f"warning: {file.path}: {hint}")
-        publisher = _Printer() if dry_run else self._connect()
+        connection = None if dry_run else self._connect()
         with ExitStack() as stack:
             opened: dict[Path, RejectsFile] = {}
             for file in files:
@@ -243,11 +253,11 @@ class _Job:
                 path = self.rejects or Path(f"{file.name}.rejects.jsonl")
                 if path not in opened:
                     opened[path] = stack.enter_context(RejectsFile(path))
-                self._publish_one(file, publisher, opened[path])
+                self._publish_one(file, connection, opened[path])
                 if self.interrupted:
                     return
 
-    def _connect(self) -> Publisher:
+    def _connect(self) -> Connection:
         said: set[str] = set()
 
         def waiting(reason: str) -> None:
@@ -260,28 +270,59 @@ class _Job:
         connection = broker.connect(self.settings, waiting)
         for note in connection.notes:
             self.screen.say(note)
-        return connection.publisher
+        return connection
 
-    def _publish_one(self, file: CsvFile, publisher: Publisher, rejects: RejectsFile) -> None:
-        begin = time.monotonic()
-        planned = plan(file, self.options, beat=self._stop_or_go)
-        last = Progress(file.name, planned.rows)
+    def _publish_one(self, file: CsvFile, connection: Connection | None, rejects: RejectsFile) -> None:
+        with claimed(file.path):
+            begin = time.monotonic()
+            planned = plan(file, self.options, beat=self._stop_or_go)
+            publisher, arrivals, check = self._target(planned, connection)
+            last = Progress(file.name, planned.rows)
+            silence = _Silence(self.screen, self.settings.kafka_bootstrap_servers)
 
-        def observe(progress: Progress) -> None:
-            nonlocal last
-            last = progress
-            self.screen.show(progress)
+            def observe(progress: Progress) -> None:
+                nonlocal last
+                last = progress
+                silence.note(progress.trouble)
+                self.screen.show(progress)
 
-        preparing = time.monotonic() - begin
-        try:
-            publish(planned, publisher, rejects, self.metrics, self.stop, observe)
-        finally:
-            self._report(file, last, preparing, rejects)
+            preparing = time.monotonic() - begin
+            try:
+                publish(
+                    planned,
+                    publisher,
+                    arrivals,
+                    rejects,
+                    self.metrics,
+                    self.stop,
+                    observe,
+                    check=check,
+                    patience_seconds=self.settings.delivery_timeout_seconds,
+                )
+            finally:
+                self._report(file, last, preparing, rejects)
         self.interrupted = last.interrupted
+
+    def _target(self, planned: Plan, connection: Connection | None) -> tuple[Publisher, Arrivals, Check]:
+        """Where the events go, what is there already, and who watches over it."""
+        file = planned.file
+        if connection is None:
+            return _Printer(), Arrivals(Publication.new(file.source, planned.sha256, 1, 0)), lambda *_: None
+        journal = connection.journal
+        if self.again:
+            tracker = journal.begin(file.source, planned.sha256)
+        else:
+            try:
+                tracker = journal.resume(
+                    file.source, planned.sha256, file.version.mtime_ns, planned.total, self._stop_or_go
+                )
+            except ChangedError as error:
+                raise ChangedError(f"{error}, or publish all of it with --again") from None
+        return connection.publisher, tracker.arrivals, tracker.check
 
     def _stop_or_go(self) -> None:
         if self.stop.is_set():
-            self.screen.say("interrupted while the columns' types were looked for; nothing was sent")
+            self.screen.say("interrupted before anything was sent")
             raise typer.Exit(INTERRUPTED)
 
     def _report(self, file: CsvFile, progress: Progress, preparing: float, rejects: RejectsFile) -> None:
@@ -291,6 +332,7 @@ class _Job:
                 "rows_read": progress.read,
                 "rows_rejected": progress.rejected,
                 "events_delivered": progress.delivered,
+                "events_found": progress.found,
                 "position": progress.position,
                 "seconds": round(progress.seconds, 3),
                 "preparing_seconds": round(preparing, 3),
@@ -301,9 +343,13 @@ class _Job:
         line += f", {progress.rejected:,} rows rejected"
         if progress.rejected:
             line += f" (see {rejects.path})"
+        if progress.found:
+            line += f", {progress.found:,} were in the topic already"
         rate = progress.delivered / progress.seconds if progress.seconds else 0
         line += f", {progress.seconds:.1f} s, {rate:,.0f} rows/s"
         self.screen.say(line)
+        if progress.found and not progress.delivered and progress.position == progress.rows:
+            self.screen.say(f"{file.name} is already published; --again publishes all rows anew")
         if progress.interrupted:
             self.screen.say(
                 f"interrupted: every row up to {progress.position:,} of {progress.rows:,} is done, "
@@ -316,7 +362,7 @@ class _Job:
             return
         total = {
             name: sum(result[name] for result in self.results)
-            for name in ("rows_read", "rows_rejected", "events_delivered")
+            for name in ("rows_read", "rows_rejected", "events_delivered", "events_found")
         }
         total["seconds"] = round(sum(result["seconds"] for result in self.results), 3)
         rejects = sorted({result["rejects"] for result in self.results if result["rejects"]})
@@ -334,12 +380,32 @@ class _Job:
         return ExitCode.REJECTED if rejected else ExitCode.OK
 
 
+@dataclass
+class _Silence:
+    """Says that the broker is silent, and that it answers again: a line each."""
+
+    screen: Display
+    servers: str
+    is_silent: bool = False
+
+    def note(self, trouble: str) -> None:
+        """Told often what the trouble is; empty if there is none."""
+        if self.is_silent == bool(trouble):
+            return
+        self.is_silent = bool(trouble)
+        if trouble:
+            self.screen.say(f"waiting for Kafka at {self.servers}: {trouble}")
+        else:
+            self.screen.say("Kafka answers again")
+
+
 class _Printer:
     """A publisher that prints events to standard output."""
 
     max_event_bytes = broker.DEFAULT_MAX_MESSAGE_BYTES
+    trouble = ""
 
-    def send(self, batch: Batch, while_waiting: Any) -> None:  # noqa: ARG002
+    def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:  # noqa: ARG002
         """Print the values, one a line."""
         try:
             sys.stdout.buffer.write(b"".join(value + b"\n" for value in batch.values))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +12,12 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 
 from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
+from lakefeed_producer.arrivals import Publication
 from lakefeed_producer.rejects import Reject
 
 # What a record costs on the wire besides its key, value and headers: a batch of one record has a
 # header of 61 bytes, a record lengths and deltas of variable size.
-RECORD_OVERHEAD = 61 + 6 * 5 + 2 * 2 * 5
+RECORD_OVERHEAD = 61 + 6 * 5 + 3 * 2 * 5
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Batch:
     """Some consecutive events of one file, sent together and accounted for together.
 
     Attributes:
-        source: file name, for the header.
+        publication: what they belong to, for the headers.
         rows: data row number of each event, ascending.
-        values, keys: the records.
+        partitions, values, keys: the records.
         last_row: all rows of the file up to here are in this batch, in an earlier one, or rejected.
         reject: makes the reject for the event of an index and row number that is too large.
         waiting: events neither acknowledged nor failed.
@@ -49,8 +49,9 @@ class Batch:
         seconds: time between the last event's sending and its acknowledgement.
     """
 
-    source: str
+    publication: Publication
     rows: Sequence[int]
+    partitions: Sequence[int]
     values: Sequence[bytes]
     keys: Sequence[bytes | None]
     last_row: int
@@ -64,6 +65,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def drop(self, index: int) -> None:
+        """The events from this one on are not sent any more."""
+        for unsent in range(index, len(self)):
+            self.report(unsent, KafkaError(KafkaError._PURGE_QUEUE), None)
 
     def report(self, index: int, error: KafkaError | None, message: Any) -> None:
         """The delivery report of one event."""
@@ -93,8 +99,10 @@ class Publisher(Protocol):
     max_event_bytes: int
     """Largest sum of key, value and headers that is taken."""
 
-    def send(self, batch: Batch, while_waiting: Callable[[], None]) -> None:
-        """Take all events of a batch; calls `while_waiting` now and then while the queue is full.
+    def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:
+        """Take all events of a batch; those left when `go_on` says no are dropped.
+
+        It is asked now and then while the queue is full.
 
         Raises:
             LakefeedError: nothing can be sent any more.
@@ -106,13 +114,19 @@ class Publisher(Protocol):
     def abandon(self) -> None:
         """Give up all events that have not been acknowledged: each is reported as failed."""
 
+    @property
+    def trouble(self) -> str:
+        """What the connection last suffered from; empty if nothing."""
+
 
 class Account:
     """What became of the batches of one file: counts and the position up to which all is done."""
 
-    def __init__(self, position: int = 0) -> None:
-        self.position = position
+    def __init__(self) -> None:
+        self.position = 0
+        self.added = 0
         self.delivered = 0
+        self.undelivered = 0
         self.failed: list[tuple[Batch, Undelivered]] = []
         self.too_large: list[tuple[Batch, Undelivered]] = []
         self._bytes = 0
@@ -122,6 +136,7 @@ class Account:
     def add(self, batch: Batch) -> None:
         """Expect reports for a batch."""
         self._open.append(batch)
+        self.added += len(batch)
 
     @property
     def in_flight(self) -> int:
@@ -151,6 +166,7 @@ class Account:
         while self._open and not self._open[0].waiting:
             batch = self._open.popleft()
             self.delivered += len(batch) - len(batch.failed)
+            self.undelivered += len(batch.failed)
             self._bytes += sum(map(len, batch.values))
             if batch.seconds:
                 self._seconds.append(batch.seconds)
@@ -165,36 +181,9 @@ class Account:
                 self.position = max(self.position, first.rows[undelivered.index] - 1)
 
 
-class MemoryPublisher:
-    """A publisher that keeps the records: for dry runs, tests and benchmarks."""
-
-    def __init__(self, max_event_bytes: int = 1_000_000) -> None:
-        self.max_event_bytes = max_event_bytes
-        self.records: list[tuple[bytes | None, bytes, list[tuple[str, bytes]]]] = []
-
-    def send(self, batch: Batch, while_waiting: Callable[[], None]) -> None:  # noqa: ARG002
-        """Keep the records; each is acknowledged at once."""
-        for index, (value, key, row) in enumerate(zip(batch.values, batch.keys, batch.rows, strict=True)):
-            self.records.append((key, value, headers(batch.source, row)))
-            batch.report(index, None, _Acknowledged)
-
-    def wait(self, seconds: float) -> None:
-        """Sleep, as there is nothing to wait for."""
-        time.sleep(seconds)
-
-    def abandon(self) -> None:
-        """There is nothing to give up."""
-
-
-class _Acknowledged:
-    @staticmethod
-    def latency() -> float:
-        return 0.0
-
-
-def headers(source: str, row: int) -> list[tuple[str, bytes]]:
-    """The headers of a record: the file and the data row that it comes from."""
-    return [("source", source.encode("utf-8", "surrogateescape")), ("row", b"%d" % row)]
+def headers(publication: Publication) -> list[tuple[str, bytes]]:
+    """The headers that all records of a publication have; `row` comes behind."""
+    return [("source", publication.source), ("publication", publication.mark)]
 
 
 class KafkaPublisher:
@@ -205,8 +194,8 @@ class KafkaPublisher:
         topic: where the records go.
         max_message_bytes: the topic's `max.message.bytes`.
         compression: codec of the batches.
-        delivery_timeout_seconds: after this long, an event counts as failed.
         on_trouble: told what librdkafka says when the connection has a problem.
+        trouble: says in words what it said last.
     """
 
     def __init__(
@@ -216,13 +205,14 @@ class KafkaPublisher:
         *,
         max_message_bytes: int,
         compression: str = "none",
-        delivery_timeout_seconds: float = 120.0,
         on_trouble: Callable[[KafkaError], None] = lambda _: None,
+        trouble: Callable[[], str] = lambda: "",
     ) -> None:
         self.max_event_bytes = max_message_bytes - RECORD_OVERHEAD
         self._topic = topic
         self._fatal: KafkaError | None = None
         self._on_trouble = on_trouble
+        self._trouble_in_words = trouble
         self._producer = confluent_kafka.Producer(
             {
                 **config,
@@ -235,34 +225,45 @@ class KafkaPublisher:
                 "queue.buffering.max.kbytes": max(65_536, 2 * max_message_bytes // 1024),
                 "message.max.bytes": min(max(max_message_bytes, 1_000), 1_000_000_000),
                 "batch.size": min(max_message_bytes, 1_000_000),
-                "message.timeout.ms": int(delivery_timeout_seconds * 1000),
-                "error_cb": self._trouble,
+                # A single event never times out, as later ones of its partition could still arrive: what
+                # has arrived of a partition's events has no holes. Whoever waits gives up all at once.
+                "message.timeout.ms": 0,
+                "error_cb": self._note,
             }
         )
 
-    def _trouble(self, error: KafkaError) -> None:
+    @property
+    def trouble(self) -> str:
+        """What the connection last suffered from; see `Publisher`."""
+        return self._trouble_in_words()
+
+    def _note(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error
         self._on_trouble(error)
 
-    def send(self, batch: Batch, while_waiting: Callable[[], None]) -> None:
+    def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:
         """Hand the events to librdkafka; see `Publisher`."""
         produce, topic, report = self._producer.produce, self._topic, batch.report
-        source = ("source", headers(batch.source, 0)[0][1])
-        for index, (value, key, row) in enumerate(zip(batch.values, batch.keys, batch.rows, strict=True)):
+        common = headers(batch.publication)
+        events = zip(batch.values, batch.keys, batch.partitions, batch.rows, strict=True)
+        for index, (value, key, partition, row) in enumerate(events):
             while True:
                 try:
                     produce(
                         topic,
                         value,
                         key,
-                        headers=[source, ("row", b"%d" % row)],
+                        partition,
+                        headers=[*common, ("row", b"%d" % row)],
                         on_delivery=partial(report, index),
                     )
                     break
                 except BufferError:
                     self._producer.poll(0.05)
-                    while_waiting()
+                    if not go_on():
+                        batch.drop(index)
+                        return
                 except KafkaException as error:
                     self._refused(batch, index, error.args[0])
                     break
@@ -270,6 +271,7 @@ class KafkaPublisher:
 
     def _refused(self, batch: Batch, index: int, error: KafkaError) -> None:
         if error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
+            batch.drop(index)
             raise explain_delivery(self._fatal or error)
         batch.report(index, error, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from lakefeed_producer.columns import ColumnType, schema_columns
 from lakefeed_producer.publish import Plan
 from lakefeed_producer.rows import find_types
 from lakefeed_producer.settings import ProducerSettings
-from lakefeed_producer.source import CsvFile, Dialect, Digest
+from lakefeed_producer.source import CsvFile, Dialect
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,6 @@ def plan(
     options: FileOptions,
     *,
     beat: Callable[[], None] = lambda: None,
-    digest: Digest | None = None,
 ) -> Plan:
     """Look at the whole file once.
 
@@ -106,12 +106,12 @@ def plan(
         file: the CSV file.
         options: what the user wants.
         beat: called after each block; may raise to break off.
-        digest: a hash that is updated with the file's bytes.
 
     Raises:
         SettingsError: the schema or the key names a column that the file does not have.
         InputError: the file cannot be read.
     """
     given, key = check_columns(file, options)
+    digest = hashlib.sha256()
     types, total = find_types(file, given, beat, digest)
-    return Plan(file, types, total, given, key, options.rate, 1, options.limit)
+    return Plan(file, types, total, digest.hexdigest(), given, key, options.rate, options.limit)

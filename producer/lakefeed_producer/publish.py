@@ -5,24 +5,35 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 
+import numpy as np
+
 from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
-from lakefeed_producer.columns import ColumnType
-from lakefeed_producer.delivery import Account, Batch, Publisher
+from lakefeed_producer.arrivals import Arrivals
+from lakefeed_producer.columns import ColumnType, pc
+from lakefeed_producer.delivery import Account, Batch, Publisher, headers
 from lakefeed_producer.events import Encoder, missing
+from lakefeed_producer.journal import Beat
 from lakefeed_producer.metrics import ProducerMetrics
 from lakefeed_producer.pace import Pace
 from lakefeed_producer.rejects import Reason, Reject, RejectsFile
 from lakefeed_producer.rows import Rows, read_rows, reject
 from lakefeed_producer.source import CsvFile
 
+Check = Callable[[int, int, Beat], None]
+
 BATCH_EVENTS = 1_000
 # How long an interrupted run waits for acknowledgements.
 _GRACE_SECONDS = 10.0
 # How often the position is taken down while all goes well.
 _TICK_SECONDS = 0.2
+# How often the topic is asked whether somebody else publishes the same file.
+_CHECK_SECONDS = 10.0
+# After this long without an acknowledgement something is wrong.
+_SILENCE_SECONDS = 5.0
 # Never asleep for longer, so that a request to stop is heard.
 _NAP_SECONDS = 0.1
 
@@ -36,20 +47,22 @@ class Plan:
         types: the type of each column.
         given: those types that the user has given, by column index.
         total: data rows of the file.
+        sha256: of the file's bytes.
         key: index of the column that becomes the key, if any.
         rate: events a second, if limited.
-        start_row: first data row to be published.
         limit: last data row to be published.
+        counted: rows up to here are in the metrics already.
     """
 
     file: CsvFile
     types: Sequence[ColumnType]
     total: int
+    sha256: str
     given: Mapping[int, ColumnType] = field(default_factory=dict)
     key: int | None = None
     rate: float | None = None
-    start_row: int = 1
     limit: int | None = None
+    counted: int = 0
 
     @property
     def rows(self) -> int:
@@ -67,8 +80,10 @@ class Progress:
         read: data rows read.
         delivered: events acknowledged.
         rejected: rows put aside.
-        position: every row up to here is delivered or rejected.
+        found: rows that are not sent because the topic had them already.
+        position: every row up to here is delivered, rejected or found.
         in_flight: events sent and not acknowledged.
+        trouble: why nothing is acknowledged, if that is so for a while.
         seconds: since the first event was sent.
         interrupted: whether it was stopped before the end.
     """
@@ -78,8 +93,10 @@ class Progress:
     read: int = 0
     delivered: int = 0
     rejected: int = 0
+    found: int = 0
     position: int = 0
     in_flight: int = 0
+    trouble: str = ""
     seconds: float = 0.0
     interrupted: bool = False
 
@@ -87,27 +104,38 @@ class Progress:
 def publish(
     plan: Plan,
     publisher: Publisher,
+    arrivals: Arrivals,
     rejects: RejectsFile,
     metrics: ProducerMetrics,
     stop: threading.Event,
     observe: Callable[[Progress], None],
+    *,
+    check: Check = lambda *_: None,
+    patience_seconds: float = 120.0,
 ) -> Progress:
-    """Publish a file and wait until each event is acknowledged.
+    """Publish the rows of a file that the topic lacks and wait until each event is acknowledged.
 
     Args:
         plan: what to publish.
         publisher: where the events go.
+        arrivals: what the topic holds of the file.
         rejects: where rows go that cannot become events.
         metrics: counts the work.
         stop: when set, nothing more is sent, and what is on its way is waited for.
         observe: told of the progress a few times a second, at the end, and before an error.
+        check: told now and then how many events at least and at most the topic has got of this run;
+            raises when that is not so.
+        patience_seconds: how long to wait while the broker acknowledges nothing.
 
     Raises:
         InputError: the file cannot be read any more.
         UnavailableError: the broker did not acknowledge in time.
         RefusedError: the broker refused events.
+        BusyError: another producer publishes the file.
     """
-    return _Publishing(plan, publisher, rejects, metrics, stop, observe).run()
+    return _Publishing(
+        plan, publisher, arrivals, rejects, metrics, stop, observe, check, patience_seconds
+    ).run()
 
 
 class _Publishing:
@@ -115,22 +143,30 @@ class _Publishing:
         self,
         plan: Plan,
         publisher: Publisher,
+        arrivals: Arrivals,
         rejects: RejectsFile,
         metrics: ProducerMetrics,
         stop: threading.Event,
         observe: Callable[[Progress], None],
+        check: Check,
+        patience_seconds: float,
     ) -> None:
         self._plan = plan
         self._publisher = publisher
+        self._arrivals = arrivals
         self._rejects = rejects
         self._metrics = metrics
         self._stop = stop
         self._observe = observe
+        self._check_topic = check
+        self._patience_seconds = patience_seconds
         self._encoder = Encoder(plan.file.names, plan.types)
-        self._account = Account(plan.start_row - 1)
-        self._progress = Progress(plan.file.name, plan.rows, position=plan.start_row - 1)
+        self._account = Account()
+        self._progress = Progress(plan.file.name, plan.rows)
         self._pace = Pace(plan.rate)
-        self._start = self._last_tick = time.monotonic()
+        self._start = self._last_tick = self._last_check = self._heard = time.monotonic()
+        self._reported = 0
+        self._given_up = False
 
     def run(self) -> Progress:
         self._metrics.file_rows.set(self._plan.rows)
@@ -142,6 +178,7 @@ class _Publishing:
             self._progress.interrupted = stopped and self._progress.position < self._plan.rows
             if self._account.failed and not stopped:
                 raise self._undelivered()
+            self._check()
         except LakefeedError:
             # What is on its way still counts; a publisher that broke for good reports no more.
             self._finish_quietly()
@@ -152,18 +189,21 @@ class _Publishing:
 
     def _send_all(self) -> None:
         plan = self._plan
-        for rows in read_rows(plan.file, start_row=plan.start_row, limit=plan.limit, given=plan.given):
+        for rows in read_rows(plan.file, limit=plan.limit, given=plan.given):
             self._progress.read += rows.count
-            self._metrics.rows_read.inc(rows.count)
+            self._metrics.rows_read.inc(max(0, min(rows.count, rows.last_row - plan.counted)))
             for batch in self._batches(rows):
                 self._send(batch)
-                if self._stop.is_set() or self._account.failed:
+                if self._stop.is_set() or self._account.failed or self._given_up:
                     return
+                if time.monotonic() - self._last_check >= _CHECK_SECONDS:
+                    self._check()
 
     def _batches(self, rows: Rows) -> Iterator[Batch]:
         """The events of some rows as they become due; rejects are written before."""
+        publication = self._arrivals.publication
+        rows, keys, partitions = self._missing(rows)
         values = self._encoder.encode(rows.columns)
-        keys = self._keys(rows)
         numbers: list[int] = rows.rows.tolist()
         indices: list[int] = rows.indices.tolist()
         rejects = list(rows.rejects)
@@ -180,14 +220,16 @@ class _Publishing:
         if len(rejects) > len(rows.rejects):
             kept = [at for at, value in enumerate(values) if value]
             values, keys = [values[at] for at in kept], [keys[at] for at in kept]
+            partitions = [partitions[at] for at in kept]
             numbers, indices = [numbers[at] for at in kept], [indices[at] for at in kept]
         begin = 0
         while begin < len(values) and not self._stop.is_set():
             end = begin + self._due(min(BATCH_EVENTS, len(values) - begin))
             last = end == len(values)
             yield Batch(
-                self._plan.file.name,
+                publication,
                 numbers[begin:end],
+                partitions[begin:end],
                 values[begin:end],
                 keys[begin:end],
                 last_row=rows.last_row if last else numbers[end - 1] if end > begin else 0,
@@ -195,7 +237,21 @@ class _Publishing:
             )
             begin = end
         if not values:
-            yield Batch(self._plan.file.name, [], [], [], last_row=rows.last_row)
+            yield Batch(publication, [], [], [], [], last_row=rows.last_row)
+
+    def _missing(self, rows: Rows) -> tuple[Rows, list[bytes | None], list[int]]:
+        """The rows that the topic lacks, with key and partition of each."""
+        keys = self._keys(rows)
+        partitions = self._arrivals.publication.spread(rows.rows.tolist(), keys)
+        present = self._arrivals.present(rows.rows, partitions)
+        if not present.any():
+            return rows, keys, partitions
+        self._progress.found += int(present.sum())
+        lacking = ~present
+        at = np.flatnonzero(lacking).tolist()
+        columns = [pc.filter(values, lacking) for values in rows.columns]
+        rows = replace(rows, columns=columns, rows=rows.rows[lacking], indices=rows.indices[lacking])
+        return rows, [keys[one] for one in at], [partitions[one] for one in at]
 
     def _keys(self, rows: Rows) -> list[bytes | None]:
         column = self._plan.key
@@ -208,8 +264,8 @@ class _Publishing:
 
     def _too_large(self, values: Sequence[bytes], keys: Sequence[bytes | None]) -> list[int]:
         # Names and values of the headers; row numbers have at most 19 digits.
-        room = self._publisher.max_event_bytes - len("source" + "row") - 19
-        room -= len(self._plan.file.name.encode("utf-8", "surrogateescape"))
+        room = self._publisher.max_event_bytes - len("row") - 19
+        room -= sum(len(name) + len(value) for name, value in headers(self._arrivals.publication))
         longest = max(map(len, values), default=0)
         if self._plan.key is not None:
             longest += max((len(key or b"") for key in keys), default=0)
@@ -227,7 +283,8 @@ class _Publishing:
         self._rejects.write(rejects)
         self._progress.rejected += len(rejects)
         for one in rejects:
-            self._metrics.rows_rejected.labels(one.reason).inc()
+            if one.row > self._plan.counted:
+                self._metrics.rows_rejected.labels(one.reason).inc()
 
     def _reject_later(self, rows: Rows, indices: Sequence[int], at: int, row: int, said: str) -> Reject:
         """The reject for an event that the broker found too large."""
@@ -246,8 +303,13 @@ class _Publishing:
     def _send(self, batch: Batch) -> None:
         if batch.values or batch.last_row:
             self._account.add(batch)
-            self._publisher.send(batch, self._tick)
+            self._publisher.send(batch, self._go_on)
         self._tick()
+
+    def _go_on(self) -> bool:
+        """Whether the rest of a batch is still to be sent, as the queue is full."""
+        self._tick()
+        return not self._stop.is_set() and not self._given_up
 
     def _wait(self, seconds: float) -> None:
         self._publisher.wait(seconds)
@@ -262,7 +324,7 @@ class _Publishing:
                 break
             if end is None and (self._stop.is_set() or self._account.failed):
                 end = time.monotonic() + _GRACE_SECONDS
-            if end is not None and time.monotonic() >= end:
+            if self._given_up or (end is not None and time.monotonic() >= end):
                 self._publisher.abandon()
                 self._settle()
                 break
@@ -284,9 +346,30 @@ class _Publishing:
         self._settle()
         self._progress.seconds = now - self._start
         self._progress.in_flight = self._account.in_flight
+        self._listen(now)
         self._metrics.in_flight.set(self._progress.in_flight)
         self._metrics.file_position.set(self._progress.position)
         self._observe(self._progress)
+
+    def _listen(self, now: float) -> None:
+        """See whether the broker has acknowledged anything since the last time."""
+        progress = self._progress
+        reported = self._account.added - progress.in_flight
+        if reported != self._reported or not progress.in_flight:
+            self._heard = now
+        self._reported = reported
+        silent = now - self._heard
+        self._given_up |= silent >= self._patience_seconds
+        progress.trouble = ""
+        if silent > min(_SILENCE_SECONDS, self._patience_seconds):
+            progress.trouble = self._publisher.trouble or "events are sent but not acknowledged"
+
+    def _check(self) -> None:
+        """See that the topic has grown by our events only; no answer is no news."""
+        self._last_check = time.monotonic()
+        account = self._account
+        with suppress(UnavailableError):
+            self._check_topic(account.delivered, account.added - account.undelivered, partial(self._wait, 0))
 
     def _settle(self) -> None:
         account, progress = self._account, self._progress
@@ -309,8 +392,12 @@ class _Publishing:
     def _undelivered(self) -> LakefeedError:
         batch, first = self._account.failed[0]
         progress = self._progress
+        reason = first.reason
+        if self._given_up:
+            reason = f"no acknowledgement for {self._patience_seconds:g} s: {progress.trouble}"
         said = (
             f"{progress.file}: {progress.delivered:,} events were delivered, then the broker stopped "
-            f"taking them ({first.reason}). The first undelivered row is {batch.rows[first.index]:,}"
+            f"taking them ({reason}). The first undelivered row is {batch.rows[first.index]:,}. "
+            "The same command goes on where this one stopped"
         )
         return UnavailableError(said) if first.retryable else RefusedError(said)

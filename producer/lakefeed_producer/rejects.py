@@ -79,20 +79,17 @@ class Reject:
 class RejectsFile:
     """Writes rejects as JSON lines; the file is made with the first of them.
 
-    A file that is there already is emptied, but for the rows up to `keep_up_to`: those are of
-    the part of the same CSV that an earlier run has done.
+    A file that is there already is emptied: a run that goes on with a CSV finds its rejects anew.
     """
 
-    def __init__(self, path: Path, *, keep_up_to: int = 0) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.kept = 0
         self._stream: IO[bytes] | None = None
-        self._keep_up_to = keep_up_to
 
     def __enter__(self) -> Self:
         if self.path.exists():
             try:
-                self._cut()
+                self.path.write_bytes(b"")
             except OSError as error:
                 raise self._unwritable(error) from error
         return self
@@ -122,17 +119,3 @@ class RejectsFile:
             f"the rejects file {self.path} cannot be written: {error.strerror}. "
             "Name another with --rejects PATH"
         )
-
-    def _cut(self) -> None:
-        if not self._keep_up_to:
-            self.path.write_bytes(b"")
-            return
-        kept_end = 0
-        with self.path.open("r+b") as stream:
-            for line in stream:
-                # A run that was killed may have left half a line.
-                if not line.endswith(b"\n") or orjson.loads(line)["row"] > self._keep_up_to:
-                    break
-                kept_end += len(line)
-                self.kept += 1
-            stream.truncate(kept_end)

@@ -48,28 +48,23 @@ def reject(file: CsvFile, block: Block, index: int, row: int, reason: Reason, me
 def read_rows(
     file: CsvFile,
     *,
-    start_row: int = 1,
     limit: int | None = None,
     given: Mapping[int, ColumnType] | None = None,
-    digest: Digest | None = None,
 ) -> Iterator[Rows]:
-    """Read the rows from `start_row` on, at most up to the row `limit`.
+    """Read the rows, at most up to the row `limit`.
 
     Args:
         file: the CSV file.
-        start_row: 1-based data row; the rows before are skipped.
         limit: last data row to be read; all by default.
         given: types by column index; a row with a value that does not fit is rejected.
-        digest: a hash that is updated with the file's bytes.
     """
     done = 0
-    for whole in file.blocks(digest):
+    for whole in file.blocks():
         first_row = done + 1
         done += len(whole)
-        begin = max(start_row - first_row, 0)
         end = len(whole) if limit is None else min(limit - first_row + 1, len(whole))
-        if begin < end:
-            yield _sort(file, _part(whole, begin, end), first_row + begin, given or {})
+        if end > 0:
+            yield _sort(file, _up_to(whole, end), first_row, given or {})
         if limit is not None and done >= limit:
             return
 
@@ -101,18 +96,16 @@ def find_types(
     return types, total
 
 
-def _part(block: Block, begin: int, end: int) -> Block:
-    if begin == 0 and end == len(block):
+def _up_to(block: Block, end: int) -> Block:
+    if end == len(block):
         return block
-    chosen = slice(begin, end)
-    faults = {index - begin: fault for index, fault in block.faults.items() if begin <= index < end}
     return Block(
         block.data,
-        block.starts[chosen],
-        block.ends[chosen],
-        block.fields[chosen],
-        block.lines[chosen],
-        faults,
+        block.starts[:end],
+        block.ends[:end],
+        block.fields[:end],
+        block.lines[:end],
+        {index: fault for index, fault in block.faults.items() if index < end},
     )
 
 

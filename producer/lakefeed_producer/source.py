@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import codecs
 import csv
+import fcntl
+import logging
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
-from lakefeed_common.errors import InputError
+from lakefeed_common.errors import InputError, LakefeedError
 from lakefeed_producer.names import event_names
 from lakefeed_producer.records import Block, split
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -29,6 +34,13 @@ _MAGIC = [
     (b"SQLite format 3\x00", "SQLite", "Export the table as CSV"),
     (b"%PDF-", "PDF", "Export the table as CSV"),
 ]
+
+
+class BusyError(LakefeedError):
+    """Another producer publishes the same file."""
+
+    kind = "busy"
+    retryable = True
 
 
 class Digest(Protocol):
@@ -66,7 +78,8 @@ class CsvFile:
 
     Attributes:
         path: where it is.
-        name: its name without folders, the `source` of its events.
+        name: its name without folders.
+        source: the name as the header `source` of its events.
         header: the column names as the file has them.
         names: the keys of the events, in the same order.
         version: size and time of the content that was opened; a later change is an error.
@@ -80,6 +93,7 @@ class CsvFile:
         """
         self.path = path
         self.name = path.name
+        self.source = path.name.encode("utf-8", "surrogateescape")
         self.dialect = dialect
         with _open(path) as stream:
             self.version = Version.of(os.fstat(stream.fileno()))
@@ -169,13 +183,40 @@ class CsvFile:
                 chunk = stream.read(CHUNK_BYTES)
             except OSError as error:
                 raise InputError(f"{self.path} cannot be read: {error.strerror}") from error
-            if Version.of(os.fstat(stream.fileno())) != self.version:
-                raise InputError(f"{self.path} was changed while it was read. Publish it when it is complete")
+            version = Version.of(os.fstat(stream.fileno()))
+            if version != self.version:
+                raise InputError(
+                    f"{self.path} was changed while it was read: it had {self.version.size:,} bytes and has "
+                    f"{version.size:,}. Publish a file when it is complete"
+                )
             if not chunk:
                 return
             if digest is not None:
                 digest.update(chunk)
             yield chunk
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other producers on this computer away from a file; the kernel ends it with the process.
+
+    On a file system without locks it does nothing.
+
+    Raises:
+        BusyError: another producer has the file.
+        InputError: it cannot be opened.
+    """
+    with _open(path) as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(
+                f"{path} is being published by another lakefeed-producer on this computer. "
+                "Wait until that one has ended"
+            ) from None
+        except OSError as error:
+            log.warning("%s cannot be locked (%s): publish it from one place only", path, error.strerror)
+        yield
 
 
 def _open(path: Path) -> BinaryIO:

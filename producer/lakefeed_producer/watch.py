@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
@@ -12,15 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from lakefeed_common.errors import InputError, LakefeedError, RefusedError, SettingsError, UnavailableError
+from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
 from lakefeed_common.health import Health
 from lakefeed_producer.delivery import Publisher
+from lakefeed_producer.journal import ChangedError, Journal
 from lakefeed_producer.ledger import Content, Entry, Ledger, Outcome
 from lakefeed_producer.metrics import ProducerMetrics
 from lakefeed_producer.prepare import FileOptions, plan
 from lakefeed_producer.publish import Plan, Progress, publish
 from lakefeed_producer.rejects import RejectsFile
-from lakefeed_producer.source import CsvFile
+from lakefeed_producer.source import BusyError, CsvFile, claimed
 
 log = logging.getLogger(__name__)
 
@@ -29,29 +29,35 @@ _SAVE_SECONDS = 1.0
 _UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", "~")
 # While there is nothing to do, the broker is asked this often whether it is still there.
 _PROBE_SECONDS = 10.0
-# Events that nobody acknowledges for so long make the service not ready.
-_SILENCE_SECONDS = 5.0
+
+
+class Connection(Protocol):
+    """A usable topic."""
+
+    @property
+    def publisher(self) -> Publisher:
+        """Sends to it."""
+
+    @property
+    def journal(self) -> Journal:
+        """Knows what it holds."""
 
 
 class Link(Protocol):
     """The connection to the broker, made anew when needed."""
 
-    def open(self, while_waiting: Callable[[str], None]) -> Publisher:
-        """A usable publisher.
+    def open(self, while_waiting: Callable[[str], None]) -> Connection:
+        """A usable topic.
 
         Raises:
             LakefeedError: there is none now.
         """
 
     def drop(self) -> None:
-        """Forget the publisher: the next `open` makes a new one."""
+        """Forget the connection: the next `open` makes a new one."""
 
     def usable(self) -> bool:
         """Whether the broker answers and has the topic."""
-
-    @property
-    def trouble(self) -> str:
-        """What the connection last suffered from; empty if nothing."""
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
@@ -140,6 +146,7 @@ class Watch:
         health: hears the loop's heart beat; dependency `kafka`.
         stop: ends the loop.
         poll_seconds: pause between two looks.
+        patience_seconds: how long to wait for a broker that acknowledges nothing.
     """
 
     def __init__(
@@ -153,6 +160,7 @@ class Watch:
         health: Health,
         stop: threading.Event,
         poll_seconds: float,
+        patience_seconds: float,
     ) -> None:
         self._folder = folder
         self._rejects_folder = state_folder / "rejects"
@@ -163,8 +171,11 @@ class Watch:
         self._health = health
         self._stop = stop
         self._poll_seconds = poll_seconds
+        self._patience_seconds = patience_seconds
         self._probed = time.monotonic()
         self._failed_names: set[str] = set()
+        self._busy_names: set[str] = set()
+        self._counted: dict[str, int] = {}
 
     def run(self) -> None:
         """Work until a stop is asked for."""
@@ -181,7 +192,7 @@ class Watch:
     def round(self) -> bool:
         """Publish what there is to publish; False if there was nothing or the broker is away."""
         try:
-            publisher = self._link.open(self._waiting)
+            connection = self._link.open(self._waiting)
             self._probe()
         except LakefeedError as error:
             self._broker_is_away(error)
@@ -192,10 +203,22 @@ class Watch:
             if self._stop.is_set():
                 break
             self._health.beat(LOOP)
-            if not self._is_settled_case(found):
-                worked = True
-                if not self._take(found, publisher):
-                    return False
+            if self._is_settled_case(found):
+                continue
+            try:
+                with claimed(found.path):
+                    self._take(found, connection)
+            except BusyError as error:
+                self._leave(found, error)
+                continue
+            except (UnavailableError, RefusedError) as error:
+                log.warning("%s: %s. It goes on when the broker is back", found.path.name, error)
+                self._broker_is_away(error)
+                return False
+            except LakefeedError as error:
+                self._failed(found, error)
+            self._busy_names.discard(found.path.name)
+            worked = True
         return worked
 
     # ---- the broker -----------------------------------------------------------------------------
@@ -229,24 +252,15 @@ class Watch:
         # What failed is tried once more after a restart: settings may have changed.
         return entry.outcome != "failed" or found.path.name in self._failed_names
 
-    def _take(self, found: Found, publisher: Publisher) -> bool:
-        """Do what is to be done with a file; False if the broker went away over it."""
-        digest = hashlib.sha256()
-        try:
-            file = CsvFile(found.path, self._options.dialect)
-            planned = plan(file, self._options, beat=self._beat_or_stop, digest=digest)
-        except (InputError, SettingsError) as error:
-            self._failed(found, error)
-            return True
-        sha256 = digest.hexdigest()
-        known = self._ledger.content(sha256)
+    def _take(self, found: Found, connection: Connection) -> None:
+        """Do what is to be done with a file."""
+        planned = plan(CsvFile(found.path, self._options.dialect), self._options, beat=self._beat_or_stop)
+        known = self._ledger.content(planned.sha256)
         if known is not None and known.done:
             self._already_done(found, known)
-            return True
-        if self._was_changed(found, sha256):
-            return True
-        content = known or Content(sha256, found.path.name, planned.total)
-        return self._publish(found, planned, content, publisher)
+        elif not self._was_changed(found, planned.sha256):
+            content = known or Content(planned.sha256, found.path.name, planned.total)
+            self._publish(found, planned, content, connection)
 
     def _beat_or_stop(self) -> None:
         self._health.beat(LOOP)
@@ -274,9 +288,19 @@ class Watch:
         how_much = "" if before.done else f"the first {before.position:,} rows of "
         reason = f"it was changed after {how_much}it had been published"
         log.warning("%s is not published again: %s. Give the new content a new name", found.path.name, reason)
-        self._note(found, before.sha256, "changed", reason)
-        self._metrics.files.labels("changed").inc()
+        self._changed(found, before.sha256, reason)
         return True
+
+    def _changed(self, found: Found, sha256: str, reason: str) -> None:
+        self._note(found, sha256, "changed", reason)
+        self._metrics.files.labels("changed").inc()
+
+    def _leave(self, found: Found, error: BusyError) -> None:
+        """Come back to a file when the other producer has ended."""
+        if found.path.name not in self._busy_names:
+            log.warning("%s", error)
+            self._metrics.count_error(error)
+        self._busy_names.add(found.path.name)
 
     def _failed(self, found: Found, error: LakefeedError) -> None:
         log.error("%s cannot be published: %s", found.path.name, error)
@@ -289,39 +313,46 @@ class Watch:
     def _note(self, found: Found, sha256: str | None, outcome: Outcome, reason: str = "") -> None:
         self._ledger.note(Entry(found.path.name, found.mark, sha256, outcome, reason))
 
-    def _publish(self, found: Found, planned: Plan, content: Content, publisher: Publisher) -> bool:
+    def _publish(self, found: Found, planned: Plan, content: Content, connection: Connection) -> None:
         name = found.path.name
         self._ledger.save(content)
         self._note(found, content.sha256, "started")
-        if content.position:
-            log.info("%s: goes on behind row %s of %s", name, content.position, content.rows)
-        else:
-            log.info("%s: publishing %s rows", name, content.rows)
-        self._rejects_folder.mkdir(exist_ok=True)
-        path = self._rejects_folder / f"{name}.rejects.jsonl"
+        # A file that was renamed meanwhile goes on under its first name.
+        source = content.name.encode("utf-8", "surrogateescape")
         try:
-            with RejectsFile(path, keep_up_to=content.position) as rejects:
-                keeper = _Keeper(self._ledger, replace(content, rejected=rejects.kept))
-                try:
-                    progress = publish(
-                        replace(planned, start_row=content.position + 1),
-                        publisher,
-                        rejects,
-                        self._metrics,
-                        self._stop,
-                        lambda progress: self._observe(progress, keeper),
-                    )
-                finally:
-                    content = keeper.save()
-        except (UnavailableError, RefusedError) as error:
-            log.warning("%s: %s. It goes on when the broker is back", name, error)
-            self._broker_is_away(error)
-            return False
-        except LakefeedError as error:
+            tracker = connection.journal.resume(
+                source, content.sha256, found.mtime_ns, content.rows, self._beat_or_stop
+            )
+        except ChangedError as error:
+            log.warning("%s", error)
+            self._changed(found, content.sha256, str(error))
+            return
+        there = int(tracker.arrivals.rows.sum())
+        log.info("%s: publishing %s rows, %s of them are in the topic already", name, content.rows, there)
+        self._rejects_folder.mkdir(exist_ok=True)
+        keeper = _Keeper(self._ledger, content)
+        try:
+            with RejectsFile(self._rejects_folder / f"{name}.rejects.jsonl") as rejects:
+                progress = publish(
+                    replace(planned, counted=max(content.position, self._counted.get(content.sha256, 0))),
+                    connection.publisher,
+                    tracker.arrivals,
+                    rejects,
+                    self._metrics,
+                    self._stop,
+                    lambda progress: self._observe(progress, keeper),
+                    check=tracker.check,
+                    patience_seconds=self._patience_seconds,
+                )
+        except BusyError as error:
+            # To try again would go on repeating the other one's rows.
             self._failed(found, error)
-            return True
-        self._finish(found, content, progress, path)
-        return True
+            return
+        finally:
+            self._counted[content.sha256] = keeper.read
+            content = keeper.save()
+        connection.journal.done(tracker)
+        self._finish(found, content, progress, rejects.path)
 
     def _finish(self, found: Found, content: Content, progress: Progress, rejects: Path) -> None:
         name = found.path.name
@@ -339,10 +370,10 @@ class Watch:
     def _observe(self, progress: Progress, keeper: _Keeper) -> None:
         self._health.beat(LOOP)
         keeper.see(progress)
-        if not progress.in_flight or keeper.silent_seconds() < _SILENCE_SECONDS:
-            self._health.ready("kafka")
+        if progress.trouble:
+            self._health.unready("kafka", progress.trouble)
         else:
-            self._health.unready("kafka", self._link.trouble or "events are sent but not acknowledged")
+            self._health.ready("kafka")
 
 
 class _Keeper:
@@ -351,32 +382,21 @@ class _Keeper:
     def __init__(self, ledger: Ledger, content: Content) -> None:
         self._ledger = ledger
         self._content = content
-        self._kept_rejects = content.rejected
-        self._saved = self._moved = time.monotonic()
-        self._last = Progress(content.name, content.rows, position=content.position)
-
-    def silent_seconds(self) -> float:
-        """Since the position last moved."""
-        return time.monotonic() - self._moved
+        self._saved = time.monotonic()
+        self.read = 0
 
     def see(self, progress: Progress) -> None:
-        """Save the position if it is time."""
-        now = time.monotonic()
-        if progress.position != self._last.position or not progress.in_flight:
-            self._moved = now
-        # The progress goes on changing: what it says now is kept.
-        self._last = replace(progress)
-        if now - self._saved >= _SAVE_SECONDS:
+        """Take down the position, and save it if it is time."""
+        self.read = progress.read
+        if progress.position >= self._content.position:
+            # A run that goes on with a file begins at its first row.
+            position, rejected = progress.position, progress.rejected
+            self._content = replace(self._content, position=position, rejected=rejected)
+        if time.monotonic() - self._saved >= _SAVE_SECONDS:
             self.save()
 
     def save(self) -> Content:
         """Save the position that was last seen."""
         self._saved = time.monotonic()
-        progress = self._last
-        self._content = replace(
-            self._content,
-            position=progress.position,
-            rejected=self._kept_rejects + progress.rejected,
-        )
         self._ledger.save(self._content)
         return self._content

@@ -6,25 +6,28 @@ import csv
 import json
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from confluent_kafka import KafkaError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lakefeed_common.errors import InputError, RefusedError, SettingsError, UnavailableError
+from lakefeed_producer.arrivals import Arrivals, Publication
 from lakefeed_producer.columns import ColumnType
-from lakefeed_producer.delivery import Batch, MemoryPublisher
+from lakefeed_producer.delivery import Batch
 from lakefeed_producer.metrics import ProducerMetrics
 from lakefeed_producer.prepare import FileOptions, plan, read_schema
 from lakefeed_producer.publish import Progress, publish
 from lakefeed_producer.rejects import RejectsFile
 from lakefeed_producer.source import CsvFile, Dialect
+from tests.memory import MemoryTopic
 
+BEGAN = 1_700_000_000_000
 CARE = Path(__file__).parents[2] / "data" / "care.csv"
 
 
@@ -32,16 +35,32 @@ class Run:
     """Publishes one file and keeps what came of it."""
 
     def __init__(
-        self, path: Path, options: FileOptions, publisher: Any, start_row: int, stop: threading.Event
+        self,
+        path: Path,
+        options: FileOptions,
+        publisher: Any,
+        arrived: Sequence[int],
+        stop: threading.Event,
+        patience_seconds: float,
     ) -> None:
         self.path = path
         self.publisher = publisher
         self.metrics = ProducerMetrics()
         self.rejects_path = path.with_suffix(".rejects")
-        planned = replace(plan(CsvFile(path, options.dialect), options), start_row=start_row)
-        with RejectsFile(self.rejects_path, keep_up_to=start_row - 1) as rejects:
+        planned = plan(CsvFile(path, options.dialect), options)
+        arrivals = Arrivals(Publication.new(planned.file.source, planned.sha256, 1, BEGAN))
+        if arrived:
+            arrivals.rows = np.isin(np.arange(planned.total + 1), arrived)
+        with RejectsFile(self.rejects_path) as rejects:
             self.progress: Progress = publish(
-                planned, publisher, rejects, self.metrics, stop, lambda progress: None
+                planned,
+                publisher,
+                arrivals,
+                rejects,
+                self.metrics,
+                stop,
+                lambda progress: None,
+                patience_seconds=patience_seconds,
             )
 
     @property
@@ -67,14 +86,16 @@ def run(
     dialect: Dialect | None = None,
     schema: dict[str, ColumnType] | None = None,
     publisher: Any = None,
-    start_row: int = 1,
+    arrived: Sequence[int] = (),
     stop: threading.Event | None = None,
+    patience_seconds: float = 120,
     **options: Any,
 ) -> Run:
     if data is not None:
         path.write_bytes(data if isinstance(data, bytes) else data.encode())
     wish = FileOptions(dialect or Dialect(), schema or {}, **options)
-    return Run(path, wish, publisher or MemoryPublisher(), start_row, stop or threading.Event())
+    stop = stop or threading.Event()
+    return Run(path, wish, publisher or MemoryTopic(), arrived, stop, patience_seconds)
 
 
 @pytest.fixture
@@ -83,11 +104,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_the_rows_that_need_care_arrive_as_they_are() -> None:
-    publisher = MemoryPublisher()
+    publisher = MemoryTopic()
     options = FileOptions(Dialect(), {})
     planned = plan(CsvFile(CARE, options.dialect), options)
+    arrivals = Arrivals(Publication.new(planned.file.source, planned.sha256, 1, BEGAN))
     with RejectsFile(Path("never-made.jsonl")) as rejects:
-        publish(planned, publisher, rejects, ProducerMetrics(), threading.Event(), lambda _: None)
+        publish(planned, publisher, arrivals, rejects, ProducerMetrics(), threading.Event(), lambda _: None)
     assert not Path("never-made.jsonl").exists()
     assert [json.loads(value) for _, value, _ in publisher.records] == [
         dict(zip(("code", "name", "description", "price", "in_stock", "grosse_cm"), row, strict=True))
@@ -101,12 +123,13 @@ def test_the_rows_that_need_care_arrive_as_they_are() -> None:
     ]
 
 
-def test_records_carry_key_source_and_row(path: Path) -> None:
+def test_records_carry_key_source_publication_and_row(path: Path) -> None:
     done = run(path, "Id,v\n01,a\n\n,b\n03,c,d\n04,e\n", key="id")
+    common = [("source", b"some.csv"), ("publication", b"baf337ed8e17fdc8.1.1700000000000")]
     assert [(key, headers) for key, _, headers in done.publisher.records] == [
-        (b"01", [("source", b"some.csv"), ("row", b"1")]),
-        (None, [("source", b"some.csv"), ("row", b"2")]),
-        (b"04", [("source", b"some.csv"), ("row", b"4")]),
+        (b"01", [*common, ("row", b"1")]),
+        (None, [*common, ("row", b"2")]),
+        (b"04", [*common, ("row", b"4")]),
     ]
 
 
@@ -183,7 +206,7 @@ def test_a_schema_can_make_numbers_strings(path: Path) -> None:
 
 
 def test_an_event_larger_than_the_broker_takes_is_rejected_before_it_is_sent(path: Path) -> None:
-    publisher = MemoryPublisher(max_event_bytes=200)
+    publisher = MemoryTopic(max_event_bytes=200)
     done = run(path, f"n,t\n1,a\n2,{'x' * 300}\n3,b\n", publisher=publisher)
     assert [event["n"] for event in done.events] == [1, 3]
     [reject] = done.rejects
@@ -226,14 +249,16 @@ def test_limit_counts_data_rows(path: Path) -> None:
     assert done.progress.position == done.progress.rows == 3
 
 
-def test_a_later_start_continues_the_events_and_the_rejects(path: Path) -> None:
+def test_what_the_topic_holds_is_not_sent_and_rejects_are_told_again(path: Path) -> None:
     data = "a,b\n" + "".join(f"{row},x\n" if row % 3 else f"{row}\n" for row in range(1, 11))
     whole = run(path, data)
     rejects = whole.rejects_path.read_bytes()
-    rest = run(path, start_row=6)
-    assert [event["a"] for event in rest.events] == [7, 8, 10]
+    rest = run(path, arrived=[1, 2, 5, 8])
+    assert [event["a"] for event in rest.events] == [4, 7, 10]
+    assert (rest.progress.found, rest.progress.delivered, rest.progress.position) == (4, 3, 10)
     assert rest.rejects_path.read_bytes() == rejects
-    assert rest.publisher.records == whole.publisher.records[4:]
+    nothing = run(path, arrived=[1, 2, 4, 5, 7, 8, 10])
+    assert (nothing.events, nothing.progress.found, nothing.progress.position) == ([], 7, 10)
 
 
 values = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8) | st.sampled_from(
@@ -250,7 +275,7 @@ def test_events_say_what_the_file_says(rows: list[list[str]], start: int, tmp_pa
     path = tmp_path / "any.csv"
     with path.open("w", newline="", encoding="utf-8") as out:
         csv.writer(out, quoting=csv.QUOTE_ALL).writerows([["a", "b", "c"], *rows])
-    done = run(path, start_row=start)
+    done = run(path, arrived=range(1, start))
     assert not done.rejects
     assert len(done.events) == max(0, len(rows) - start + 1)
     for event, row in zip(done.events, rows[start - 1 :], strict=True):
@@ -273,7 +298,7 @@ def test_a_rate_is_held(path: Path, rate: float, rows: int) -> None:
     assert rows / done.progress.seconds == pytest.approx(rate, rel=0.02)
 
 
-class FailingPublisher(MemoryPublisher):
+class FailingPublisher(MemoryTopic):
     """Takes so many events and then fails each with an error."""
 
     def __init__(self, good: int, code: int) -> None:
@@ -281,7 +306,7 @@ class FailingPublisher(MemoryPublisher):
         self._good = good
         self._code = code
 
-    def send(self, batch: Batch, while_waiting: Callable[[], None]) -> None:
+    def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:
         class Message:
             @staticmethod
             def latency() -> float:

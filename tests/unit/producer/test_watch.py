@@ -14,30 +14,32 @@ import pytest
 
 from lakefeed_common.errors import LakefeedError, SettingsError, UnavailableError
 from lakefeed_common.health import Health
-from lakefeed_producer.delivery import Batch, MemoryPublisher
+from lakefeed_producer.delivery import Batch
 from lakefeed_producer.ledger import Ledger
 from lakefeed_producer.metrics import ProducerMetrics
 from lakefeed_producer.prepare import FileOptions
-from lakefeed_producer.source import Dialect
+from lakefeed_producer.source import Dialect, claimed
 from lakefeed_producer.watch import Folder, Watch
+from tests.memory import MemoryConnection, MemoryTopic
 
 
 class Broker:
     """A link to a broker that can be away."""
 
     def __init__(self) -> None:
-        self.publisher: Any = MemoryPublisher()
+        self.topic = MemoryTopic()
         self.away = False
-        self.trouble = ""
+        self._connection: MemoryConnection | None = None
 
-    def open(self, while_waiting: Callable[[str], None]) -> Any:
+    def open(self, while_waiting: Callable[[str], None]) -> MemoryConnection:
         while_waiting("")
         if self.away:
             raise UnavailableError("no answer from Kafka")
-        return self.publisher
+        self._connection = self._connection or self.topic.connection()
+        return self._connection
 
     def drop(self) -> None:
-        pass
+        self._connection = None
 
     def usable(self) -> bool:
         return not self.away
@@ -70,10 +72,12 @@ class Place:
             self.health,
             self.stop,
             0.01,
+            120,
         )
 
     def restart(self) -> None:
         self.ledger.close()
+        self.broker.drop()
         self.start()
 
     def write(self, name: str, content: str) -> Path:
@@ -89,7 +93,7 @@ class Place:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        return [orjson.loads(value) for _, value, _ in self.broker.publisher.records]
+        return [orjson.loads(value) for _, value, _ in self.broker.topic.records]
 
     def files(self, outcome: str) -> float:
         value = self.metrics.registry.get_sample_value("lakefeed_producer_files_total", {"outcome": outcome})
@@ -204,11 +208,10 @@ def test_a_bad_file_is_tried_again_after_a_restart_with_other_settings(place: Pl
 
 
 def test_an_error_of_our_own_is_not_taken_for_a_broker_that_is_away(place: Place) -> None:
-    class Broken(MemoryPublisher):
-        def send(self, batch: Batch, while_waiting: Callable[[], None]) -> None:
-            raise LakefeedError("this should not happen")
+    def broken(batch: Batch) -> None:
+        raise LakefeedError("this should not happen")
 
-    place.broker.publisher = Broken()
+    place.broker.topic.before_send = broken
     place.write("a.csv", "n\n1\n")
     place.rounds()
     place.rounds()
@@ -237,19 +240,17 @@ def test_the_broker_may_be_away(place: Place, caplog: pytest.LogCaptureFixture) 
     assert place.events == [{"n": 1}]
 
 
-class BreakingPublisher(MemoryPublisher):
-    """Takes some batches, then calls `breaks`."""
+def breaking(batches: int, breaks: Callable[[], None]) -> Callable[[Batch], None]:
+    """Calls `breaks` before the so-manieth batch."""
+    left = batches
 
-    def __init__(self, batches: int, breaks: Callable[[], None]) -> None:
-        super().__init__()
-        self._left = batches
-        self._breaks = breaks
+    def before_send(batch: Batch) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            breaks()
 
-    def send(self, batch: Batch, while_waiting: Callable[[], None]) -> None:
-        self._left -= 1
-        if self._left == 0:
-            self._breaks()
-        super().send(batch, while_waiting)
+    return before_send
 
 
 ROWS = "n,m\n" + "".join(f"{row},x\n" if row % 100 else f"{row}\n" for row in range(1, 5001))
@@ -261,45 +262,96 @@ def fail() -> None:
 
 
 def test_a_file_goes_on_where_the_broker_went_away(place: Place) -> None:
-    place.broker.publisher = first = BreakingPublisher(3, fail)
+    place.broker.topic.before_send = breaking(3, fail)
     place.write("a.csv", ROWS)
     place.rounds()
-    assert len(first.records) == 2_000
+    assert len(place.events) == 2_000
     assert not place.health.readiness().ok
-    place.broker.publisher = rest = MemoryPublisher()
     place.rounds()
-    assert [orjson.loads(value)["n"] for _, value, _ in first.records + rest.records] == EVENTS
+    assert [event["n"] for event in place.events] == EVENTS
     rejects = (place.state / "rejects" / "a.csv.rejects.jsonl").read_bytes().splitlines()
     assert len(rejects) == 50
+    counted = place.metrics.registry.get_sample_value
+    assert counted("lakefeed_producer_rows_read_total") == 5_000
+    assert counted("lakefeed_producer_rows_rejected_total", {"reason": "too_few_fields"}) == 50
 
 
 def test_a_file_goes_on_after_a_restart(place: Place) -> None:
-    place.broker.publisher = first = BreakingPublisher(2, lambda: place.stop.set())
+    place.broker.topic.before_send = breaking(2, lambda: place.stop.set())
     place.write("a.csv", ROWS)
     place.rounds()
-    assert len(first.records) == 2_000
+    assert len(place.events) == 2_000
     place.restart()
-    place.broker.publisher = rest = MemoryPublisher()
     place.rounds()
-    assert [orjson.loads(value)["n"] for _, value, _ in first.records + rest.records] == EVENTS
-    assert rest.records[0][2][1] == ("row", str(EVENTS[2_000]).encode())
+    assert [event["n"] for event in place.events] == EVENTS
     rejects = (place.state / "rejects" / "a.csv.rejects.jsonl").read_bytes().splitlines()
     assert [orjson.loads(line)["row"] for line in rejects] == list(range(100, 5001, 100))
+
+
+def test_a_file_that_was_renamed_goes_on_under_its_first_name(place: Place) -> None:
+    place.broker.topic.before_send = breaking(2, lambda: place.stop.set())
+    path = place.write("a.csv", ROWS)
+    place.rounds()
+    place.restart()
+    path.rename(place.folder / "b.csv")
+    place.rounds()
+    assert [event["n"] for event in place.events] == EVENTS
+    assert {dict(headers)["source"] for _, _, headers in place.broker.topic.records} == {b"a.csv"}
+
+
+def test_a_lost_state_repeats_no_row_of_the_newest_files(place: Place, tmp_path: Path) -> None:
+    place.broker.topic.before_send = breaking(4, lambda: place.stop.set())
+    place.write("a.csv", "n\n1\n2\n")
+    place.write("b.csv", ROWS)
+    place.rounds()
+    place.state = tmp_path / "another"
+    place.restart()
+    place.rounds()
+    assert [event["n"] for event in place.events] == [1, 2, *EVENTS]
+    assert place.files("done") == 2
 
 
 def test_a_file_that_changes_while_it_is_published_in_part_is_left(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place.broker.publisher = BreakingPublisher(2, lambda: place.stop.set())
+    place.broker.topic.before_send = breaking(2, lambda: place.stop.set())
     path = place.write("a.csv", ROWS)
     place.rounds()
     place.restart()
     path.write_text(ROWS + "5001,x\n")
-    place.broker.publisher = MemoryPublisher()
     place.rounds()
-    assert place.events == []
+    assert len(place.events) == 2_000
     assert "changed after the first 2,020 rows of it had been published" in caplog.text
     assert place.files("changed") == 1
+
+
+def test_a_content_that_only_the_topic_knows_is_not_mixed_with_another(
+    place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = place.write("a.csv", "n\n1\n2\n")
+    place.rounds()
+    place.state = tmp_path / "another"
+    place.restart()
+    path.write_text("n\n1\n3\n")
+    place.rounds()
+    place.rounds()
+    assert place.events == [{"n": 1}, {"n": 2}]
+    assert place.files("changed") == 1
+    assert caplog.text.count("give the new content a new name") == 1
+
+
+def test_a_file_that_another_producer_has_is_left_until_that_one_ends(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = place.write("a.csv", "n\n1\n")
+    with claimed(path):
+        place.write("b.csv", "n\n2\n")
+        place.rounds()
+        place.rounds()
+        assert place.events == [{"n": 2}]
+        assert caplog.text.count("a.csv is being published by another lakefeed-producer") == 1
+    place.rounds()
+    assert place.events == [{"n": 2}, {"n": 1}]
 
 
 def test_one_state_folder_is_for_one_watcher(place: Place) -> None:

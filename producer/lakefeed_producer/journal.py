@@ -1,0 +1,230 @@
+"""Reads back from a topic which files it holds, and notices others who publish the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from lakefeed_common.errors import InputError, LakefeedError
+from lakefeed_producer.arrivals import Arrivals, Publication
+from lakefeed_producer.source import BusyError
+
+Beat = Callable[[], None]
+
+# Clocks of two computers, or of a computer and a file server, differ by less.
+_SLACK_MS = 10 * 60 * 1000
+# The newest records of the topic are read however old the file is: so many over all partitions.
+_TAIL_RECORDS = 10_000
+# What a killed producer had on its way is there when nothing has arrived for so long.
+_QUIET_SECONDS = 0.5
+# What still arrives after this comes from a producer that lives.
+_BUSY_SECONDS = 10.0
+_NAP_SECONDS = 0.1
+
+
+class ChangedError(InputError):
+    """The topic holds rows of another content of the file."""
+
+
+class Found(NamedTuple):
+    """What the headers of one of our records say, and where it is."""
+
+    partition: int
+    offset: int
+    publication: Publication
+    row: int
+
+
+class TopicLog(Protocol):
+    """The records of a topic. Lists go by partition.
+
+    Each call may raise `UnavailableError` (no answer) or `RefusedError` (this user may not read).
+    """
+
+    def bounds(self) -> tuple[list[int], list[int]]:
+        """The first offset, and the one behind the last."""
+
+    def offsets_at(self, milliseconds: int) -> list[int]:
+        """The first offset with this time or a later one; the end if there is none."""
+
+    def read(self, begin: Sequence[int], end: Sequence[int], beat: Beat) -> Iterator[Found]:
+        """Our records from `begin` up to before `end`, each partition in order; calls `beat` often."""
+
+
+class Tracker:
+    """Follows one publication in the topic, before and while its rows are sent.
+
+    Args:
+        log: the topic.
+        arrivals: takes up what is found.
+        position: offsets up to which the topic holds nothing of it, or has been read.
+    """
+
+    def __init__(self, log: TopicLog, arrivals: Arrivals, position: list[int]) -> None:
+        self._log = log
+        self.arrivals = arrivals
+        self.start = self.position = position
+        self._seen = 0
+        self._doubled = 0
+        self._rival = False
+
+    @property
+    def _name(self) -> str:
+        return self.arrivals.publication.source.decode("utf-8", "replace")
+
+    def read_back(self, rows: int, quiet_seconds: float, beat: Beat) -> None:
+        """Take up what has arrived of a file with so many rows, when no more does.
+
+        Raises:
+            BusyError: it does not end.
+        """
+        self.arrivals.rows = np.zeros(rows + 1, np.bool_)
+        first, _ = self._log.bounds()
+        end = time.monotonic() + _BUSY_SECONDS
+        self._catch_up(beat, first)
+        while True:
+            _nap(quiet_seconds, beat)
+            if not self._catch_up(beat):
+                break
+            if time.monotonic() > end:
+                raise BusyError(
+                    f"{self._name} is being published by another producer: rows of it arrive in the topic. "
+                    "Wait until that one has ended, then start this one again"
+                )
+        self._seen = self._doubled = 0
+        self.start = self.position
+
+    def check(self, at_least: int, at_most: int, beat: Beat) -> None:
+        """See whether the topic has grown by what this run has sent, by so many records.
+
+        Raises:
+            LakefeedError: it has lost records.
+            BusyError: rows were sent by another producer too.
+        """
+        _, end = self._log.bounds()
+        grown = self._seen + sum(new - old for new, old in zip(end, self.position, strict=False))
+        if grown < at_least:
+            raise LakefeedError(
+                "the topic was removed or emptied meanwhile, and acknowledged events with it. "
+                "Start the same command again: it sends what the topic does not hold"
+            )
+        if grown == at_least == at_most:
+            self.position, self._seen = end, grown
+        elif grown > at_most:
+            self._catch_up(beat)
+            if self._doubled or self._rival:
+                raise BusyError(
+                    f"{self._name} is being published by another producer too, and the topic may hold rows "
+                    "of it twice. Let only one producer publish a file"
+                )
+
+    def _catch_up(self, beat: Beat, first: Sequence[int] = ()) -> int:
+        """Read on; the number of records of this publication."""
+        publication, rows = self.arrivals.publication, self.arrivals.rows
+        _, end = self._log.bounds()
+        count = 0
+        for found in self._log.read(self.position, end[: len(self.position)], beat):
+            if found.publication != publication:
+                self._rival |= found.publication.source == publication.source
+                continue
+            count += 1
+            if first and first[found.partition] == found.offset > 0:
+                self.arrivals.deleted[found.partition] = found.row
+            if len(rows) > found.row:
+                self._doubled += int(rows[found.row])
+                rows[found.row] = True
+        self.position = end
+        self._seen += count
+        return count
+
+
+class Journal:
+    """Which files a topic holds. Each part of the topic is read once to know.
+
+    Args:
+        log: the topic.
+        quiet_seconds: how long nothing must arrive until the topic counts as quiet.
+    """
+
+    def __init__(self, log: TopicLog, quiet_seconds: float = _QUIET_SECONDS) -> None:
+        self._log = log
+        self._quiet_seconds = quiet_seconds
+        self._opened = time.monotonic()
+        self._latest: dict[bytes, Publication] = {}
+        self._from: list[int] = []
+        self._to: list[int] = []
+
+    def begin(self, source: bytes, sha256: str) -> Tracker:
+        """Begin a new publication, whatever the topic holds."""
+        _, end = self._log.bounds()
+        publication = Publication.new(source, sha256, len(end), time.time_ns() // 1_000_000)
+        return Tracker(self._log, Arrivals(publication), end)
+
+    def resume(self, source: bytes, sha256: str, mtime_ns: int, rows: int, beat: Beat) -> Tracker:
+        """Go on with a file's publication, or begin it if the topic does not know the file.
+
+        Args:
+            source: name of the file.
+            sha256: of its content.
+            mtime_ns: when it got this content; older parts of the topic need not be read.
+            rows: data rows of the file.
+            beat: called often; may raise to break off.
+
+        Raises:
+            ChangedError: the last publication under this name was of another content.
+            BusyError: rows of the file arrive right now.
+        """
+        latest = self._find(source, mtime_ns // 1_000_000, beat)
+        if latest is None:
+            return self.begin(source, sha256)
+        if not latest.is_of(sha256):
+            began = datetime.fromtimestamp(latest.began / 1000, UTC)
+            raise ChangedError(
+                f"{source.decode('utf-8', 'replace')}: its content is not the one that was published under "
+                f"this name at {began:%Y-%m-%d %H:%M:%S} UTC. Put the old content back to go on with it, or "
+                "give the new content a new name"
+            )
+        first, _ = self._log.bounds()
+        dated = self._log.offsets_at(latest.began - _SLACK_MS)
+        tracker = Tracker(self._log, Arrivals(latest), list(map(max, first, dated)))
+        tracker.read_back(rows, self._quiet_seconds, beat)
+        return tracker
+
+    def done(self, tracker: Tracker) -> None:
+        """Remember what was just published: it need not be read to be known."""
+        self._note(tracker.arrivals.publication)
+        if tracker.start == self._to:
+            self._to = tracker.position
+
+    def _find(self, source: bytes, modified_ms: int, beat: Beat) -> Publication | None:
+        # What a killed producer had on its way may be the first that the topic gets of the file.
+        _nap(self._opened + self._quiet_seconds - time.monotonic(), beat)
+        first, end = self._log.bounds()
+        if len(self._to) != len(end) or any(map(int.__gt__, self._to, end)):
+            # Never read, given more partitions, or removed and made again.
+            self._from, self._to = end, end
+        tail = [high - _TAIL_RECORDS // len(end) for high in end]
+        wanted = zip(self._log.offsets_at(modified_ms - _SLACK_MS), tail, self._from, strict=True)
+        begin = [max(low, min(one)) for low, one in zip(first, wanted, strict=True)]
+        for low, high in ((begin, self._from), (self._to, end)):
+            for found in self._log.read(low, high, beat):
+                self._note(found.publication)
+        self._from, self._to = begin, end
+        return self._latest.get(source)
+
+    def _note(self, publication: Publication) -> None:
+        known = self._latest.get(publication.source)
+        if known is None or known.began <= publication.began:
+            self._latest[publication.source] = publication
+
+
+def _nap(seconds: float, beat: Beat) -> None:
+    end = time.monotonic() + seconds
+    beat()
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, _NAP_SECONDS))
+        beat()

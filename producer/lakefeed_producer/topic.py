@@ -1,0 +1,155 @@
+"""The records of a topic in Kafka, as the journal reads them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import TimeoutError as NotYetError
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.cimpl import OFFSET_SPEC_EARLIEST, OFFSET_SPEC_LATEST
+
+from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
+from lakefeed_producer.arrivals import Publication
+from lakefeed_producer.journal import Beat, Found
+
+_READ_RECORDS = 5_000
+
+
+class KafkaLog:
+    """Reads one topic.
+
+    Args:
+        config: connection settings of librdkafka.
+        admin: a connected client.
+        topic: what is read.
+        timeout_seconds: how long an answer, or the next record, is waited for.
+        trouble: says what the connection last suffered from.
+    """
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        admin: AdminClient,
+        topic: str,
+        timeout_seconds: float,
+        trouble: Callable[[], str],
+    ) -> None:
+        self._config = config
+        self._admin = admin
+        self._topic = topic
+        self._timeout_seconds = timeout_seconds
+        self._trouble = trouble
+
+    def bounds(self) -> tuple[list[int], list[int]]:
+        """First offsets and ends; see `TopicLog`."""
+        try:
+            # Asking for the topic by its name could make it.
+            topic = self._admin.list_topics(timeout=self._timeout_seconds).topics.get(self._topic)
+        except KafkaException as error:
+            raise self._explain(error.args[0]) from None
+        if topic is None or not topic.partitions:
+            raise UnavailableError(f"the topic {self._topic} is gone")
+        count = len(topic.partitions)
+        return self._offsets(OFFSET_SPEC_EARLIEST, count), self._offsets(OFFSET_SPEC_LATEST, count)
+
+    def offsets_at(self, milliseconds: int) -> list[int]:
+        """Where a time begins; see `TopicLog`."""
+        _, end = self.bounds()
+        dated = self._offsets(max(0, milliseconds), len(end))
+        return [high if offset < 0 else offset for offset, high in zip(dated, end, strict=True)]
+
+    def read(self, begin: Sequence[int], end: Sequence[int], beat: Beat) -> Iterator[Found]:
+        """Our records; see `TopicLog`."""
+        left = {
+            partition: high
+            for partition, (low, high) in enumerate(zip(begin, end, strict=True))
+            if low < high
+        }
+        if not left:
+            return
+        consumer = Consumer(
+            {
+                **self._config,
+                # Needed for the client, and never joined: partitions are assigned, nothing is committed.
+                "group.id": "lakefeed-producer",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                # Retention may delete what was still there a moment ago.
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 100,
+            }
+        )
+        try:
+            consumer.assign([TopicPartition(self._topic, one, begin[one]) for one in left])
+            yield from self._found(consumer, left, beat)
+        finally:
+            consumer.close()
+
+    def _found(self, consumer: Consumer, left: dict[int, int], beat: Beat) -> Iterator[Found]:
+        heard = time.monotonic()
+        while left:
+            beat()
+            messages = consumer.consume(_READ_RECORDS, timeout=0.2)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > self._timeout_seconds:
+                raise UnavailableError(self._said(f"nothing more can be read of the topic {self._topic}"))
+            for message in messages:
+                partition, offset = message.partition(), message.offset()
+                error = message.error()
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    raise self._explain(error)
+                if partition is None or offset is None or partition not in left:
+                    continue
+                if error is None and offset < left[partition]:
+                    found = _headers(partition, offset, message.headers() or ())
+                    if found is not None:
+                        yield found
+                # The end of a partition is also told, as its last records may not be ours to see.
+                if error is not None or offset + 1 >= left[partition]:
+                    del left[partition]
+
+    def _offsets(self, spec: int, partitions: int) -> list[int]:
+        """Offsets by a time in milliseconds, or by one of librdkafka's own marks."""
+        asked = {
+            TopicPartition(self._topic, one): OffsetSpec(spec)  # type: ignore[abstract] # it makes the right kind
+            for one in range(partitions)
+        }
+        futures = self._admin.list_offsets(asked, request_timeout=self._timeout_seconds)
+        try:
+            found = {
+                place.partition: future.result(self._timeout_seconds + 1).offset
+                for place, future in futures.items()
+            }
+        except KafkaException as error:
+            raise self._explain(error.args[0]) from None
+        except NotYetError:
+            raise UnavailableError(self._said("no answer from Kafka")) from None
+        return [found[partition] for partition in range(partitions)]
+
+    def _explain(self, error: KafkaError) -> LakefeedError:
+        if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+            return RefusedError(
+                f"the broker does not allow this user to read the topic {self._topic} ({error.str()}), so "
+                "nobody knows what of the file has arrived. Allow the user to READ it"
+            )
+        return UnavailableError(self._said(f"the topic {self._topic} cannot be read: {error.str()}"))
+
+    def _said(self, what: str) -> str:
+        trouble = self._trouble()
+        return f"{what} ({trouble})" if trouble else what
+
+
+def _headers(partition: int, offset: int, headers: Any) -> Found | None:
+    values = dict(headers)
+    try:
+        publication = Publication.of(values["source"], values["publication"])
+        row = int(values["row"])
+    except (KeyError, TypeError, ValueError):
+        return None  # of another program
+    return Found(partition, offset, publication, row) if publication and row > 0 else None

@@ -1,0 +1,90 @@
+"""A topic in memory: takes what a producer sends, and tells what it holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from lakefeed_producer.arrivals import Publication
+from lakefeed_producer.delivery import Batch, headers
+from lakefeed_producer.journal import Beat, Found, Journal
+
+Record = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
+
+
+class MemoryTopic:
+    """A `Publisher` and the `TopicLog` of what it has sent; each event is acknowledged at once.
+
+    Args:
+        partitions: how many there are; more can be added to `times`.
+        max_event_bytes: the largest event.
+    """
+
+    trouble = ""
+
+    def __init__(self, partitions: int = 1, max_event_bytes: int = 1_000_000) -> None:
+        self.max_event_bytes = max_event_bytes
+        self.records: list[Record] = []
+        self.found: list[list[Found]] = [[] for _ in range(partitions)]
+        self.first = [0] * partitions
+        self.times: list[list[int]] = [[] for _ in range(partitions)]
+        self.read_records = 0
+        self.before_send: Callable[[Batch], None] = lambda _: None
+
+    def connection(self) -> MemoryConnection:
+        """A connection that is new to the topic."""
+        return MemoryConnection(self)
+
+    def put(
+        self, publication: Publication, partition: int, row: int, milliseconds: int | None = None
+    ) -> None:
+        """Append one record's headers."""
+        log = self.found[partition]
+        log.append(Found(partition, len(log), publication, row))
+        now = time.time_ns() // 1_000_000
+        self.times[partition].append(now if milliseconds is None else milliseconds)
+
+    # ---- as a publisher
+
+    def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:
+        self.before_send(batch)
+        events = zip(batch.values, batch.keys, batch.partitions, batch.rows, strict=True)
+        for index, (value, key, partition, row) in enumerate(events):
+            self.records.append((key, value, [*headers(batch.publication), ("row", b"%d" % row)]))
+            self.put(batch.publication, partition, row)
+            batch.report(index, None, _Acknowledged)
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def abandon(self) -> None:
+        pass
+
+    # ---- as a log
+
+    def bounds(self) -> tuple[list[int], list[int]]:
+        return list(self.first), [len(log) for log in self.found]
+
+    def offsets_at(self, milliseconds: int) -> list[int]:
+        return [sum(one < milliseconds for one in times) for times in self.times]
+
+    def read(self, begin: Sequence[int], end: Sequence[int], beat: Beat) -> Iterator[Found]:
+        for log, low, high in zip(self.found, begin, end, strict=True):
+            beat()
+            self.read_records += max(0, high - low)
+            yield from log[low:high]
+
+
+class MemoryConnection:
+    """What a link to the broker opens."""
+
+    def __init__(self, topic: MemoryTopic) -> None:
+        self.publisher: Any = topic
+        self.journal = Journal(topic, quiet_seconds=0)
+
+
+class _Acknowledged:
+    @staticmethod
+    def latency() -> float:
+        return 0.0
