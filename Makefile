@@ -76,6 +76,10 @@ test: setup fetch ## unit and integration tests: real Kafka, ZooKeeper and local
 e2e: setup ## container tests: docker compose up, scale, kill, restart (wants Docker)
 	@$(BIN)/python -m pytest -p no:randomly tests/e2e $(ARGS)
 
+.PHONY: chaos
+chaos: setup fetch ## kills and outages by a seeded plan, then every event counted: QUICK=1 SEED=n; build/chaos.json
+	@$(BIN)/python -m tests.chaos $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(CONSUMER),--consumer $(CONSUMER))
+
 .PHONY: fetch
 fetch: setup ## download Kafka's jars and the local AWS, checked by their locks, for later runs
 	@$(BIN)/lakefeed-local fetch >/dev/null

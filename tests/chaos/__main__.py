@@ -1,0 +1,120 @@
+"""`python -m tests.chaos`: runs the chaos suite and says whether every event is stored exactly once."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import random
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.proxy import KINDS
+from tests.chaos.run import CONSUMERS, Outcome, Run
+from tests.chaos.schedule import FULL, QUICK, Plan, Size, plan
+
+_WRONG = ("lost", "duplicated", "altered", "misordered", "uncommitted")
+_KILLS = ("kill", "producer_kill", "broker_kill")
+_BROKER = ("broker_kill", "broker_restart", "zookeeper_restart")
+
+
+def main() -> int:
+    """Run the suite; returns 0 if the promise was kept and everything planned has happened."""
+    options = _options()
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
+    size = QUICK if options.quick else FULL
+    size = dataclasses.replace(size, **dict.fromkeys(options.without, 0))
+    again = f"make chaos SEED={seed}{' QUICK=1' if options.quick else ''}"
+    print(
+        f"{size.events:,} events, {size.kills} kills of consumers, seed {seed}. To repeat: {again}",
+        flush=True,
+    )
+    steps = plan(seed, size)
+    with Run(seed, size, steps, options.consumer, options.folder) as run:
+        outcome = asyncio.run(run.go())
+    short = _what_is_missing(outcome, steps, size)
+    report = _report(outcome, seed, size) | {"consumer": options.consumer, "missing": short}
+    options.report.parent.mkdir(parents=True, exist_ok=True)
+    options.report.write_text(json.dumps(report, indent=2) + "\n")
+    _print(report, outcome, short)
+    if outcome.verdict.good and not short:
+        shutil.rmtree(options.folder)
+        return 0
+    print(f"the logs and data of the run are in {options.folder}; the order of events is in steps.log")
+    print(f"to run it again: {again}")
+    return 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, help="repeats a run; a random one by default")
+    parser.add_argument("--quick", action="store_true", help="the size that CI runs, under 5 minutes")
+    parser.add_argument("--consumer", choices=CONSUMERS, default="lakefeed", help=argparse.SUPPRESS)
+    counts = [field.name for field in dataclasses.fields(Size)]
+    parser.add_argument("--without", choices=counts, action="append", default=[], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, default=Path("build/chaos"))
+    parser.add_argument("--report", type=Path, default=Path("build/chaos.json"))
+    return parser.parse_args()
+
+
+def _what_is_missing(outcome: Outcome, steps: Plan, size: Size) -> list[str]:
+    """What was planned and has not happened."""
+    planned = sum(map(len, steps.values()))
+    missing = []
+    if outcome.done.total() < planned:
+        missing.append(f"{outcome.done.total()} of {planned} steps")
+    if outcome.rebalances < size.rebalances:
+        missing.append(f"{outcome.rebalances} of {size.rebalances} rebalances")
+    if size.fault_rounds:
+        missing += [f"no {kind}" for kind in KINDS if kind != "outage" and not outcome.requests[kind]]
+    return missing
+
+
+def _report(outcome: Outcome, seed: int, size: Size) -> dict[str, Any]:
+    verdict, done = outcome.verdict, outcome.done
+    faults = {kind: done[kind] for kind in (*KINDS, *_BROKER) if done[kind]}
+    return {
+        "seed": seed,
+        "events": size.events,
+        "kills": sum(done[kind] for kind in _KILLS),
+        "rebalances": outcome.rebalances,
+        "outages": sum(faults.values()),
+        **{kind: verdict.wrong[kind] for kind in _WRONG},
+        "planned_rows": size.events + size.broken,
+        "rows": verdict.rows,
+        "records": verdict.records,
+        "objects": verdict.objects,
+        "dead_letters": verdict.dead_letters,
+        "kills_by_kind": {kind: done[kind] for kind in _KILLS},
+        "stops": done["stop"],
+        "leaves": done["leave"],
+        "joins": done["join"],
+        "outages_by_kind": faults,
+        "requests_by_fault": dict(sorted(outcome.requests.items())),
+        "ends": outcome.ends,
+        "slow_stops": outcome.slow_stops,
+        "seconds": outcome.seconds,
+    }
+
+
+def _print(report: dict[str, Any], outcome: Outcome, short: list[str]) -> None:
+    print(
+        f"{report['rows']:,} of {report['planned_rows']:,} rows and broken records, {report['records']:,} "
+        f"records in Kafka, {report['objects']:,} objects and {report['dead_letters']} dead letters"
+    )
+    print(
+        f"{report['kills']} kills, {report['rebalances']} rebalances, {report['outages']} outages, "
+        f"{sum(report['seconds'].values()):.0f} s"
+    )
+    for example in outcome.verdict.examples:
+        print(f"  {example}")
+    for what in short:
+        print(f"  not reached: {what}")
+    print(", ".join(f"{kind} {report[kind]}" for kind in _WRONG))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

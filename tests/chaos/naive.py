@@ -1,0 +1,71 @@
+"""The agent that a tutorial writes, for comparison: Faust acknowledges an event when its body goes on.
+
+Several puts are in flight, so that it keeps up, and each is tried until it works. Killed, it still loses
+events: Faust has committed offsets whose objects nobody will store. It reads the consumer's own settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from typing import Any
+
+import faust
+
+from lakefeed_common.settings import load
+from lakefeed_consumer.dead_letters import DeadLetter, why_dead
+from lakefeed_consumer.feeder import to_record
+from lakefeed_consumer.records import Record, object_key
+from lakefeed_consumer.s3 import S3ObjectStore
+from lakefeed_consumer.settings import ConsumerSettings
+from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
+
+
+def make_app(settings: ConsumerSettings) -> Any:
+    """A Faust app with one agent that stores each event."""
+    app: Any = faust.App(
+        settings.consumer_group,
+        broker=f"kafka://{settings.kafka_bootstrap_servers}",
+        broker_session_timeout=settings.session_timeout_seconds,
+        broker_heartbeat_interval=settings.session_timeout_seconds / 10,
+        broker_commit_interval=settings.commit_interval_seconds,
+        consumer_auto_offset_reset="earliest",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        datadir=tempfile.mkdtemp(prefix="naive-"),
+    )
+    raw: Any = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
+    topic = app.topic(settings.topic, **raw)
+    store = S3ObjectStore(settings)
+    slots = asyncio.Semaphore(settings.puts_in_flight)
+
+    async def put(record: Record) -> None:
+        reason = why_dead(record.value)
+        prefix = settings.events_prefix if reason is None else settings.dead_letter_prefix
+        body = record.value or b"" if reason is None else DeadLetter(record, reason).body()
+        while True:
+            try:
+                await store.create(object_key(prefix, record), body)
+            except ObjectExistsError:
+                break
+            except (StoreUnavailableError, StoreRefusedError):
+                await asyncio.sleep(0.2)
+            else:
+                break
+        slots.release()
+
+    async def store_events(stream: Any) -> None:
+        puts = set()
+        async for event in stream.events():
+            await slots.acquire()
+            task = asyncio.create_task(put(to_record(event.message)))
+            puts.add(task)
+            task.add_done_callback(puts.discard)
+
+    app.agent(topic)(store_events)
+    return app
+
+
+if __name__ == "__main__":
+    faust.Worker(make_app(load(ConsumerSettings)), loglevel="WARNING", web_port=0).execute_from_commandline()

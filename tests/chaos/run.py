@@ -1,0 +1,332 @@
+"""One run: starts everything, lets things go wrong by the plan, waits until all is stored, reads it back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import obstore
+from rich.console import Console
+
+from lakefeed_local.broker import Broker
+from tests.chaos.kafka import Topic, rebalances
+from tests.chaos.proxy import Faults, S3Proxy
+from tests.chaos.rows import broken_values, write_files
+from tests.chaos.schedule import Plan, Size, Step
+from tests.chaos.store import ACCESS_KEY, REGION, SECRET_KEY, SeaweedS3
+from tests.chaos.verify import Verdict, compare_offsets, verify
+from tests.chaos.workers import Group, Program, quiet_environment
+
+TOPIC, BUCKET, GROUP = "chaos", "chaos", "chaos-consumer"
+_PARTITIONS = 4
+_WORKERS = 3
+_READS = 64
+_MEET_SECONDS = 60
+_TOLD_SECONDS = 10.0
+CONSUMERS = {
+    "lakefeed": [str(Path(sys.executable).with_name("lakefeed-consumer")), "run"],
+    "naive": [sys.executable, "-P", str(Path(__file__).with_name("naive.py"))],
+}
+
+
+@dataclass
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        verdict: what was found when all was read back.
+        done: steps that were taken, by name.
+        requests: S3 requests by the fault that met them.
+        rebalances: new generations of the consumer group.
+        ends: how the workers' and the producer's processes ended, and how often.
+        slow_stops: workers that did not end in order when all was calm again.
+        seconds: the run's length, by its parts.
+    """
+
+    verdict: Verdict
+    done: Counter[str]
+    requests: Counter[str]
+    rebalances: int
+    ends: dict[str, dict[str, int]]
+    slow_stops: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Run:
+    """Everything that runs, from `with` to the end of it.
+
+    Args:
+        seed, size, plan: what goes wrong.
+        consumer: which of `CONSUMERS` reads the topic.
+        folder: for data and logs; emptied first.
+    """
+
+    def __init__(self, seed: int, size: Size, plan: Plan, consumer: str, folder: Path) -> None:
+        self._seed, self._size, self._plan, self._consumer = seed, size, plan, consumer
+        self._folder = folder.absolute()
+        self.done: Counter[str] = Counter()
+        self._held = ExitStack()
+        self._clock = time.monotonic()
+        self._step: dict[str, Callable[[Step], Awaitable[str]]] = {
+            "kill": lambda step: self._group.kill(step.share, step.seconds),
+            "stop": lambda step: self._group.freeze(step.share, step.seconds),
+            "leave": lambda step: self._group.leave(step.share, step.seconds),
+            "join": lambda step: self._group.join(step.seconds),
+            "producer_kill": self._kill_producer,
+            "broker_kill": lambda step: self._broker_is_away(self._broker.kill_kafka, step),
+            "broker_restart": lambda step: self._broker_is_away(self._broker.stop_kafka, step),
+            "zookeeper_restart": self._zookeeper_is_away,
+            "broken": self._send_broken,
+        }
+
+    def __enter__(self) -> Run:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
+        try:
+            self._start()
+        except BaseException:
+            self._held.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def _start(self) -> None:
+        enter = self._held.enter_context
+        files, self._events = write_files(self._folder, self._seed, self._size.events, self._size.files)
+        self._broken = broken_values(self._seed, self._size.broken)
+        self._unsent = list(self._broken)
+        self._journal = enter((self._folder / "steps.log").open("w", buffering=1))
+        self._store = enter(SeaweedS3(self._folder / "s3"))
+        self._store.client().create_bucket(Bucket=BUCKET)
+        ports = (steady_port(), steady_port())
+        self._proxy = enter(S3Proxy(self._store.port, ports, self._folder / "proxy.log", self._seed))
+        self._broker = enter(
+            Broker(self._folder / "broker", kafka_port=steady_port(), zookeeper_port=steady_port())
+        )
+        self._topic = Topic(self._broker.bootstrap_servers, TOPIC, GROUP, _PARTITIONS)
+        self._topic.create()
+        environment = quiet_environment() | self._settings()
+        self._group = Group(lambda number: self._worker(number, environment), _WORKERS)
+        self._held.callback(self._group.end)
+        command = str(Path(sys.executable).with_name("lakefeed-producer"))
+        self._producer = Program(
+            [command, "publish", *map(str, files), "--rate", str(self._size.rate)],
+            environment,
+            self._folder / "producer.log",
+            cwd=self._folder,
+        )
+        self._held.callback(self._producer.end)
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_REGION": REGION,
+            "AWS_ENDPOINT_URL": self._proxy.endpoint_url,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": self._broker.bootstrap_servers,
+            "LAKEFEED_TOPIC": TOPIC,
+            "LAKEFEED_BUCKET": BUCKET,
+            "LAKEFEED_CONSUMER_GROUP": GROUP,
+            "LAKEFEED_HTTP_PORT": "0",
+            # A killed worker is missed soon, and a request that is late is late.
+            "LAKEFEED_SESSION_TIMEOUT_SECONDS": "6",
+            "LAKEFEED_COMMIT_INTERVAL_SECONDS": "0.5",
+            "LAKEFEED_PUT_TIMEOUT_SECONDS": str(self._size.late_seconds / 2),
+            "LAKEFEED_RETRY_CAP_SECONDS": "2",
+            "LAKEFEED_DRAIN_SECONDS": "5",
+        }
+
+    def _worker(self, number: int, environment: dict[str, str]) -> Program:
+        log = self._folder / f"worker-{number}.log"
+        return Program(CONSUMERS[self._consumer], environment, log, cwd=self._folder)
+
+    async def go(self) -> Outcome:
+        """Do it all; returns what came of it."""
+        began = self._clock = time.monotonic()
+        tending = asyncio.create_task(self._tend())
+        telling = asyncio.create_task(self._tell())
+        try:
+            async with asyncio.TaskGroup() as lanes:
+                for steps in self._plan.values():
+                    lanes.create_task(self._walk(steps))
+            chaos_over = time.monotonic()
+            self._note("all steps are taken; waiting until everything is stored")
+            await self._until_all_is_stored()
+            stored = time.monotonic()
+        finally:
+            for task in (tending, telling):
+                task.cancel()
+            await asyncio.gather(tending, telling, return_exceptions=True)
+        slow_stops = await self._group.stop()
+        self._group.tend()
+        verdict = await self._read_back()
+        return Outcome(
+            verdict,
+            self.done,
+            self._proxy.counts(),
+            rebalances(self._folder / "broker" / "logs" / "kafka.log", GROUP),
+            {"workers": named(self._group.ends()), "producer": named(self._producer.ends)},
+            slow_stops,
+            {
+                "chaos": round(chaos_over - began, 1),
+                "rest": round(stored - chaos_over, 1),
+                "reading_back": round(time.monotonic() - stored, 1),
+            },
+        )
+
+    async def _tend(self) -> None:
+        """Keep what is wanted running; the producer until it has published all."""
+        while True:
+            self._group.tend()
+            self._producer.tend()
+            if self._producer.ends[0]:
+                self._producer.wanted = False
+            await asyncio.sleep(0.1)
+
+    async def _walk(self, steps: tuple[Step, ...]) -> None:
+        for step in steps:
+            await asyncio.sleep(max(0.0, self._clock + step.at - time.monotonic()))
+            said = await self._step.get(step.what, self._store_fault)(step)
+            self.done[step.what] += 1
+            self._note(f"{step.what} {said} ({step.seconds:.1f} s)")
+
+    async def _store_fault(self, step: Step) -> str:
+        self._note(f"{step.what} begins")
+        before = self._proxy.counts()[step.what]
+        self._proxy.set(Faults({step.what: step.share}, self._size.late_seconds))
+        await asyncio.sleep(step.seconds)
+        # While the broker is away, or the workers are, there are no requests that it could meet.
+        for _ in range(_MEET_SECONDS):
+            if step.what == "outage" or self._proxy.counts()[step.what] > before:
+                break
+            await asyncio.sleep(1)
+        self._proxy.set(Faults())
+        return f"for {step.share:.0%} of the requests"
+
+    async def _kill_producer(self, step: Step) -> str:
+        while not self._producer.alive:
+            if self._producer.ends[0]:
+                raise RuntimeError("the producer was done before it could be killed")
+            await asyncio.sleep(0.1)
+        self._producer.kill(step.seconds)
+        return ""
+
+    async def _broker_is_away(self, stop: Callable[[], None], step: Step) -> str:
+        self._note(f"{step.what} begins")
+        await asyncio.to_thread(stop)
+        await asyncio.sleep(step.seconds)
+        await asyncio.to_thread(self._broker.start_kafka)
+        return ""
+
+    async def _zookeeper_is_away(self, step: Step) -> str:
+        self._note(f"{step.what} begins")
+        await asyncio.to_thread(self._broker.stop_zookeeper)
+        await asyncio.sleep(step.seconds)
+        await asyncio.to_thread(self._broker.start_zookeeper)
+        return ""
+
+    async def _send_broken(self, _: Step) -> str:
+        row = self._unsent.pop()
+        self._topic.send(row, self._broken[row])
+        return str(row[1])
+
+    async def _until_all_is_stored(self) -> None:
+        """Wait until the producer is done and the group has committed everything; a limit ends it."""
+        end = time.monotonic() + 60 + self._size.seconds
+        while time.monotonic() < end:
+            done = self._producer.ends[0] and await asyncio.to_thread(self._topic.flush)
+            progress = await asyncio.to_thread(self._topic.progress)
+            if done and progress is not None and progress[0] == progress[1]:
+                return
+            await asyncio.sleep(0.5)
+        self._note("not everything was committed in time")
+
+    async def _read_back(self) -> Verdict:
+        records = await asyncio.to_thread(self._topic.read)
+        verdict = verify(
+            TOPIC,
+            events=self._events,
+            broken=self._broken,
+            records=records,
+            bucket=await read_bucket(self._store, BUCKET),
+        )
+        compare_offsets(self._topic.committed(), self._topic.ends(), verdict)
+        return verdict
+
+    async def _tell(self) -> None:
+        """Say how far it is: a line that changes on a terminal, a line now and then in a log."""
+        console = Console(stderr=True)
+        with console.status("") if console.is_terminal else contextlib.nullcontext() as status:
+            while True:
+                line = await asyncio.to_thread(self._progress)
+                if status is None:
+                    print(f"          {line}", file=sys.stderr, flush=True)
+                    await asyncio.sleep(_TOLD_SECONDS)
+                else:
+                    status.update(line)
+                    await asyncio.sleep(1)
+
+    def _progress(self) -> str:
+        seconds, size = time.monotonic() - self._clock, self._size
+        counts = self._topic.progress()
+        return (
+            f"{seconds:4.0f} of {size.seconds:.0f} s, {self.done['kill']} of {size.kills} kills, "
+            f"{self.done.total()} of {sum(map(len, self._plan.values()))} steps, "
+            + (
+                "the broker is away"
+                if counts is None
+                else f"{counts[0]:,} of {counts[1]:,} records committed"
+            )
+        )
+
+    def _note(self, what: str) -> None:
+        self._journal.write(f"{time.monotonic() - self._clock:7.1f} s  {what}\n")
+
+
+async def read_bucket(store: SeaweedS3, bucket: str) -> dict[str, bytes]:
+    """All objects of a bucket."""
+    objects = store.objects(bucket)
+    found: dict[str, bytes] = {}
+    slots = asyncio.Semaphore(_READS)
+
+    async def read(key: str) -> None:
+        async with slots:
+            found[key] = bytes(await (await obstore.get_async(objects, key)).bytes_async())
+
+    async for page in obstore.list(objects):
+        await asyncio.gather(*(read(entry["path"]) for entry in page))
+    return found
+
+
+def named(ends: Counter[int]) -> dict[str, int]:
+    """How processes ended: exit codes, and the names of signals."""
+    return {signal.Signals(-code).name if code < 0 else str(code): n for code, n in sorted(ends.items())}
+
+
+def steady_port() -> int:
+    """A free port that no outgoing connection can take while its server is away.
+
+    Those have ports from 32768 on (`ip_local_port_range`), where `free_port` takes its own from.
+    """
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

@@ -1,0 +1,197 @@
+"""What goes wrong when: a plan made from a seed alone, so that a seed repeats a run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tests.chaos.proxy import ANSWERS, KINDS
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything a run has.
+
+    Attributes:
+        events: rows of the CSV files together.
+        files: how many files they are spread over.
+        seconds: how long things go wrong; the producer's rate makes the rows last for most of it.
+        kills: consumers killed by `kill -9`.
+        stops: consumers stopped for longer than the session timeout, then continued.
+        leaves: workers that leave in order and come back.
+        joins: further workers that join and leave again.
+        producer_kills: producers killed by `kill -9`, and started again.
+        broker_kills, broker_restarts, zookeeper_restarts: of each as many.
+        fault_rounds: how often each S3 fault is on.
+        fault_seconds: for how long, at the most; half of it at least.
+        outage_seconds: how long the S3 server cannot be reached.
+        late_seconds: how late late requests and answers are.
+        broken: records that are no events, sent between the others.
+        rebalances: the fewest there must have been.
+    """
+
+    events: int
+    files: int
+    seconds: float
+    kills: int
+    stops: int
+    leaves: int
+    joins: int
+    producer_kills: int
+    broker_kills: int
+    broker_restarts: int
+    zookeeper_restarts: int
+    fault_rounds: int
+    fault_seconds: float
+    outage_seconds: float
+    late_seconds: float
+    broken: int
+    rebalances: int
+
+    @property
+    def rate(self) -> float:
+        """Events a second of the producer: after its last kill there is still something to send."""
+        return self.events / (0.8 * self.seconds)
+
+
+FULL = Size(
+    events=200_000,
+    files=8,
+    seconds=900,
+    kills=100,
+    stops=12,
+    leaves=10,
+    joins=10,
+    producer_kills=20,
+    broker_kills=4,
+    broker_restarts=4,
+    zookeeper_restarts=4,
+    fault_rounds=3,
+    fault_seconds=14,
+    outage_seconds=60,
+    late_seconds=30,
+    broken=200,
+    rebalances=50,
+)
+QUICK = Size(
+    events=10_000,
+    files=3,
+    seconds=120,
+    kills=8,
+    stops=1,
+    leaves=1,
+    joins=1,
+    producer_kills=3,
+    broker_kills=1,
+    broker_restarts=1,
+    zookeeper_restarts=1,
+    fault_rounds=1,
+    fault_seconds=6,
+    outage_seconds=12,
+    late_seconds=8,
+    broken=20,
+    rebalances=5,
+)
+
+
+@dataclass(frozen=True, order=True)
+class Step:
+    """One thing that goes wrong.
+
+    Attributes:
+        at: when, in seconds since the begin.
+        what: `kill`, `slow_down` and so on.
+        seconds: for how long.
+        share: of the requests that it meets, or of the workers to choose from, which one.
+    """
+
+    at: float
+    what: str
+    seconds: float = 0.0
+    share: float = 1.0
+
+
+Plan = Mapping[str, tuple[Step, ...]]
+
+
+def plan(seed: int, size: Size) -> Plan:
+    """The steps of each lane, in order; lanes run beside each other, the steps of one do not overlap.
+
+    Each lane has a random generator of its own, so that the size of one does not change the others.
+    """
+    return {lane: tuple(make(random.Random(f"{seed} {lane}"), size)) for lane, make in _LANES.items()}
+
+
+def _spread(chance: random.Random, count: int, begin: float, end: float) -> list[float]:
+    """Moments between two, in order: one somewhere in each of `count` equal stretches."""
+    stretch = (end - begin) / max(count, 1)
+    return [begin + (number + chance.random()) * stretch for number in range(count)]
+
+
+def _shuffled(chance: random.Random, *counted: tuple[str, int]) -> list[str]:
+    names = [name for name, count in counted for _ in range(count)]
+    chance.shuffle(names)
+    return names
+
+
+def _kills(chance: random.Random, size: Size) -> list[Step]:
+    """A killed worker comes back at once, or after the group has noticed that it is gone."""
+    moments = _spread(chance, size.kills, 0.03 * size.seconds, size.seconds)
+    return [Step(at, "kill", chance.choice((0.0, 1.0, 3.0, 8.0)), chance.random()) for at in moments]
+
+
+def _members(chance: random.Random, size: Size) -> list[Step]:
+    names = _shuffled(chance, ("stop", size.stops), ("leave", size.leaves), ("join", size.joins))
+    moments = _spread(chance, len(names), 0.05 * size.seconds, 0.95 * size.seconds)
+    seconds = {"stop": (8.0, 12.0), "leave": (0.0, 10.0), "join": (8.0, 20.0)}
+    return [
+        Step(at, name, chance.uniform(*seconds[name]), chance.random())
+        for at, name in zip(moments, names, strict=True)
+    ]
+
+
+def _producer(chance: random.Random, size: Size) -> list[Step]:
+    moments = _spread(chance, size.producer_kills, 0.03 * size.seconds, 0.75 * size.seconds)
+    return [Step(at, "producer_kill", chance.uniform(0, 2)) for at in moments]
+
+
+def _broker(chance: random.Random, size: Size) -> list[Step]:
+    names = _shuffled(
+        chance,
+        ("broker_kill", size.broker_kills),
+        ("broker_restart", size.broker_restarts),
+        ("zookeeper_restart", size.zookeeper_restarts),
+    )
+    moments = _spread(chance, len(names), 0.05 * size.seconds, 0.9 * size.seconds)
+    return [Step(at, name, chance.uniform(0, 4)) for at, name in zip(moments, names, strict=True)]
+
+
+def _store(chance: random.Random, size: Size) -> list[Step]:
+    """Each kind of fault in each round, in random order: some requests fail, or all of them."""
+    steps: list[Step] = []
+    kinds = [kind for _ in range(size.fault_rounds) for kind in chance.sample(KINDS, len(KINDS))]
+    # Like `_spread`, but the first fault is there early: it has most of all to do.
+    for at, kind in zip(_spread(chance, len(kinds), 0, 0.95 * size.seconds), kinds, strict=True):
+        seconds = chance.uniform(0.5, 1) * size.fault_seconds
+        share = chance.choice((0.2, 1.0)) if kind in ANSWERS else chance.choice((0.05, 0.2))
+        if kind == "slow_down":
+            share = 0.2
+        if kind == "outage":
+            seconds, share = size.outage_seconds, 1.0
+        steps.append(Step(at, kind, seconds, share))
+    return steps
+
+
+def _broken(chance: random.Random, size: Size) -> list[Step]:
+    return [Step(at, "broken") for at in _spread(chance, size.broken, 0, 0.9 * size.seconds)]
+
+
+_LANES: Mapping[str, Callable[[random.Random, Size], list[Step]]] = {
+    "kills": _kills,
+    "members": _members,
+    "producer": _producer,
+    "broker": _broker,
+    "store": _store,
+    "broken": _broken,
+}

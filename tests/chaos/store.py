@@ -1,0 +1,120 @@
+"""SeaweedFS as a child process: an S3 server with conditional puts that keeps up with the consumer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+from obstore.store import S3Store
+
+from lakefeed_local.process import Child, free_port
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_START_SECONDS = 60
+_USERS = {
+    "identities": [
+        {
+            "name": "chaos",
+            "credentials": [{"accessKey": "chaos", "secretKey": "chaos-secret"}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+    ]
+}
+REGION = "us-east-1"
+ACCESS_KEY, SECRET_KEY = "chaos", "chaos-secret"
+
+
+class SeaweedS3:
+    """SeaweedFS's S3 server with its own master, volume server and filer, from `with` to the end of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.absolute()
+        self._child: Child | None = None
+
+    def __enter__(self) -> Self:
+        data = self._folder / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        users = self._folder / "s3.json"
+        users.write_text(json.dumps(_USERS))
+        self.port = free_port()
+        ports = {name: free_port() for name in ("master", "volume", "filer")}
+        options = {
+            "dir": data,
+            "ip": "127.0.0.1",
+            "ip.bind": "127.0.0.1",
+            # The ports of gRPC would be these plus 10,000: taken, perhaps.
+            **{f"{name}.port": port for name, port in ports.items()},
+            **{f"{name}.port.grpc": free_port() for name in (*ports, "s3")},
+            "master.telemetry": "false",
+            "master.volumeSizeLimitMB": 256,
+            "volume.max": 64,
+            "volume.preStopSeconds": 0,
+            "s3": "true",
+            "s3.port": self.port,
+            "s3.config": users,
+            "s3.iam": "false",
+            "s3.port.iceberg": 0,
+            "s3.port.lance": 0,
+            # A bucket that is away must stay away when somebody puts an object into it.
+            "s3.autoCreateBucket": "false",
+            **{f"{name}.localSocket": self._folder / f"{name}.sock" for name in ("s3", "filer")},
+        }
+        weed = Path(sys.executable).with_name("weed")
+        arguments = [f"-{name}={value}" for name, value in options.items()]
+        log = self._folder / "seaweedfs.log"
+        self._child = Child("SeaweedFS", [str(weed), "server", *arguments], log, grace_seconds=5)
+        try:
+            self._child.wait_until(self._serves, _START_SECONDS)
+        except BaseException:
+            self._child.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self._child is not None:
+            self._child.stop()
+
+    @property
+    def endpoint_url(self) -> str:
+        """The server itself, behind any proxy."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self) -> S3Client:
+        """boto3's client of the server itself."""
+        return boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION).client(
+            "s3", endpoint_url=self.endpoint_url
+        )
+
+    def objects(self, bucket: str) -> S3Store:
+        """obstore's view of a bucket of the server itself."""
+        return S3Store(
+            bucket,
+            endpoint=self.endpoint_url,
+            region=REGION,
+            access_key_id=ACCESS_KEY,
+            secret_access_key=SECRET_KEY,
+            virtual_hosted_style_request=False,
+            client_options={"allow_http": True},
+        )
+
+    def _serves(self) -> bool:
+        """Whether an object can be stored: the port opens before the volume server has volumes."""
+        client = self.client()
+        try:
+            if not any(bucket.get("Name") == "ready" for bucket in client.list_buckets()["Buckets"]):
+                client.create_bucket(Bucket="ready")
+            client.put_object(Bucket="ready", Key="ready", Body=b"{}")
+        except (BotoCoreError, ClientError):
+            return False
+        finally:
+            client.close()
+        return True

@@ -1,0 +1,168 @@
+"""Counts what a run has lost, doubled or altered. Pure: it is given everything that was read back."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+RowId = tuple[str, int]
+"""The `source` and `row` headers of a record."""
+
+_EXAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record as Kafka has it."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    row: RowId
+    value: bytes | None
+
+    def key(self, prefix: str, topic: str) -> str:
+        """The object's key by the contract, written down here once more on purpose."""
+        day = datetime.fromtimestamp(self.timestamp_ms / 1000, UTC).date().isoformat()
+        return f"{prefix}/{topic}/dt={day}/{self.partition:05d}-{self.offset:020d}.json"
+
+
+@dataclass
+class Verdict:
+    """What was found; the promise is kept when all counts of `wrong` are 0.
+
+    Attributes:
+        records: records in Kafka.
+        rows: rows that have a record, each counted once.
+        objects, dead_letters: records that are stored as such.
+        wrong: by kind: `lost`, `duplicated`, `altered`, `misordered`, `uncommitted`.
+        examples: the first cases of each kind, in words.
+    """
+
+    records: int = 0
+    rows: int = 0
+    objects: int = 0
+    dead_letters: int = 0
+    wrong: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was found."""
+        return not any(self.wrong.values())
+
+    def note(self, kind: str, what: str) -> None:
+        """Count one case."""
+        self.wrong[kind] += 1
+        if self.wrong[kind] <= _EXAMPLES:
+            self.examples.append(f"{kind}: {what}")
+
+
+def verify(
+    topic: str,
+    *,
+    events: Mapping[RowId, Any],
+    broken: Mapping[RowId, bytes | None],
+    records: Iterable[Entry],
+    bucket: Mapping[str, bytes],
+) -> Verdict:
+    """Compare rows, records and objects one by one.
+
+    Args:
+        topic: name of the topic.
+        events: what the event of each CSV row must say.
+        broken: values of the records that are no events, and belong to the dead letters.
+        records: all records of the topic, in offset order for each partition.
+        bucket: all objects of the bucket.
+    """
+    verdict = Verdict()
+    left = dict(bucket)
+    seen: set[RowId] = set()
+    last: dict[tuple[int, str], int] = {}
+    for record in records:
+        verdict.records += 1
+        where = f"row {record.row} at {record.partition}/{record.offset}"
+        if record.row in seen:
+            verdict.note("duplicated", f"{where} is a second record of this row")
+        elif record.row not in events and record.row not in broken:
+            verdict.note("duplicated", f"{where} is a record of no row")
+        seen.add(record.row)
+        source, number = record.row
+        if record.row in events and number <= last.get((record.partition, source), -1):
+            verdict.note("misordered", f"{where} comes after row {last[record.partition, source]}")
+        last[record.partition, source] = number
+        _compare_with_row(record, events, broken, where, verdict)
+        _compare_with_object(record, topic, left, record.row in broken, where, verdict)
+    for row in (events.keys() | broken.keys()) - seen:
+        verdict.note("lost", f"row {row} has no record")
+    verdict.rows = len(seen)
+    for key in left:
+        verdict.note("duplicated", f"{key} belongs to no record, or to one that is stored elsewhere as well")
+    return verdict
+
+
+def _compare_with_row(
+    record: Entry,
+    events: Mapping[RowId, Any],
+    broken: Mapping[RowId, bytes | None],
+    where: str,
+    verdict: Verdict,
+) -> None:
+    if record.row in broken:
+        same = record.value == broken[record.row]
+    elif record.row in events:
+        same = _parsed(record.value) == events[record.row]
+    else:
+        return
+    if not same:
+        verdict.note("altered", f"{where} is not what its row says: {record.value!r}")
+
+
+def _compare_with_object(
+    record: Entry, topic: str, left: dict[str, bytes], is_broken: bool, where: str, verdict: Verdict
+) -> None:
+    """Take a record's object out of those that are left."""
+    key = record.key("dead-letters" if is_broken else "events", topic)
+    body = left.pop(key, None)
+    if body is None:
+        verdict.note("lost", f"{where} is not stored: there is no {key}")
+        return
+    if is_broken:
+        verdict.dead_letters += 1
+        same = _letter_holds(body, record)
+    else:
+        verdict.objects += 1
+        same = body == record.value
+    if not same:
+        verdict.note("altered", f"{key} does not hold the value of {where}: {body!r}")
+
+
+def _letter_holds(body: bytes, record: Entry) -> bool:
+    letter = _parsed(body)
+    if not isinstance(letter, dict) or not letter.get("reason"):
+        return False
+    value = letter.get("value")
+    return (
+        (letter.get("partition"), letter.get("offset")) == (record.partition, record.offset)
+        and (None if value is None else b64decode(value)) == record.value
+    )  # fmt: skip
+
+
+def _parsed(body: bytes | None) -> Any:
+    try:
+        return orjson.loads(body or b"")
+    except orjson.JSONDecodeError:
+        return None
+
+
+def compare_offsets(committed: Mapping[int, int], ends: Mapping[int, int], verdict: Verdict) -> None:
+    """Note each partition whose committed offset is not the end of its log."""
+    for partition, end in ends.items():
+        if committed.get(partition, 0) != end:
+            verdict.note("uncommitted", f"partition {partition}: {committed.get(partition)} of {end}")

@@ -1,0 +1,80 @@
+"""The chaos suite's plan: repeated by its seed, as large as its size says, with every kind of fault."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.proxy import KINDS, Faults
+from tests.chaos.rows import broken_values, write_files
+from tests.chaos.schedule import FULL, QUICK, Size, plan
+
+
+@pytest.mark.parametrize("size", [FULL, QUICK])
+def test_a_plan_has_everything_that_its_size_says(size: Size) -> None:
+    counts = Counter(step.what for steps in plan(7, size).values() for step in steps)
+    assert counts == {
+        "kill": size.kills,
+        "stop": size.stops,
+        "leave": size.leaves,
+        "join": size.joins,
+        "producer_kill": size.producer_kills,
+        "broker_kill": size.broker_kills,
+        "broker_restart": size.broker_restarts,
+        "zookeeper_restart": size.zookeeper_restarts,
+        "broken": size.broken,
+        **dict.fromkeys(KINDS, size.fault_rounds),
+    }
+    for steps in plan(7, size).values():
+        assert list(steps) == sorted(steps)
+        assert 0 <= steps[0].at <= steps[-1].at <= size.seconds
+
+
+def test_the_full_size_is_what_was_promised() -> None:
+    assert FULL.kills >= 100
+    assert FULL.rebalances >= 50
+    assert FULL.events >= 200_000
+    assert (FULL.outage_seconds, FULL.late_seconds) == (60, 30)
+    assert all(getattr(QUICK, field.name) > 0 for field in dataclasses.fields(Size))
+
+
+def test_a_seed_repeats_a_plan_and_another_one_does_not() -> None:
+    assert plan(1, QUICK) == plan(1, QUICK)
+    for lane in plan(1, QUICK):
+        assert plan(1, QUICK)[lane] != plan(2, QUICK)[lane]
+
+
+def test_one_lane_does_not_depend_on_the_size_of_another() -> None:
+    fewer = plan(1, dataclasses.replace(QUICK, kills=1))
+    assert fewer["kills"] != plan(1, QUICK)["kills"]
+    assert fewer["store"] == plan(1, QUICK)["store"]
+
+
+def test_a_seed_repeats_the_rows(tmp_path: Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    for folder in (first, second):
+        folder.mkdir()
+    files, expected = write_files(first, 1, 100, 3)
+    assert write_files(second, 1, 100, 3)[1] == expected
+    assert [path.read_bytes() for path in files] == [(second / path.name).read_bytes() for path in files]
+    assert len(expected) == 100
+    assert ("part-2.csv", 33) in expected
+    assert broken_values(1, 20) == broken_values(1, 20) != broken_values(2, 20)
+
+
+def test_faults_meet_the_share_of_requests_that_was_ordered() -> None:
+    faults = Faults({"slow_down": 0.2, "reset": 0.1}, method="PUT")
+    drawn = Counter(faults.draw((n + 0.5) / 1000, b"PUT /b/k HTTP/1.1") for n in range(1000))
+    assert drawn == {"slow_down": 200, "reset": 100, None: 700}
+    assert faults.draw(0.0, b"GET /b/k HTTP/1.1") is None
+    renewed = Faults(keys=("new",))
+    assert (
+        renewed.draw(0.5, b"PUT / HTTP/1.1\r\nAuthorization: AWS4-HMAC-SHA256 Credential=old/x")
+        == "expired_token"
+    )
+    assert renewed.draw(0.5, b"PUT / HTTP/1.1\r\nAuthorization: AWS4-HMAC-SHA256 Credential=new/x") is None
+    with pytest.raises(ValueError, match="no such fault: slowdown"):
+        Faults({"slowdown": 1.0})
