@@ -110,6 +110,7 @@ class Broker:
 
         After `kill_kafka` this takes some seconds: ZooKeeper first has to forget the killed broker.
         """
+        self.stop_kafka()  # what is left of one that ended by itself
         self._kafka = self._start(self._launch_kafka, self._kafka_serves, (_PORT_TAKEN, _STILL_REGISTERED))
 
     def stop_kafka(self) -> None:

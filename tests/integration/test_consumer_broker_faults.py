@@ -1,0 +1,217 @@
+"""A broker killed, away, without ZooKeeper or disk: the consumer waits, says so once, and goes on."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from confluent_kafka import Producer
+
+from lakefeed_local.broker import Broker
+from tests.consuming import (
+    Position,
+    by_position,
+    committed,
+    ends,
+    events,
+    make_topic,
+    objects,
+    publish,
+    wait_stored,
+    wait_unready,
+)
+from tests.services import Service
+from tests.support import wait_for
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@pytest.fixture
+def settings(own_kafka: Broker, consumer_settings: dict[str, str]) -> dict[str, str]:
+    return {
+        **consumer_settings,
+        "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": own_kafka.bootstrap_servers,
+        "LAKEFEED_KAFKA_TIMEOUT_SECONDS": "5",
+    }
+
+
+def wait_committed(consumer: Service, kafka: str, topic: str, held: dict[Position, bytes | None]) -> None:
+    group = f"group-{topic}"
+    wait_for(lambda: committed(kafka, topic, group, 1) == ends(held), 120, lambda: consumer.log)
+
+
+def test_killed_away_and_back_again(
+    own_kafka: Broker, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+) -> None:
+    kafka = own_kafka.bootstrap_servers
+    make_topic(kafka, topic)
+    held = publish(kafka, topic, events(50))
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+        wait_stored(consumer, 50)
+        own_kafka.kill_kafka()
+        wait_unready(consumer, "kafka", kafka)
+        lines = len(consumer.log.splitlines())
+        assert consumer.get("/healthz")[0] == 200
+        own_kafka.restart_zookeeper()
+        own_kafka.start_kafka()
+        held |= publish(kafka, topic, events(50, start=50))
+        wait_committed(consumer, kafka, topic, held)
+        own_kafka.restart_zookeeper()
+        held |= publish(kafka, topic, events(50, start=100))
+        wait_committed(consumer, kafka, topic, held)
+        consumer.wait_ready()
+        assert len(consumer.log.splitlines()) - lines < 20, consumer.log
+        assert consumer.log.count("kafka cannot be used") <= 3, consumer.log
+        assert consumer.stop() == 0
+    assert by_position(objects(s3, bucket, "events/")) == held
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """What is started meanwhile cannot make a file longer than this: to a broker its disk is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_stops_nobody_for_good(
+    own_kafka: Broker, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+) -> None:
+    kafka = own_kafka.bootstrap_servers
+    make_topic(kafka, topic)
+    held = publish(kafka, topic, events(50))
+    own_kafka.stop_kafka()
+    # Enough for an index, which has 10 MB from its start.
+    with files_of_at_most(11_000_000):
+        own_kafka.start_kafka()
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+        wait_committed(consumer, kafka, topic, held)
+        delivered: dict[Position, bytes | None] = {}
+
+        def report(error: object, message: Any) -> None:
+            if error is None:
+                delivered[message.partition(), message.offset()] = message.value()
+
+        producer = Producer({"bootstrap.servers": kafka, "message.timeout.ms": 10_000, "log_level": 0})
+        for number in range(15):
+            producer.produce(topic, b'{"n": %d, "pad": "%s"}' % (number, b"x" * 900_000), on_delivery=report)
+            producer.flush(20)
+        assert 5 < len(delivered) < 15
+        # The broker gives up when the last of its disks fails.
+        wait_for(lambda: not own_kafka.running, 60, "the broker gave up")
+        wait_unready(consumer, "kafka", kafka)
+        assert consumer.get("/healthz")[0] == 200
+        own_kafka.start_kafka()
+        held |= delivered | publish(kafka, topic, events(50, start=50))
+        wait_committed(consumer, kafka, topic, held)
+        consumer.wait_ready()
+    stored = by_position(objects(s3, bucket, "events/"))
+    assert held.items() <= stored.items()
+    assert len(stored) <= len(held) + 1, "at most the event whose answer did not come"
+
+
+# Runs the consumer's own command after a change to it.
+CHANGED = """
+import asyncio, sys, threading, time
+from lakefeed_consumer import cli, feeder, s3, transport
+{change}
+sys.argv = ["lakefeed-consumer", "run"]
+sys.exit(cli.main())
+"""
+HANGS = {
+    "the event loop": """
+async def store_events(self, stream):
+    async for event in stream.noack().events():
+        time.sleep(3600)
+feeder.Feeder._store_events = store_events
+""",
+    "the fetcher": """
+async def drain(self, fetcher):
+    await asyncio.sleep(3600)
+transport.Consumer._drain_messages = drain
+""",
+    "Faust's stream": """
+async def store_events(self, stream):
+    await asyncio.sleep(3600)
+feeder.Feeder._store_events = store_events
+""",
+    "the client's thread": """
+threading.Timer(8, lambda: thread.thread_loop.call_soon_threadsafe(time.sleep, 3600)).start()
+init = transport.ConsumerThread.__init__
+def remember(self, *args, **kwargs):
+    global thread
+    thread = self
+    init(self, *args, **kwargs)
+transport.ConsumerThread.__init__ = remember
+""",
+}
+
+
+@pytest.mark.parametrize("what", HANGS)
+def test_liveness_sees_within_30_seconds_what_hangs(
+    kafka: str, topic: str, consumer_settings: dict[str, str], tmp_path: Path, what: str
+) -> None:
+    make_topic(kafka, topic)
+    program = CHANGED.format(change=HANGS[what])
+    with Service("consumer", log=tmp_path / "log", program=program, **consumer_settings) as consumer:
+        wait_for(lambda: "partitions assigned" in consumer.log, 60, lambda: consumer.log)
+        publish(kafka, topic, events(10))
+        # The thread is made to hang 8 s after the start.
+        wait_for(lambda: consumer.get("/healthz")[0] == 503, 30 + 8, lambda: consumer.log)
+
+
+def test_liveness_bears_with_what_is_slow(
+    kafka: str, topic: str, consumer_settings: dict[str, str], tmp_path: Path
+) -> None:
+    make_topic(kafka, topic)
+    consumer_settings |= {"LAKEFEED_STALL_SECONDS": "6", "LAKEFEED_PUTS_IN_FLIGHT": "1"}
+    program = CHANGED.format(
+        change="""
+create = s3.S3ObjectStore.create
+async def slowly(self, key, body):
+    await asyncio.sleep(10)
+    await create(self, key, body)
+s3.S3ObjectStore.create = slowly
+"""
+    )
+    publish(kafka, topic, events(3))
+    with Service("consumer", log=tmp_path / "log", program=program, **consumer_settings) as consumer:
+        wait_for(lambda: consumer.get("/healthz")[0] == 200, 30, "it has started")
+        health: list[int] = []
+
+        def stored() -> bool:
+            health.append(consumer.get("/healthz")[0])
+            return consumer.metric("lakefeed_consumer_objects_total") == 3
+
+        wait_for(stored, 90, lambda: consumer.log, every=0.5)
+        assert set(health) == {200}
+
+
+def test_a_broker_that_refuses_a_commit_is_asked_again(
+    kafka: str, topic: str, consumer_settings: dict[str, str], tmp_path: Path
+) -> None:
+    make_topic(kafka, topic)
+    held = publish(kafka, topic, events(20))
+    program = CHANGED.format(
+        change="""
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import UnknownError
+commit = AIOKafkaConsumer.commit
+refusals = iter(range(5))
+async def refused(self, offsets):
+    if next(refusals, None) is not None:
+        raise UnknownError("the disk is full")
+    await commit(self, offsets)
+AIOKafkaConsumer.commit = refused
+"""
+    )
+    with Service("consumer", log=tmp_path / "log", program=program, **consumer_settings) as consumer:
+        wait_committed(consumer, kafka, topic, held)
+        assert consumer.log.count("offsets cannot be committed now") == 1
+        assert consumer.stop() == 0
