@@ -75,11 +75,11 @@ class Sender:
             RefusedError: the broker does not let us in.
             MissingError: there is no such topic.
         """
-        partitions = self._partitions.get(topic) or await self._find(topic)
-        number = record.partition.number
-        if number not in partitions:
-            number = self._by_key(record.key, partitions, partitions)
         try:
+            partitions = self._partitions.get(topic) or await self._find(topic)
+            number = record.partition.number
+            if number not in partitions:
+                number = self._by_key(record.key, partitions, partitions)
             producer = await self._connect()
             # Its `send` takes no record without both key and value; a batch of one does.
             batch = producer.create_batch()

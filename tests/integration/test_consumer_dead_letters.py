@@ -112,7 +112,7 @@ def odd(topic: str, partition: int = 0) -> list[Record]:
         (b"", b"", (("z", b"1"), ("a", b""), ("z", None))),
         (None, b"plain", (("source", b"a.csv"), ("row", b"1"))),
         (b"\xff\x00", b"\xfe\r\n", (("\u00e9\n", b"\xff"),)),
-        (b"k", b"[1]", ()),
+        (b"k" * 100_000, b"\x00" * 600_000, ()),
     ]
     return [
         Record(Partition(topic, partition), 0, 1_767_225_600_000 + n, *each) for n, each in enumerate(shapes)
