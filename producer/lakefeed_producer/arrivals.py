@@ -73,18 +73,21 @@ class Arrivals:
 
     Attributes:
         publication: which one.
-        rows: whether a row is there, by its number; empty if none is.
+        rows: whether a row is there, by its number.
         deleted: by partition, the row below which its rows were there until retention deleted them.
     """
 
     publication: Publication
-    rows: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    rows: npt.NDArray[np.bool_]
     deleted: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def none(cls, publication: Publication, rows: int) -> Self:
+        """None of so many rows."""
+        return cls(publication, np.zeros(rows + 1, np.bool_))
 
     def present(self, rows: Positions, partitions: Sequence[int]) -> npt.NDArray[np.bool_]:
         """Which of some rows are there, or were."""
-        if not len(self.rows):
-            return np.zeros(len(rows), np.bool_)
         present: npt.NDArray[np.bool_] = self.rows[rows]
         if self.deleted:
             below = np.array([self.deleted.get(partition, 0) for partition in partitions], np.int64)

@@ -307,10 +307,11 @@ class _Job:
         """Where the events go, what is there already, and who watches over it."""
         file = planned.file
         if connection is None:
-            return _Printer(), Arrivals(Publication.new(file.source, planned.sha256, 1, 0)), lambda *_: None
+            printed = Publication.new(file.source, planned.sha256, 1, 0)
+            return _Printer(), Arrivals.none(printed, planned.total), lambda *_: None
         journal = connection.journal
         if self.again:
-            tracker = journal.begin(file.source, planned.sha256)
+            tracker = journal.begin(file.source, planned.sha256, planned.total)
         else:
             try:
                 tracker = journal.resume(

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
 from lakefeed_common.errors import InputError, LakefeedError
 from lakefeed_producer.arrivals import Arrivals, Publication
 from lakefeed_producer.source import BusyError
@@ -67,7 +65,7 @@ class Tracker:
     def __init__(self, log: TopicLog, arrivals: Arrivals, position: list[int]) -> None:
         self._log = log
         self.arrivals = arrivals
-        self.start = self.position = position
+        self.start = self.end = self._position = position
         self._seen = 0
         self._doubled = 0
         self._rival = False
@@ -76,13 +74,12 @@ class Tracker:
     def _name(self) -> str:
         return self.arrivals.publication.source.decode("utf-8", "replace")
 
-    def read_back(self, rows: int, quiet_seconds: float, beat: Beat) -> None:
-        """Take up what has arrived of a file with so many rows, when no more does.
+    def read_back(self, quiet_seconds: float, beat: Beat) -> None:
+        """Take up what has arrived, when no more does.
 
         Raises:
             BusyError: it does not end.
         """
-        self.arrivals.rows = np.zeros(rows + 1, np.bool_)
         first, _ = self._log.bounds()
         end = time.monotonic() + _BUSY_SECONDS
         self._catch_up(beat, first)
@@ -95,8 +92,10 @@ class Tracker:
                     f"{self._name} is being published by another producer: rows of it arrive in the topic. "
                     "Wait until that one has ended, then start this one again"
                 )
+        # Older publications of the file and old mishaps are nobody's fault now.
         self._seen = self._doubled = 0
-        self.start = self.position
+        self._rival = False
+        self.start = self._position
 
     def check(self, at_least: int, at_most: int, beat: Beat) -> None:
         """See whether the topic has grown by what this run has sent, by so many records.
@@ -106,14 +105,14 @@ class Tracker:
             BusyError: rows were sent by another producer too.
         """
         _, end = self._log.bounds()
-        grown = self._seen + sum(new - old for new, old in zip(end, self.position, strict=False))
+        grown = self._seen + sum(new - old for new, old in zip(end, self._position, strict=False))
         if grown < at_least:
             raise LakefeedError(
                 "the topic was removed or emptied meanwhile, and acknowledged events with it. "
                 "Start the same command again: it sends what the topic does not hold"
             )
         if grown == at_least == at_most:
-            self.position, self._seen = end, grown
+            self.end = end
         elif grown > at_most:
             self._catch_up(beat)
             if self._doubled or self._rival:
@@ -127,17 +126,17 @@ class Tracker:
         publication, rows = self.arrivals.publication, self.arrivals.rows
         _, end = self._log.bounds()
         count = 0
-        for found in self._log.read(self.position, end[: len(self.position)], beat):
+        for found in self._log.read(self._position, end[: len(self._position)], beat):
             if found.publication != publication:
                 self._rival |= found.publication.source == publication.source
                 continue
             count += 1
             if first and first[found.partition] == found.offset > 0:
                 self.arrivals.deleted[found.partition] = found.row
-            if len(rows) > found.row:
+            if found.row < len(rows):
                 self._doubled += int(rows[found.row])
                 rows[found.row] = True
-        self.position = end
+        self._position = end
         self._seen += count
         return count
 
@@ -158,11 +157,11 @@ class Journal:
         self._from: list[int] = []
         self._to: list[int] = []
 
-    def begin(self, source: bytes, sha256: str) -> Tracker:
+    def begin(self, source: bytes, sha256: str, rows: int) -> Tracker:
         """Begin a new publication, whatever the topic holds."""
         _, end = self._log.bounds()
         publication = Publication.new(source, sha256, len(end), time.time_ns() // 1_000_000)
-        return Tracker(self._log, Arrivals(publication), end)
+        return Tracker(self._log, Arrivals.none(publication, rows), end)
 
     def resume(self, source: bytes, sha256: str, mtime_ns: int, rows: int, beat: Beat) -> Tracker:
         """Go on with a file's publication, or begin it if the topic does not know the file.
@@ -180,7 +179,7 @@ class Journal:
         """
         latest = self._find(source, mtime_ns // 1_000_000, beat)
         if latest is None:
-            return self.begin(source, sha256)
+            return self.begin(source, sha256, rows)
         if not latest.is_of(sha256):
             began = datetime.fromtimestamp(latest.began / 1000, UTC)
             raise ChangedError(
@@ -190,15 +189,15 @@ class Journal:
             )
         first, _ = self._log.bounds()
         dated = self._log.offsets_at(latest.began - _SLACK_MS)
-        tracker = Tracker(self._log, Arrivals(latest), list(map(max, first, dated)))
-        tracker.read_back(rows, self._quiet_seconds, beat)
+        tracker = Tracker(self._log, Arrivals.none(latest, rows), list(map(max, first, dated)))
+        tracker.read_back(self._quiet_seconds, beat)
         return tracker
 
     def done(self, tracker: Tracker) -> None:
-        """Remember what was just published: it need not be read to be known."""
+        """Remember what was just published: if nobody else wrote to the topic, it need not be read."""
         self._note(tracker.arrivals.publication)
         if tracker.start == self._to:
-            self._to = tracker.position
+            self._to = tracker.end
 
     def _find(self, source: bytes, modified_ms: int, beat: Beat) -> Publication | None:
         # What a killed producer had on its way may be the first that the topic gets of the file.
@@ -206,15 +205,23 @@ class Journal:
         first, end = self._log.bounds()
         if len(self._to) != len(end) or any(map(int.__gt__, self._to, end)):
             # Never read, given more partitions, or removed and made again.
+            self._latest.clear()
             self._from, self._to = end, end
-        tail = [high - _TAIL_RECORDS // len(end) for high in end]
-        wanted = zip(self._log.offsets_at(modified_ms - _SLACK_MS), tail, self._from, strict=True)
-        begin = [max(low, min(one)) for low, one in zip(first, wanted, strict=True)]
-        for low, high in ((begin, self._from), (self._to, end)):
-            for found in self._log.read(low, high, beat):
-                self._note(found.publication)
-        self._from, self._to = begin, end
+        self._scan(self._to, end, beat)
+        self._to = end
+        self._scan_back([high - _TAIL_RECORDS // len(end) for high in end], first, beat)
+        if source not in self._latest:
+            self._scan_back(self._log.offsets_at(modified_ms - _SLACK_MS), first, beat)
         return self._latest.get(source)
+
+    def _scan_back(self, wanted: Sequence[int], first: Sequence[int], beat: Beat) -> None:
+        begin = [max(low, min(pair)) for low, *pair in zip(first, wanted, self._from, strict=True)]
+        self._scan(begin, self._from, beat)
+        self._from = begin
+
+    def _scan(self, begin: Sequence[int], end: Sequence[int], beat: Beat) -> None:
+        for found in self._log.read(begin, end, beat):
+            self._note(found.publication)
 
     def _note(self, publication: Publication) -> None:
         known = self._latest.get(publication.source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as NotYetError
+from functools import lru_cache
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -17,6 +18,8 @@ from lakefeed_producer.arrivals import Publication
 from lakefeed_producer.journal import Beat, Found
 
 _READ_RECORDS = 5_000
+# The second comes of librdkafka looking for a group, which nobody joins.
+_HARMLESS = (KafkaError._PARTITION_EOF, KafkaError.GROUP_AUTHORIZATION_FAILED)
 
 
 class KafkaLog:
@@ -102,7 +105,7 @@ class KafkaLog:
             for message in messages:
                 partition, offset = message.partition(), message.offset()
                 error = message.error()
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                if error is not None and error.code() not in _HARMLESS:
                     raise self._explain(error)
                 if partition is None or offset is None or partition not in left:
                     continue
@@ -133,7 +136,7 @@ class KafkaLog:
         return [found[partition] for partition in range(partitions)]
 
     def _explain(self, error: KafkaError) -> LakefeedError:
-        if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             return RefusedError(
                 f"the broker does not allow this user to read the topic {self._topic} ({error.str()}), so "
                 "nobody knows what of the file has arrived. Allow the user to READ it"
@@ -145,10 +148,14 @@ class KafkaLog:
         return f"{what} ({trouble})" if trouble else what
 
 
+# Thousands of records in a row have the same.
+_publication = lru_cache(Publication.of)
+
+
 def _headers(partition: int, offset: int, headers: Any) -> Found | None:
     values = dict(headers)
     try:
-        publication = Publication.of(values["source"], values["publication"])
+        publication = _publication(values["source"], values["publication"])
         row = int(values["row"])
     except (KeyError, TypeError, ValueError):
         return None  # of another program

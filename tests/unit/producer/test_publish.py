@@ -48,9 +48,8 @@ class Run:
         self.metrics = ProducerMetrics()
         self.rejects_path = path.with_suffix(".rejects")
         planned = plan(CsvFile(path, options.dialect), options)
-        arrivals = Arrivals(Publication.new(planned.file.source, planned.sha256, 1, BEGAN))
-        if arrived:
-            arrivals.rows = np.isin(np.arange(planned.total + 1), arrived)
+        publication = Publication.new(planned.file.source, planned.sha256, 1, BEGAN)
+        arrivals = Arrivals(publication, np.isin(np.arange(planned.total + 1), arrived))
         with RejectsFile(self.rejects_path) as rejects:
             self.progress: Progress = publish(
                 planned,
@@ -107,7 +106,8 @@ def test_the_rows_that_need_care_arrive_as_they_are() -> None:
     publisher = MemoryTopic()
     options = FileOptions(Dialect(), {})
     planned = plan(CsvFile(CARE, options.dialect), options)
-    arrivals = Arrivals(Publication.new(planned.file.source, planned.sha256, 1, BEGAN))
+    publication = Publication.new(planned.file.source, planned.sha256, 1, BEGAN)
+    arrivals = Arrivals.none(publication, planned.total)
     with RejectsFile(Path("never-made.jsonl")) as rejects:
         publish(planned, publisher, arrivals, rejects, ProducerMetrics(), threading.Event(), lambda _: None)
     assert not Path("never-made.jsonl").exists()
