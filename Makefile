@@ -84,6 +84,11 @@ chaos: setup fetch ## kills and outages by a seeded plan, then every event count
 fetch: setup ## download Kafka's jars and the local AWS, checked by their locks, for later runs
 	@$(BIN)/lakefeed-local fetch >/dev/null
 
+MINUTES ?= 30
+.PHONY: soak
+soak: setup fetch ## memory, open files and threads of the services over MINUTES=30 at a steady RATE=300 events/s
+	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --rate $(or $(RATE),300)
+
 # ---- the pipeline without Docker ----------------------------------------------------------
 
 DATA ?= data/prices.csv

@@ -1,0 +1,187 @@
+"""Memory, open files and threads of the three services over a long run at a steady rate.
+
+A real Kafka and ZooKeeper, SeaweedFS for the objects, a local AWS for the analytics. Linux only: it reads
+`/proc`. `python -m benchmarks.soak --minutes 30 --rate 300`, or `make soak`. Writes `build/soak.json`; exit
+code 1 when something grew or an event is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lakefeed_local.aws import LocalAws
+from lakefeed_local.broker import Broker
+from tests.chaos.store import ACCESS_KEY, REGION, SECRET_KEY, SeaweedS3
+from tests.services import Service
+from tests.support import wait_for
+
+_BUCKET = "soak"
+_SAMPLE_SECONDS = 5.0
+_TELL_SECONDS = 30.0
+# The last fifth of a run may have this much more than the second one: what a leak would pass.
+_MORE_MEMORY = 0.10
+_MORE_HANDLES = 2
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One process at one moment: resident memory in MiB, open files, threads."""
+
+    memory_mib: float
+    files: int
+    threads: int
+
+
+def sample(pid: int) -> Sample:
+    """Read what the kernel says of a process."""
+    status = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
+    )
+    return Sample(
+        int(status["VmRSS"].split()[0]) / 1024,
+        len(list(Path(f"/proc/{pid}/fd").iterdir())),
+        int(status["Threads"]),
+    )
+
+
+def median(samples: list[Sample]) -> Sample:
+    """The middle value of each figure."""
+    return Sample(
+        round(statistics.median(one.memory_mib for one in samples), 1),
+        round(statistics.median(one.files for one in samples)),
+        round(statistics.median(one.threads for one in samples)),
+    )
+
+
+def grew(early: Sample, late: Sample) -> bool:
+    """Whether the late figures are more than what comes and goes."""
+    return (
+        late.memory_mib > early.memory_mib * (1 + _MORE_MEMORY)
+        or late.files > early.files + _MORE_HANDLES
+        or late.threads > early.threads + _MORE_HANDLES
+    )
+
+
+def write_csv(path: Path, rows: int) -> None:
+    """Rows of about 60 bytes."""
+    with path.open("w") as file:
+        file.write("id,name,price,in_stock\n")
+        for number in range(rows):
+            file.write(f"{number},item number {number:010d},{number % 1000}.{number % 100:02d},true\n")
+
+
+def run(minutes: float, rate: float, folder: Path) -> int:
+    """Run the pipeline, take samples, write the report; returns the exit code."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    rows = int(minutes * 60 * rate)
+    write_csv(folder / "soak.csv", rows)
+    with ExitStack() as running:
+        broker = running.enter_context(Broker(folder / "broker"))
+        store = running.enter_context(SeaweedS3(folder / "s3"))
+        aws = running.enter_context(LocalAws(folder / "aws"))
+        store.client().create_bucket(Bucket=_BUCKET)
+        settings = {
+            "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+            "LAKEFEED_TOPIC": "soak",
+            "LAKEFEED_BUCKET": _BUCKET,
+            "LAKEFEED_STATE_FOLDER": str(folder / "state"),
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        }
+        to_store = {**settings, "AWS_ENDPOINT_URL": store.endpoint_url}
+        publish = ("publish", str(folder / "soak.csv"), "--rate", str(rate), "--metrics")
+        services = {
+            "producer": Service("producer", *publish, log=folder / "producer.log", **to_store),
+            "consumer": Service("consumer", "run", log=folder / "consumer.log", **to_store),
+            "analytics": Service(
+                "analytics",
+                "serve",
+                log=folder / "analytics.log",
+                **settings,
+                AWS_ENDPOINT_URL=aws.endpoint_url,
+            ),
+        }
+        for service in services.values():
+            running.enter_context(service)
+        samples = watch(services)
+        stored = wait_stored(services["consumer"], rows)
+    return report(folder.parent / "soak.json", minutes, rate, rows, stored, samples)
+
+
+def watch(services: dict[str, Service]) -> dict[str, list[Sample]]:
+    """Take samples of all services until the producer has sent its last event."""
+    samples: dict[str, list[Sample]] = {name: [] for name in services}
+    began = told = time.monotonic()
+    while services["producer"].process.poll() is None:
+        for name, service in services.items():
+            if service.process.poll() is None:
+                samples[name].append(sample(service.process.pid))
+            elif name != "producer":
+                raise SystemExit(f"{name} ended by itself:\n{service.log[-2000:]}")
+            service.get("/metrics")
+        services["analytics"].get("/readyz")
+        stored = services["consumer"].metric("lakefeed_consumer_objects_total")
+        if time.monotonic() - told >= _TELL_SECONDS:
+            told = time.monotonic()
+            print(f"{told - began:6.0f} s  {stored:,.0f} events stored", file=sys.stderr)
+        time.sleep(_SAMPLE_SECONDS)
+    return samples
+
+
+def wait_stored(consumer: Service, rows: int) -> int:
+    """Wait for the last events; returns how many objects the consumer has stored."""
+
+    def stored() -> int:
+        return int(consumer.metric("lakefeed_consumer_objects_total", outcome="stored"))
+
+    wait_for(lambda: stored() >= rows, 120, lambda: f"{stored()} of {rows} stored\n{consumer.log[-2000:]}")
+    return stored()
+
+
+def report(
+    path: Path, minutes: float, rate: float, rows: int, stored: int, samples: dict[str, list[Sample]]
+) -> int:
+    """Compare the run's second fifth with its last; write and print it."""
+    services = {}
+    flat = True
+    for name, taken in samples.items():
+        fifth = max(1, len(taken) // 5)
+        early, late = median(taken[fifth : 2 * fifth]), median(taken[-fifth:])
+        services[name] = {"second_fifth": asdict(early), "last_fifth": asdict(late)}
+        flat &= not grew(early, late)
+        for figure in ("memory_mib", "files", "threads"):
+            print(f"{name:10} {figure:11} {getattr(early, figure):>8} -> {getattr(late, figure):>8}")
+    content = {
+        "minutes": minutes,
+        "rate": rate,
+        "events": rows,
+        "stored": stored,
+        "flat": flat,
+        "services": services,
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    print(f"{stored:,} of {rows:,} events stored; {'flat' if flat else 'NOT flat'}; {path}")
+    return 0 if flat and stored == rows else 1
+
+
+def main() -> int:
+    """Read the arguments and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--rate", type=float, default=300.0, help="events a second")
+    arguments = parser.parse_args()
+    return run(arguments.minutes, arguments.rate, Path("build/soak"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
