@@ -129,7 +129,10 @@ async def _knock(settings: KafkaSettings, server: str) -> None:
         )
         try:
             # A listener with SASL lets everybody in, and ends the connection at the first request.
-            await connection.send(MetadataRequest([]))
+            metadata = await connection.send(MetadataRequest([]))
+            if not metadata.brokers:
+                # aiokafka takes a broker's first word on a token for a yes, whatever it is.
+                raise SaslAuthenticationFailed("the token is invalid")
         finally:
             connection.close()
 

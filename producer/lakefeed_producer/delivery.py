@@ -260,26 +260,33 @@ class KafkaPublisher:
                     )
                     break
                 except BufferError:
-                    self._producer.poll(0.05)
+                    self._poll(0.05)
                     if not go_on():
                         batch.drop(index)
                         return
                 except KafkaException as error:
                     self._refused(batch, index, error.args[0])
                     break
-        self._producer.poll(0)
+        self._poll(0)
 
     def _refused(self, batch: Batch, index: int, error: KafkaError) -> None:
         if error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
             batch.drop(index)
+            self._poll(0)  # tells the cause of a fatal error
             raise explain_delivery(self._fatal or error)
         batch.report(index, error, None)
 
     def wait(self, seconds: float) -> None:
         """Serve delivery reports; see `Publisher`."""
-        self._producer.poll(seconds)
+        self._poll(seconds)
         if self._fatal is not None:
             raise explain_delivery(self._fatal)
+
+    def _poll(self, seconds: float) -> None:
+        try:
+            self._producer.poll(seconds)
+        except KafkaException as error:  # the client cannot be used any more
+            raise explain_delivery(error.args[0]) from None
 
     def abandon(self) -> None:
         """Purge the queues; see `Publisher`."""
@@ -297,8 +304,12 @@ class KafkaPublisher:
 
 def explain_delivery(error: KafkaError) -> LakefeedError:
     """An error of sending in our own words."""
-    if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-        return RefusedError(f"the broker does not allow this user to write to the topic ({error.str()})")
+    # Without a right to write to any topic a broker refuses what makes sending idempotent.
+    if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
+        return RefusedError(
+            f"the broker does not allow this user to write to the topic ({error.str()}). Allow it to "
+            "WRITE and READ the topic"
+        )
     if error.retriable():
         return UnavailableError(f"the broker takes no more events: {error.str()}")
     return RefusedError(f"the broker takes no more events: {error.str()}")
