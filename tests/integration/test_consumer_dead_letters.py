@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
-import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -392,7 +391,7 @@ def test_what_is_wrong_is_one_line(
     bucket: str,
     s3: S3Client,
     settings: Settings,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     put(s3, bucket, Record(Partition(topic, 0), 1, 1_767_225_600_000, None, b"x"))
 
@@ -409,6 +408,8 @@ def test_what_is_wrong_is_one_line(
         assert "there is no such bucket" in text
         text = complaint(*every, AWS_ENDPOINT_URL=f"http://127.0.0.1:{free_port()}")
         assert "no answer (" in text
+    nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": str(tmp_path)}
+    assert complaint("list", **nobody).startswith("error: there are no AWS credentials")
     assert complaint("show", "nobody/0/1").startswith("error: there is no dead letter nobody/0/1.")
     assert complaint("replay", "nobody/0/1").startswith("error: there is no dead letter nobody/0/1.")
     assert "names no dead letter" in complaint("show", "what")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import count
 
 import orjson
 import pytest
@@ -64,7 +65,7 @@ def test_letters_are_found_in_order_with_what_they_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("selection", "count"),
+    ("selection", "number"),
     [
         (Selection(), 12),
         (Selection(topic="a"), 6),
@@ -76,12 +77,12 @@ def test_letters_are_found_in_order_with_what_they_hold() -> None:
         (Selection(topic="nobody"), 0),
     ],
 )
-def test_a_selection_is_by_topic_and_day(selection: Selection, count: int) -> None:
+def test_a_selection_is_by_topic_and_day(selection: Selection, number: int) -> None:
     store = bucket(*(letter(n, topic, day=day) for topic in "ab" for day in (1, 2, 3) for n in (1, 2)))
 
     async def scenario() -> None:
         places = [place async for place in over(store).find(selection)]
-        assert len(places) == count
+        assert len(places) == number
         assert all(place in selection for place in places)
         assert [place async for place in over(store).snapshot(selection)] == places
 
@@ -136,6 +137,23 @@ def test_a_snapshot_does_not_see_what_comes_while_it_is_taken() -> None:
             again = letter(place.offset + 100)
             store.objects[object_key("dead", again.record)] = again.body()
         assert seen == [1, 2]
+
+    asyncio.run(scenario())
+
+
+def test_letters_come_as_they_are_found_however_many_there_are() -> None:
+    class Endless(MemoryStore):
+        async def keys(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+            for offset in count():
+                yield object_key("dead", letter(offset).record)
+
+        async def read(self, key: str) -> bytes | None:
+            return letter(int(key[-25:-5])).body()
+
+    async def scenario() -> None:
+        letters = over(Endless())
+        batch = await anext(letters.read(letters.find(Selection())))
+        assert [each.letter for each in batch] == [letter(offset) for offset in range(50)]
 
     asyncio.run(scenario())
 
