@@ -213,7 +213,10 @@ class Feeder:
         return [tp for tp in self.app.consumer.assignment() if tp.topic == self._settings.topic]
 
     def _note(self, look: Look) -> None:
-        if self._settings.topic not in look.topics:
+        if not look.topics:
+            # So says a broker that has just started.
+            self._health.unready("kafka", f"{self._settings.kafka_bootstrap_servers} knows no topics yet")
+        elif self._settings.topic not in look.topics:
             self._health.unready("kafka", no_topic(self._settings))
         elif not self._assigned:
             self._health.unready("kafka", "the group has not given out its partitions yet")
