@@ -28,6 +28,7 @@ def main() -> int:
     size = QUICK if options.quick else FULL
     size = dataclasses.replace(size, **dict.fromkeys(options.without, 0))
     again = f"make chaos SEED={seed}{' QUICK=1' if options.quick else ''}"
+    again += "" if options.consumer == "lakefeed" else f" CONSUMER={options.consumer}"
     print(
         f"{size.events:,} events, {size.kills} kills of consumers, seed {seed}. To repeat: {again}",
         flush=True,

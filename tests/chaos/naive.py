@@ -68,4 +68,4 @@ def make_app(settings: ConsumerSettings) -> Any:
 
 
 if __name__ == "__main__":
-    faust.Worker(make_app(load(ConsumerSettings)), loglevel="WARNING", web_port=0).execute_from_commandline()
+    faust.Worker(make_app(load(ConsumerSettings)), loglevel="WARNING").execute_from_commandline()

@@ -35,8 +35,9 @@ ANSWERS = {
     "clock_skew": (403, "RequestTimeTooSkewed"),
     "conditional_conflict": (409, "ConditionalRequestConflict"),
 }
-# `late_request` reaches the server after the client has given up; `late_answer` was done at once.
-TROUBLES = ("reset", "cut_answer", "lost_answer", "late_request", "late_answer")
+# A `late_request` reaches the server, perhaps after the client has given up; `silence` never does. A
+# `late_answer` and a `lost_answer` are of requests that were done at once.
+TROUBLES = ("reset", "silence", "cut_answer", "lost_answer", "late_request", "late_answer")
 KINDS = (*ANSWERS, *TROUBLES, "outage")
 
 
@@ -214,6 +215,8 @@ class Client(asyncio.Protocol):
             self.transport.write(_answer(*ANSWERS[fault]))
         elif fault == "reset":
             self.reset()
+        elif fault == "silence":
+            return
         elif fault == "late_request":
             task = asyncio.create_task(self._deliver_late(request))
             self._gate.late.add(task)

@@ -24,7 +24,7 @@ from tests.chaos.kafka import Topic, rebalances
 from tests.chaos.proxy import Faults, S3Proxy
 from tests.chaos.rows import broken_values, write_files
 from tests.chaos.schedule import Plan, Size, Step
-from tests.chaos.store import ACCESS_KEY, REGION, SECRET_KEY, SeaweedS3
+from tests.chaos.store import SeaweedS3, access
 from tests.chaos.verify import Verdict, compare_offsets, verify
 from tests.chaos.workers import Group, Program, quiet_environment
 
@@ -132,11 +132,7 @@ class Run:
 
     def _settings(self) -> dict[str, str]:
         return {
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-            "AWS_REGION": REGION,
-            "AWS_ENDPOINT_URL": self._proxy.endpoint_url,
-            "AWS_EC2_METADATA_DISABLED": "true",
+            **access(self._proxy.endpoint_url),
             "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": self._broker.bootstrap_servers,
             "LAKEFEED_TOPIC": TOPIC,
             "LAKEFEED_BUCKET": BUCKET,

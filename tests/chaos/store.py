@@ -118,3 +118,14 @@ class SeaweedS3:
         finally:
             client.close()
         return True
+
+
+def access(endpoint_url: str) -> dict[str, str]:
+    """AWS's variables that lead to the server, or to a proxy before it."""
+    return {
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_REGION": REGION,
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }

@@ -17,6 +17,9 @@ import boto3
 import pytest
 
 from lakefeed_local.broker import Broker
+from tests.chaos.proxy import S3Proxy
+from tests.chaos.run import steady_port
+from tests.chaos.store import SeaweedS3, access
 from tests.stack import shared
 
 if TYPE_CHECKING:
@@ -116,6 +119,36 @@ def consumer_settings(kafka: str, topic: str, bucket: str) -> dict[str, str]:
         "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": kafka,
         "LAKEFEED_TOPIC": topic,
         "LAKEFEED_BUCKET": bucket,
+        "LAKEFEED_CONSUMER_GROUP": f"group-{topic}",
+        "LAKEFEED_COMMIT_INTERVAL_SECONDS": "0.2",
+        "LAKEFEED_SESSION_TIMEOUT_SECONDS": "6",
+        "LAKEFEED_RETRY_CAP_SECONDS": "0.5",
+    }
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedS3]:
+    """An S3 server that is fast, for tests with many objects; of this test process alone."""
+    with SeaweedS3(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(seaweed: SeaweedS3, tmp_path: Path) -> Iterator[S3Proxy]:
+    """A proxy before that server, to let requests fail."""
+    with S3Proxy(seaweed.port, (steady_port(), steady_port()), tmp_path / "proxy.log") as running:
+        yield running
+
+
+@pytest.fixture
+def proxied(kafka: str, topic: str, seaweed: SeaweedS3, proxy: S3Proxy) -> dict[str, str]:
+    """Settings of a consumer behind the proxy, with a bucket of its own that has the topic's name."""
+    seaweed.client().create_bucket(Bucket=topic)
+    return {
+        **access(proxy.endpoint_url),
+        "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "LAKEFEED_TOPIC": topic,
+        "LAKEFEED_BUCKET": topic,
         "LAKEFEED_CONSUMER_GROUP": f"group-{topic}",
         "LAKEFEED_COMMIT_INTERVAL_SECONDS": "0.2",
         "LAKEFEED_SESSION_TIMEOUT_SECONDS": "6",
