@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path, Query, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -156,7 +157,7 @@ def _queries(context: Context) -> APIRouter:
     router = APIRouter(prefix="/v1/queries", tags=["queries"])
     engine, price = context.parts.engine, context.settings.price_per_terabyte_usd
 
-    @router.post("", status_code=202, responses=documented())
+    @router.post("", status_code=202, responses=documented(400, 413))
     def run_a_query(query: models.QueryIn, response: Response) -> models.QueryStarted:
         """Start a query. Only one reading statement is accepted."""
         return _start(context, reading(query.sql), FREE, response)
@@ -207,7 +208,7 @@ def _named_queries(context: Context) -> APIRouter:
         """One named query."""
         return models.NamedQueryOut.of(context.named.get(name))
 
-    @router.post("/{name}/run", status_code=202, responses=documented(404))
+    @router.post("/{name}/run", status_code=202, responses=documented(400, 404, 413))
     def run_a_named_query(
         name: Name, response: Response, run: models.RunIn | None = None
     ) -> models.QueryStarted:
@@ -240,7 +241,7 @@ def _operation(context: Context) -> APIRouter:
         """Whether Glue, Athena and the bucket can be used, and why not."""
         return _report(context.health.readiness())
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Metrics in Prometheus's text format."""
         return Response(generate_latest(context.metrics.registry), media_type=CONTENT_TYPE_LATEST)

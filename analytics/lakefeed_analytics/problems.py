@@ -17,6 +17,7 @@ from lakefeed_common.errors import InputError, LakefeedError, MissingError, Refu
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_SECONDS = "5"
+_LONGEST_PATH = 200  # of what a caller asked for, in an answer
 
 # The first that fits decides.
 _STATUSES: tuple[tuple[type[LakefeedError], int, str], ...] = (
@@ -96,7 +97,7 @@ def install(app: FastAPI, count: Callable[[LakefeedError], None]) -> None:
             Problem(
                 title=HTTPStatus(error.status_code).phrase,
                 status=error.status_code,
-                detail=f"{request.method} {request.url.path}: {error.detail}",
+                detail=f"{request.method} {request.url.path[:_LONGEST_PATH]}: {error.detail}",
             )
         )
         response.headers.update(error.headers or {})

@@ -60,7 +60,12 @@ def serve(settings: AnalyticsSettings) -> None:
 def _serve_http(app: FastAPI, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     log.info("serving on http://%s:%s, documentation at /docs", host, port)
-    config = uvicorn.Config(
+    uvicorn.Server(http_config(app)).run(sockets=[listener])
+
+
+def http_config(app: FastAPI) -> uvicorn.Config:
+    """How the API is served."""
+    return uvicorn.Config(
         app,
         http=PatientProtocol,
         log_config=None,
@@ -68,7 +73,6 @@ def _serve_http(app: FastAPI, listener: socket.socket) -> None:
         access_log=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
 
 
 class PatientProtocol(H11Protocol):

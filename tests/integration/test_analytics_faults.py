@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from schemathesis import GenerationMode
 
 from tests.integration.faulty_aws import (
     Answer,
@@ -31,6 +32,7 @@ from tests.integration.faulty_aws import (
 from tests.services import Service
 from tests.support import wait_for
 from tests.unit.analytics.contracts import NUMBER_ROWS, NUMBERS, SLOW
+from tests.unit.analytics.openapi_requests import check
 
 if TYPE_CHECKING:
     from mypy_boto3_athena import AthenaClient
@@ -610,6 +612,25 @@ def test_a_query_outlives_the_service(start: Start) -> None:
     assert until_ended(service, done)["state"] == "SUCCEEDED"
     assert ask(service, "GET", f"/v1/queries/{done}/rows").json()["rows"] == NUMBER_ROWS
     assert ask(service, "DELETE", f"/v1/queries/{running}").json()["state"] in ("CANCELLED", "SUCCEEDED")
+    sound(service)
+
+
+# ---- callers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_the_service_answers_as_its_document_says(
+    start: Start, put: Callable[..., None], mode: GenerationMode
+) -> None:
+    put({"a": 1})
+    service = start()
+    until_catalogued(service, DAY)
+    service.wait_ready()
+    query = ask(service, "POST", "/v1/queries", json={"sql": NUMBERS}).json()["id"]
+    until_ended(service, query)
+    url = f"http://127.0.0.1:{service.port}"
+    assert check(url, mode, 8, names=[TABLE, "events_a_day"], query=query).total() > 80
+    assert service.metric("lakefeed_errors_total", kind="internal") == 0
     sound(service)
 
 

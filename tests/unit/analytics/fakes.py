@@ -26,6 +26,8 @@ COLUMNS = (
 class MemoryCatalogue:
     def __init__(self) -> None:
         self.contents: dict[str, list[str]] = {}
+        self.columns = COLUMNS
+        self.places: dict[str, str] = {}
         self.error: LakefeedError | None = None
 
     def add(self, table: str, *days: str) -> None:
@@ -40,7 +42,8 @@ class MemoryCatalogue:
         self._fail()
         if name not in self.contents:
             raise MissingError(f"there is no table {name!r}")
-        return Table(name, f"s3://lakefeed/events/{name}/", COLUMNS, "json")
+        place = self.places.get(name, f"s3://lakefeed/events/{name}/")
+        return Table(name, place, self.columns, "json")
 
     def partitions(self, table: str) -> list[Partition]:
         location = self.table(table).location
@@ -56,6 +59,7 @@ class MemoryCrawler:
 
     def __init__(self) -> None:
         self.running = False
+        self.running_seconds = 1.5
         self.starts = 0
         self.crawls: list[Crawl] = []
         self.error: LakefeedError | None = None
@@ -64,7 +68,9 @@ class MemoryCrawler:
         if self.error:
             raise self.error
         last = self.crawls[0] if self.crawls else None
-        return CrawlerStatus("RUNNING", 1.5, last) if self.running else CrawlerStatus("READY", 0.0, last)
+        if not self.running:
+            return CrawlerStatus("READY", 0.0, last)
+        return CrawlerStatus("RUNNING", self.running_seconds, last)
 
     def start(self) -> bool:
         if self.error:

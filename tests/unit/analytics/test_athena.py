@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from lakefeed_analytics.athena import AthenaQueries, QueryStatus, ResultColumn, typed, wait_for_query
+from lakefeed_analytics.athena import AthenaQueries, QueryStatus, ResultColumn, overdue, typed, wait_for_query
 from lakefeed_analytics.errors import QueryFailedError, StatementError
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_common.errors import MissingError, RefusedError, UnavailableError
@@ -207,6 +207,36 @@ def test_a_query_that_takes_too_long_is_cancelled() -> None:
     assert engine.status(query).state == "CANCELLED"
     assert max(clock.slept) <= 2
     assert clock.slept == sorted(clock.slept)
+
+
+def test_a_query_that_is_never_begun_is_cancelled_and_told_so() -> None:
+    status = QueryStatus(ID, "", "QUEUED")
+    assert "Athena has not begun it within 30 s" in overdue(status, 30)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "advice"),
+    [
+        ("FAILED", "HIVE_BAD_DATA: x", "Crawl again"),
+        ("FAILED", "line 1:1: mismatched input", None),
+        ("FAILED", None, None),
+        ("CANCELLED", "HIVE_BAD_DATA: x", None),
+    ],
+)
+def test_advice_is_given_on_failures_that_are_known(
+    state: str, reason: str | None, advice: str | None
+) -> None:
+    found = QueryStatus(ID, "", state, reason).advice
+    assert (found is None) if advice is None else (advice in (found or ""))
+
+
+@pytest.mark.parametrize("said", ["Could not find results", "Query results were not found"])
+def test_rows_that_are_gone_are_missing(said: str) -> None:
+    engine, _ = queries(
+        get_query_execution=execution(), get_query_results=error("InvalidRequestException", said)
+    )
+    with pytest.raises(MissingError, match="Run the query again"):
+        engine.page(ID, None, 10)
 
 
 def test_waiting_tells_how_it_goes_and_ends_with_the_reason() -> None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from lakefeed_analytics.catalogue import Column
 from lakefeed_analytics.crawl import wait_for_crawl
 from lakefeed_analytics.crawls import CrawlKeeper
 from lakefeed_analytics.errors import CrawlFailedError
@@ -180,6 +181,144 @@ def test_a_joined_crawl_does_not_settle_the_folder() -> None:
     world.crawler.end()
     world.keeper.look()
     assert world.crawler.starts == 2
+
+
+def test_a_crawl_that_outlived_a_restart_is_counted_once() -> None:
+    world = World()
+    world.crawler.end()
+    world.crawler.start()
+    world.keeper.look()
+    world.crawl_ends()
+    world.keeper.look()
+    world.keeper.look()
+    assert world.value("lakefeed_analytics_crawls_total", outcome="SUCCEEDED") == 1
+    assert world.crawler.starts == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "said"),
+    [
+        ("FAILED", "no access", "the last crawl ended as FAILED: no access. Check the rights"),
+        ("FAILED", None, "Glue gives no reason; see its log group /aws-glue/crawlers"),
+        ("CANCELLED", None, "the last crawl was cancelled by somebody"),
+    ],
+)
+def test_a_crawl_without_success_is_a_problem_while_a_folder_waits(
+    outcome: str, error: str | None, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World()
+    world.folders.folders.add(("prices", "2026-01-01"))
+    world.keeper.look()
+    assert world.keeper.problem is None
+    world.crawler.end(outcome, error)
+    world.keeper.look()
+    assert said in (world.keeper.problem or "")
+    assert "New folders are crawled again in 120 s" in caplog.text
+    assert world.value("lakefeed_analytics_crawls_total", outcome=outcome) == 1
+    world.clock.now += 120
+    world.keeper.look()
+    assert world.crawler.starts == 2
+    world.crawl_ends()
+    world.keeper.look()
+    assert world.keeper.problem is None
+    # Nothing waits: somebody's failed crawl keeps nobody from the data.
+    world.crawler.end(outcome, error)
+    world.keeper.look()
+    assert world.keeper.problem is None
+
+
+def test_a_crawl_that_takes_too_long_is_told_and_left_alone() -> None:
+    world = World(crawl_timeout_seconds=3600)
+    world.folders.folders.add(("prices", "2026-01-01"))
+    world.keeper.look()
+    world.crawler.running_seconds = 3600
+    world.keeper.look()
+    assert world.keeper.problem is None
+    world.crawler.running_seconds = 3601
+    world.keeper.look()
+    assert "runs for more than 3600 s" in (world.keeper.problem or "")
+    assert world.crawler.running
+    world.crawl_ends()
+    world.keeper.look()
+    assert world.keeper.problem is None
+
+
+def test_a_crawler_made_anew_is_no_end_of_a_crawl() -> None:
+    world = World()
+    world.folders.folders.add(("prices", "2026-01-01"))
+    world.keeper.look()
+    world.crawler.running = False
+    world.crawler.crawls.clear()
+    world.clock.now += 60
+    world.keeper.look()
+    assert world.crawler.starts == 2
+    for outcome in ("SUCCEEDED", "FAILED", "CANCELLED"):
+        assert world.value("lakefeed_analytics_crawls_total", outcome=outcome) == 0
+
+
+def catalogued() -> World:
+    """A world with a day of prices that has been crawled."""
+    world = World()
+    world.folders.folders.add(("prices", "2026-01-01"))
+    world.keeper.look()
+    world.crawl_ends()
+    world.keeper.look()
+    world.clock.now += 100
+    return world
+
+
+def test_columns_changed_by_hand_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    world = catalogued()
+    before = world.catalogue.columns
+    world.catalogue.columns = (Column("ticker", "bigint"), *before[2:], Column("x", "string"))
+    world.keeper.look()
+    world.keeper.look()
+    said = "somebody changed the table prices: date is gone, ticker is bigint and was string, x is new"
+    assert caplog.text.count(said) == 1
+    assert world.crawler.starts == 1
+    # What a crawl changes is no news.
+    caplog.clear()
+    world.crawler.end()
+    world.catalogue.columns = before
+    world.keeper.look()
+    assert "somebody changed" not in caplog.text
+
+
+def test_a_table_that_reads_another_place_is_a_problem_until_it_is_back() -> None:
+    world = catalogued()
+    world.catalogue.places["prices"] = "s3://lakefeed/elsewhere/"
+    world.keeper.look()
+    problem = world.keeper.problem or ""
+    assert problem.startswith(
+        "the table prices reads s3://lakefeed/elsewhere/ and not s3://lakefeed/events/prices/"
+    )
+    world.keeper.look()
+    assert world.keeper.problem == problem
+    del world.catalogue.places["prices"]
+    world.keeper.look()
+    assert world.keeper.problem is None
+
+
+def test_a_partition_that_somebody_deleted_is_crawled_again(caplog: pytest.LogCaptureFixture) -> None:
+    world = catalogued()
+    world.catalogue.contents["prices"].clear()
+    world.clock.now += 499
+    world.keeper.look()
+    assert world.crawler.starts == 1
+    world.clock.now += 101
+    world.keeper.look()
+    assert world.crawler.starts == 2
+    assert "somebody deleted or moved 1 partitions (prices 2026-01-01)" in caplog.text
+
+
+def test_a_partition_that_went_with_its_objects_starts_no_crawl(caplog: pytest.LogCaptureFixture) -> None:
+    world = catalogued()
+    world.catalogue.contents["prices"].clear()
+    world.folders.folders.clear()
+    world.clock.now += 600
+    world.keeper.look()
+    assert world.crawler.starts == 1
+    assert "somebody" not in caplog.text
 
 
 def test_waiting_for_a_crawl() -> None:

@@ -89,6 +89,29 @@ def test_a_running_crawler_is_updated_later() -> None:
     assert steps.glue() == []
 
 
+def test_what_another_service_made_meanwhile_is_no_error() -> None:
+    settings = AnalyticsSettings()
+    steps, client = ensurer(
+        settings,
+        get_database={},
+        get_crawler=error("EntityNotFoundException", "none"),
+        create_crawler=error("AlreadyExistsException", "Crawler already exists"),
+        get_work_group=error("InvalidRequestException", "WorkGroup lakefeed is not found."),
+        create_work_group=error("InvalidRequestException", "WorkGroup is already created"),
+    )
+    assert steps.glue() == []
+    assert steps.athena() == []
+    assert [operation for operation, _ in client.asked][-1] == "create_work_group"
+
+
+def test_a_missing_bucket_of_the_results_is_told() -> None:
+    settings = AnalyticsSettings(results_location="s3://results/athena/")
+    steps, client = ensurer(settings, head_bucket=NOT_FOUND)
+    with pytest.raises(MissingError, match=r"there is no bucket results .* LAKEFEED_RESULTS_LOCATION"):
+        steps.athena()
+    assert client.asked == [("head_bucket", {"Bucket": "results"})]
+
+
 def test_one_target_a_topic_and_one_table_a_target() -> None:
     definition = crawler_definition(AnalyticsSettings(topics="a,b", bucket="lake", events_prefix="x/y"))
     assert definition["Targets"] == {

@@ -109,6 +109,52 @@ def test_an_unforeseen_error_does_not_end_the_loop(world: World, caplog: pytest.
     assert world.health.readiness().ok
 
 
+def test_an_unforeseen_error_is_traced_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.errors["glue"] = ZeroDivisionError("oh")
+    for _ in range(5):
+        world.service.tick()
+        world.clock.now += 30
+    assert caplog.text.count("Traceback") == 1
+    assert world.value("lakefeed_errors_total", kind="internal") == 5
+
+
+def test_what_keeps_the_catalogue_back_is_told_once_and_recovers(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.folders.folders.add(("prices", "2026-01-01"))
+    world.service.tick()
+    for _ in range(3):
+        world.crawler.end("FAILED", "no access")
+        world.clock.now += 3600
+        world.service.tick()
+    assert "no access" in world.health.readiness().reasons["catalogue"]
+    assert caplog.text.count("catalogue cannot be used") == 1
+    world.crawler.error = UnavailableError("no answer")
+    world.clock.now += 3600
+    world.service.tick()
+    assert world.health.readiness().reasons["catalogue"] == "no answer"
+    world.crawler.error = None
+    world.crawler.end()
+    world.clock.now += 3600
+    world.service.tick()
+    assert world.health.readiness().ok
+
+
+def test_queries_are_looked_at_less_often_while_athena_does_not_tell(world: World) -> None:
+    world.engine.answers["SELECT 1"] = Answer(hold=True)
+    world.watch.start("SELECT 1", "free")
+    world.engine.error = UnavailableError("Rate exceeded")
+    looks, before = [], 0.0
+    for second in range(300):
+        world.clock.now = second
+        world.service.tick()
+        errors = world.value("lakefeed_errors_total", kind="unavailable") or 0.0
+        if errors > before:
+            looks.append(second)
+        before = errors
+    assert looks == [0, 2, 6, 14, 30, 62, 122, 182, 242]
+
+
 def test_looks_come_at_the_set_pace_or_when_asked_for(world: World) -> None:
     world.service.tick()
     world.folders.folders.add(("prices", "2026-01-01"))

@@ -1,0 +1,77 @@
+"""Errors of AWS in our words, the same ones for as long as the cause is the same; credentials of a file."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, CredentialRetrievalError
+
+from lakefeed_common import aws
+from lakefeed_common.errors import RefusedError, UnavailableError
+from lakefeed_common.settings import AwsSettings
+from tests.support import wait_for
+
+
+def answered(code: str, message: str = "", status: int = 400) -> ClientError:
+    response: Any = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+    return ClientError(response, "Operation")
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "RequestLimitExceeded", "SlowDown"])
+def test_throttling_can_pass(code: str) -> None:
+    error = aws.explain(answered(code, "Rate exceeded"), AwsSettings(), "looking")
+    assert type(error) is UnavailableError
+    assert str(error) == f"looking: AWS (us-east-1) answered {code}: Rate exceeded"
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_an_error_of_the_server_can_pass_whatever_its_code(status: int) -> None:
+    assert aws.explain(answered("Odd", "", status), AwsSettings(), "looking").retryable
+
+
+def test_a_message_does_not_change_with_each_try() -> None:
+    first, second = (
+        str(aws.explain(answered(code, message), AwsSettings(), "looking"))
+        for code, message in (
+            ("AccessDeniedException", "no (Service: Glue; Request ID: 1f2e-3d; Proxy: null)"),
+            ("AccessDeniedException", "no (Service: Glue; Request ID: 4c5b-6a; Proxy: null)"),
+        )
+    )
+    assert first == second
+    skewed = answered("InvalidSignatureException", "Signature expired: 20260101T000000Z is now earlier than")
+    error = aws.explain(skewed, AwsSettings(), "looking")
+    assert "20260101" not in str(error)
+    assert "clock" in str(error)
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "ExpiredTokenException", "403", "400"])
+def test_what_credentials_can_cause_names_them(code: str) -> None:
+    error = aws.explain(answered(code), AwsSettings(), "looking")
+    assert type(error) is RefusedError
+    assert "Check the AWS credentials" in str(error)
+
+
+def test_credentials_that_could_not_be_renewed_are_told() -> None:
+    failed = CredentialRetrievalError(provider="custom-process", error_msg="exit code 1")
+    assert "no AWS credentials" in str(aws.explain(failed, AwsSettings(), "looking"))
+
+
+def test_credentials_of_a_file_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "credentials"
+    text = "[default]\naws_access_key_id={0}\naws_secret_access_key=x\naws_session_token={0}\n"
+    file.write_text(text.format("old"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setattr(aws, "_REREAD", timedelta(seconds=0.5))
+    credentials = aws.session(AwsSettings()).get_credentials()
+    assert credentials is not None
+    assert credentials.get_frozen_credentials().token == "old"
+    file.write_text(text.format("new"))
+    wait_for(lambda: credentials.get_frozen_credentials().token == "new")
