@@ -71,6 +71,11 @@ def lost(_: Call, forward: Forward) -> None:
     forward()
 
 
+def never(_: Call, __: Forward) -> None:
+    """The call never arrives, and the client waits in vain."""
+    time.sleep(_UPSTREAM_SECONDS)
+
+
 def late(seconds: float) -> Fault:
     """The right answer, but later."""
 

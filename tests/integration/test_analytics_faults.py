@@ -16,6 +16,7 @@ import httpx
 import pytest
 from schemathesis import GenerationMode
 
+from lakefeed_local.aws import LocalAws
 from tests.integration.faulty_aws import (
     Answer,
     Call,
@@ -26,6 +27,7 @@ from tests.integration.faulty_aws import (
     error,
     late,
     lost,
+    never,
     reset,
     s3_error,
 )
@@ -207,6 +209,23 @@ def test_an_aws_that_is_away_is_told_once_and_comes_back(
     sound(service)
 
 
+def test_an_aws_that_is_started_anew_is_used_again(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LocalAws(tmp_path / "aws") as own:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", own.endpoint_url)
+        service = start(LAKEFEED_CREATE_BUCKET="true")
+        service.wait_ready()
+        own.stop()
+        until_unready(service, "bucket", "does not answer")
+        assert service.get("/healthz")[0] == 200
+        own.start()
+        service.wait_ready()
+        assert service.log.count("bucket cannot be used") == 1
+        assert rows(service, "SELECT 1 AS n") == [[1]]
+        sound(service)
+
+
 def test_expired_credentials_are_told_and_renewed_ones_are_taken(
     faulty: FaultyAws, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[..., None]
 ) -> None:
@@ -347,13 +366,13 @@ def test_a_kill_during_a_crawl_starts_no_second_one(
     faulty: FaultyAws, start: Start, put: Callable[..., None], glue: GlueClient
 ) -> None:
     put(*({"a": number} for number in range(200)))
-    # The crawl is begun, and the service dies before it hears of it.
-    faulty.once("StartCrawler", late(30))
+    # It dies before the call arrives, and then between the call and its answer.
+    faulty.once("StartCrawler", never)
     killed = start()
     wait_for(lambda: faulty.made("StartCrawler"), 60)
     killed.process.kill()
     killed.process.wait()
-    faulty.once("StartCrawler", lost)
+    faulty.once("StartCrawler", lost, never)
     killed = start()
     wait_for(lambda: glue.get_crawler(Name="lakefeed")["Crawler"]["State"] == "RUNNING", 60)
     killed.process.kill()
