@@ -44,10 +44,15 @@ help: ## this list
 # ---- checks -------------------------------------------------------------------------------
 
 .PHONY: lint
-lint: setup ## style and types
+lint: setup ## style, types, and known vulnerabilities of the locked packages where a service can be asked
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m supply.audit $(AUDIT)
+
+.PHONY: sbom
+sbom: setup ## list what each image is made of as CycloneDX JSON, into build/sbom
+	@$(BIN)/python -m supply.sbom
 
 .PHONY: format
 format: setup ## rewrite the code in the project's style
