@@ -13,18 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from lakefeed_consumer.dead_letters import DeadLetter
 from lakefeed_consumer.records import Partition, Record, object_key
-from tests.integration.test_consumer_service import (  # noqa: F401 - the settings are a fixture
-    committed,
-    events,
-    objects,
-    publish,
-    settings,
-    wait_stored,
-)
+from tests.consuming import committed, events, make_topic, objects, publish, wait_stored
 from tests.services import Service, free_port
 from tests.support import wait_for
 from tests.unit.consumer.broken_records import KINDS, STORED
@@ -35,11 +27,8 @@ if TYPE_CHECKING:
 Settings = dict[str, str]
 
 
-def make_topic(kafka: str, topic: str, partitions: int = 1, **config: str) -> None:
-    """A topic that keeps records whatever timestamp they have."""
-    new = NewTopic(topic, partitions, 1, config={"retention.ms": "-1", **config})
-    admin = AdminClient({"bootstrap.servers": kafka})
-    admin.create_topics([new])[topic].result(30)
+# Kafka deletes a record by its own timestamp, and these are older than a topic's usual retention.
+LASTING = {"retention.ms": "-1"}
 
 
 def send(kafka: str, topic: str, records: Sequence[Record]) -> list[Record]:
@@ -124,7 +113,7 @@ def put(s3: S3Client, bucket: str, record: Record, reason: str = "not JSON: x") 
     return key
 
 
-def command(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:  # noqa: F811
+def command(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = str(Path(sys.executable).with_name("lakefeed-consumer"))
     return subprocess.run(
         [program, "dead-letters", *arguments],
@@ -146,17 +135,17 @@ def test_each_kind_of_record_is_stored_or_comes_back_from_its_dead_letter(
     topic: str,
     bucket: str,
     s3: S3Client,
-    settings: Settings,  # noqa: F811
+    consumer_settings: Settings,
     tmp_path: Path,
 ) -> None:
-    make_topic(kafka, topic)
+    make_topic(kafka, topic, 1, LASTING)
     kinds = [Record(Partition(topic, 0), 0, k.timestamp_ms, k.key, k.value, k.headers) for k in KINDS]
     held = send(kafka, topic, kinds)
     assert log_of(kafka, topic) == held, "the broker has them as they are"
-    settings["LAKEFEED_DEAD_LETTER_LIMIT"] = "1000"
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    consumer_settings["LAKEFEED_DEAD_LETTER_LIMIT"] = "1000"
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         wait_stored(consumer, len(KINDS))
-        group = settings["LAKEFEED_CONSUMER_GROUP"]
+        group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
         wait_for(lambda: committed(kafka, topic, group, 1) == {0: len(KINDS)}, 30, lambda: consumer.log)
     stored = objects(s3, bucket, "")
     for kind, record in zip(KINDS, held, strict=True):
@@ -174,30 +163,30 @@ def test_a_broken_topic_stops_it_with_the_reason_and_loses_nothing(
     topic: str,
     bucket: str,
     s3: S3Client,
-    settings: Settings,  # noqa: F811
+    consumer_settings: Settings,
     tmp_path: Path,
 ) -> None:
     make_topic(kafka, topic)
     held = publish(kafka, topic, [*events(50), *[b"broken"] * 300, *events(50)])
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         assert consumer.process.wait(60) == 1
     assert f"error: stopped, because topic {topic} is broken: 101 of 151 events" in consumer.log
     assert "offset 150: not JSON" in consumer.log
     assert "Traceback" not in consumer.log
     letters = objects(s3, bucket, "dead-letters/")
     assert sorted(DeadLetter.parse(body).record.offset for body in letters.values()) == list(range(50, 150))
-    assert committed(kafka, topic, settings["LAKEFEED_CONSUMER_GROUP"], 1) == {0: 150}
+    assert committed(kafka, topic, consumer_settings["LAKEFEED_CONSUMER_GROUP"], 1) == {0: 150}
 
     # It is no better after a restart: as many again, and it stops again.
-    with Service("consumer", "run", log=tmp_path / "again", **settings) as consumer:
+    with Service("consumer", "run", log=tmp_path / "again", **consumer_settings) as consumer:
         assert consumer.process.wait(60) == 1
     assert "offset 250: not JSON" in consumer.log
     assert objects(s3, bucket, "dead-letters/").items() >= letters.items()
-    assert committed(kafka, topic, settings["LAKEFEED_CONSUMER_GROUP"], 1) == {0: 250}
+    assert committed(kafka, topic, consumer_settings["LAKEFEED_CONSUMER_GROUP"], 1) == {0: 250}
 
-    settings["LAKEFEED_DEAD_LETTER_LIMIT_SHARE"] = "1"
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
-        group = settings["LAKEFEED_CONSUMER_GROUP"]
+    consumer_settings["LAKEFEED_DEAD_LETTER_LIMIT_SHARE"] = "1"
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
+        group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
         wait_for(lambda: committed(kafka, topic, group, 1) == {0: 400}, 60, lambda: consumer.log)
         assert consumer.stop() == 0
     letters = objects(s3, bucket, "dead-letters/")
@@ -206,7 +195,7 @@ def test_a_broken_topic_stops_it_with_the_reason_and_loses_nothing(
     assert sorted(stored.values()) == sorted(value for value in held.values() if value and value != b"broken")
 
 
-def test_letters_are_listed_and_shown(bucket: str, s3: S3Client, settings: Settings) -> None:  # noqa: F811
+def test_letters_are_listed_and_shown(bucket: str, s3: S3Client, consumer_settings: Settings) -> None:
     first = Record(Partition("prices", 2), 7, 1_767_225_600_000, b"\xff", "né\x9b".encode(), (("h", None),))
     keys = [put(s3, bucket, first)]
     keys += [
@@ -215,7 +204,7 @@ def test_letters_are_listed_and_shown(bucket: str, s3: S3Client, settings: Setti
     keys += [put(s3, bucket, Record(Partition("trades", 0), 1, -1, None, b"x"), "conflict: y")]
     s3.put_object(Bucket=bucket, Key=keys[1], Body=b"\x1b[31mspoilt")
 
-    every = lines(command(settings, "list", "--json"))
+    every = lines(command(consumer_settings, "list", "--json"))
     assert [each["key"] for each in every] == keys
     assert [each["damaged"] for each in every] == [False, True, False, False]
     assert every[0] == {
@@ -235,14 +224,16 @@ def test_letters_are_listed_and_shown(bucket: str, s3: S3Client, settings: Setti
         ("--reason", "CONFLICT"): [1],
         ("--topic", "trades", "--reason", "json"): [],
     }.items():
-        assert [each["offset"] for each in lines(command(settings, "list", "--json", *options))] == offsets
+        assert [
+            each["offset"] for each in lines(command(consumer_settings, "list", "--json", *options))
+        ] == offsets
 
-    table = command(settings, "list")
+    table = command(consumer_settings, "list")
     assert table.returncode == 0
     assert all(text in table.stdout for text in ("prices", "2026-01-02", "damaged: ", "conflict: y"))
     assert "\x1b" not in table.stdout
 
-    shown = command(settings, "show", "prices/2/7")
+    shown = command(consumer_settings, "show", "prices/2/7")
     assert "\x9b" not in shown.stdout
     assert orjson.loads(shown.stdout) == {
         "object": keys[0],
@@ -256,8 +247,8 @@ def test_letters_are_listed_and_shown(bucket: str, s3: S3Client, settings: Setti
         "headers": [{"name": "h", "value": None}],
         "value": "né\x9b",
     }
-    assert orjson.loads(command(settings, "show", keys[3]).stdout)["value"] == "x"
-    damaged = command(settings, "show", keys[1])
+    assert orjson.loads(command(consumer_settings, "show", keys[3]).stdout)["value"] == "x"
+    damaged = command(consumer_settings, "show", keys[1])
     assert damaged.returncode == 1
     assert f"{keys[1]}: damaged: " in damaged.stderr
 
@@ -267,17 +258,17 @@ def test_a_replay_sends_the_very_records_to_their_topic_and_marks_them(
     topic: str,
     bucket: str,
     s3: S3Client,
-    settings: Settings,  # noqa: F811
+    consumer_settings: Settings,
     tmp_path: Path,
 ) -> None:
-    make_topic(kafka, topic, partitions=2)
+    make_topic(kafka, topic, 2, LASTING)
     held = [*send(kafka, topic, odd(topic)), *send(kafka, topic, odd(topic, partition=1))]
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         wait_stored(consumer, len(held))
         assert consumer.stop() == 0
     letters = objects(s3, bucket, "dead-letters/")
 
-    dry = lines(command(settings, "replay", "--topic", topic, "--dry-run"))
+    dry = lines(command(consumer_settings, "replay", "--topic", topic, "--dry-run"))
     assert [(each["partition"], each["offset"], each["to"]) for each in dry] == [
         (record.partition.number, record.offset, topic) for record in held
     ]
@@ -285,7 +276,7 @@ def test_a_replay_sends_the_very_records_to_their_topic_and_marks_them(
     assert objects(s3, bucket, "dead-letters/") == letters
 
     began = int(time.time())
-    done = command(settings, "replay", "--topic", topic)
+    done = command(consumer_settings, "replay", "--topic", topic)
     assert done.returncode == 0, done.stderr
     assert f"{object_key('dead-letters', held[0])} -> {topic}/0/5" in done.stdout
     assert "dead letters: 10 sent" in done.stderr
@@ -294,15 +285,15 @@ def test_a_replay_sends_the_very_records_to_their_topic_and_marks_them(
         log = log_of(kafka, topic, partition)
         assert min(record.timestamp_ms for record in log[5:]) >= began * 1000, "retention counts from now"
         assert [content(record) for record in log[5:]] == [content(record) for record in log[:5]]
-    assert all(each["replayed"] for each in lines(command(settings, "list", "--json")))
-    note = orjson.loads(command(settings, "show", f"{topic}/1/0").stdout)["replayed"]
+    assert all(each["replayed"] for each in lines(command(consumer_settings, "list", "--json")))
+    note = orjson.loads(command(consumer_settings, "show", f"{topic}/1/0").stdout)["replayed"]
     assert (note["topic"], note["partition"], note["offset"]) == (topic, 1, 5)
     assert objects(s3, bucket, "dead-letters/").items() >= letters.items()
 
-    done = command(settings, "replay", "--topic", topic)
+    done = command(consumer_settings, "replay", "--topic", topic)
     assert done.returncode == 0
     assert "10 replayed before" in done.stderr
-    done = command(settings, "replay", f"{topic}/0/2", "--again")
+    done = command(consumer_settings, "replay", f"{topic}/0/2", "--again")
     assert done.stdout == f"{object_key('dead-letters', held[2])} -> {topic}/0/10\n"
     assert content(log_of(kafka, topic)[10]) == content(held[2])
 
@@ -312,19 +303,19 @@ def test_a_conflict_is_an_event_again_after_its_replay_to_another_topic(
     topic: str,
     bucket: str,
     s3: S3Client,
-    settings: Settings,  # noqa: F811
+    consumer_settings: Settings,
     tmp_path: Path,
 ) -> None:
     make_topic(kafka, topic)
     make_topic(kafka, f"{topic}-new")
     record = Record(Partition(topic, 7), 3, 1_767_225_600_000, b"k", b'{"n":1}', (("row", b"1"),))
     put(s3, bucket, record, reason="conflict: events/… holds another body")
-    done = command(settings, "replay", "--reason", "conflict", "--to", f"{topic}-new")
+    done = command(consumer_settings, "replay", "--reason", "conflict", "--to", f"{topic}-new")
     assert done.returncode == 0, done.stderr
     assert f"-> {topic}-new/0/0\n" in done.stdout, "there is no partition 7"
     assert "hint" not in done.stderr
-    settings["LAKEFEED_TOPIC"] = f"{topic}-new"
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    consumer_settings["LAKEFEED_TOPIC"] = f"{topic}-new"
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         wait_stored(consumer, 1)
     assert list(objects(s3, bucket, "events/").values()) == [b'{"n":1}']
     assert [content(each) for each in log_of(kafka, f"{topic}-new")] == [content(record)]
@@ -335,23 +326,23 @@ def test_what_cannot_be_sent_is_told_and_the_others_are_sent(
     topic: str,
     bucket: str,
     s3: S3Client,
-    settings: Settings,  # noqa: F811
+    consumer_settings: Settings,
 ) -> None:
-    make_topic(kafka, topic, **{"max.message.bytes": "1000", "cleanup.policy": "compact"})
+    make_topic(kafka, topic, 1, {**LASTING, "max.message.bytes": "1000", "cleanup.policy": "compact"})
     keyed = [(b"k", b"1"), (b"k", b"x" * 5000), (b"k", b"2"), (None, b"3"), (b"k", b"4"), (b"k", b"5")]
     keys = [
         put(s3, bucket, Record(Partition(topic, 0), n, 1_767_225_600_000, key, value))
         for n, (key, value) in enumerate(keyed)
     ]
     s3.put_object(Bucket=bucket, Key=keys[4], Body=b"spoilt")
-    done = command(settings, "replay", "--topic", topic)
+    done = command(consumer_settings, "replay", "--topic", topic)
     assert done.returncode == 3, done.stderr
     assert f"{keys[1]} was not sent: topic {topic} at {kafka} does not take it" in done.stderr
     assert f"{keys[3]} was not sent: topic {topic} at {kafka} does not take it" in done.stderr
     assert f"{keys[4]} was not sent: damaged: " in done.stderr
     assert "3 sent, 3 not sent" in done.stderr
     assert [record.value for record in log_of(kafka, topic)] == [b"1", b"2", b"5"]
-    replayed = [each["replayed"] for each in lines(command(settings, "list", "--json"))]
+    replayed = [each["replayed"] for each in lines(command(consumer_settings, "list", "--json"))]
     assert replayed == [True, False, True, False, False, True]
 
 
@@ -360,7 +351,7 @@ def test_a_replay_that_is_killed_is_finished_by_the_next_one(
     topic: str,
     bucket: str,
     s3: S3Client,
-    settings: Settings,  # noqa: F811
+    consumer_settings: Settings,
 ) -> None:
     make_topic(kafka, topic)
     records = [Record(Partition(topic, 0), n, 1_767_225_600_000, None, str(n).encode()) for n in range(300)]
@@ -369,7 +360,7 @@ def test_a_replay_that_is_killed_is_finished_by_the_next_one(
     program = str(Path(sys.executable).with_name("lakefeed-consumer"))
     with subprocess.Popen(
         [program, "dead-letters", "replay", "--topic", topic],
-        env={**os.environ, **settings},
+        env={**os.environ, **consumer_settings},
         stdout=subprocess.DEVNULL,
     ) as process:
         # The listing tells of up to 1,000 keys: 300 letters and their marks.
@@ -377,7 +368,7 @@ def test_a_replay_that_is_killed_is_finished_by_the_next_one(
         process.kill()
     first = [int(record.value or b"") for record in log_of(kafka, topic)]
     assert 0 < len(first) < 300
-    done = command(settings, "replay", "--topic", topic)
+    done = command(consumer_settings, "replay", "--topic", topic)
     assert done.returncode == 0, done.stderr
     values = [int(record.value or b"") for record in log_of(kafka, topic)]
     assert sorted(set(values)) == list(range(300)), "each at least once"
@@ -390,32 +381,32 @@ def test_what_is_wrong_is_one_line(
     topic: str,
     bucket: str,
     s3: S3Client,
-    settings: Settings,  # noqa: F811
+    consumer_settings: Settings,
     tmp_path: Path,
 ) -> None:
     put(s3, bucket, Record(Partition(topic, 0), 1, 1_767_225_600_000, None, b"x"))
 
-    def complaint(*arguments: str, code: int = 1, **changed: str) -> str:
-        done = command({**settings, **changed}, *arguments)
+    def complaint(*arguments: str, code: int = 1, changed: Settings | None = None) -> str:
+        done = command({**consumer_settings, **(changed or {})}, *arguments)
         assert done.returncode == code, done.stderr
         assert done.stdout == ""
         assert "Traceback" not in done.stderr
         return done.stderr
 
     for every in (["list"], ["show", f"{topic}/0/1"], ["replay", "--topic", topic]):
-        text = complaint(*every, LAKEFEED_BUCKET="nobody-made-this")
+        text = complaint(*every, changed={"LAKEFEED_BUCKET": "nobody-made-this"})
         assert text.startswith("error: bucket nobody-made-this")
         assert "there is no such bucket" in text
-        text = complaint(*every, AWS_ENDPOINT_URL=f"http://127.0.0.1:{free_port()}")
+        text = complaint(*every, changed={"AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"})
         assert "no answer (" in text
     nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": str(tmp_path)}
-    assert complaint("list", **nobody).startswith("error: there are no AWS credentials")
+    assert complaint("list", changed=nobody).startswith("error: there are no AWS credentials")
     assert complaint("show", "nobody/0/1").startswith("error: there is no dead letter nobody/0/1.")
     assert complaint("replay", "nobody/0/1").startswith("error: there is no dead letter nobody/0/1.")
     assert "names no dead letter" in complaint("show", "what")
     assert f"there is no topic {topic}" in complaint("replay", "--topic", topic)
     away = f"127.0.0.1:{free_port()}"
-    text = complaint("replay", "--topic", topic, LAKEFEED_KAFKA_BOOTSTRAP_SERVERS=away)
+    text = complaint("replay", "--topic", topic, changed={"LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": away})
     assert away in text
     assert text.count("\n") == 1
     assert "say which" in complaint("replay", code=2)
