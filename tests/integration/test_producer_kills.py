@@ -1,0 +1,272 @@
+"""`lakefeed-producer publish`, killed again and again and started again, and two of them at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
+
+from tests.integration.test_producer_publish import make_topic, publish, start
+from tests.support import wait_for
+
+ROWS = 12_000
+SEED = int(os.environ.get("SEED", "20240229"))
+
+
+def write(path: Path, rows: int = ROWS) -> None:
+    """Rows of which each fiftieth cannot become an event, with 37 keys and some without."""
+    lines = [f"{row}" if row % 50 == 0 else f"{row},{row % 38 or ''}" for row in range(1, rows + 1)]
+    path.write_text("\n".join(["n,k", *lines, ""]))
+
+
+def good(rows: int = ROWS) -> list[int]:
+    return [row for row in range(1, rows + 1) if row % 50]
+
+
+class Topic:
+    """Reads a topic as a consumer does."""
+
+    def __init__(self, kafka: str, name: str) -> None:
+        self.kafka = kafka
+        self.name = name
+        self._consumer = Consumer(
+            {"bootstrap.servers": kafka, "group.id": "tests", "enable.auto.commit": False, "log_level": 0}
+        )
+
+    def partitions(self) -> int:
+        return len(self._consumer.list_topics(timeout=10).topics[self.name].partitions)
+
+    def size(self) -> int:
+        """Number of records; 0 while there is no topic."""
+        topic = self._consumer.list_topics(timeout=10).topics.get(self.name)
+        places = [TopicPartition(self.name, partition) for partition in topic.partitions] if topic else []
+        return sum(self._consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
+
+    def records(self) -> list[list[tuple[int, str | None]]]:
+        """Row and key of each record, by partition, in order; the value must be that row's."""
+        found: list[list[tuple[int, str | None]]] = []
+        for partition in range(self.partitions()):
+            place = TopicPartition(self.name, partition, 0)
+            _, end = self._consumer.get_watermark_offsets(place, timeout=10)
+            self._consumer.assign([place])
+            records: list[tuple[int, str | None]] = []
+            while len(records) < end:
+                for message in self._consumer.consume(end, timeout=10):
+                    assert not message.error(), message.error()
+                    row = int(dict(message.headers() or [])["row"] or 0)
+                    event = json.loads(message.value() or b"")
+                    assert event == {"n": row, "k": row % 38 or None}
+                    key = message.key()
+                    records.append((row, key.decode() if key else None))
+            found.append(records)
+        return found
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def check_whole(topic: Topic, rows: list[int], *, keyed: bool = False) -> None:
+    """Each row once, ascending in each partition, each key in one partition."""
+    partitions = topic.records()
+    assert sorted(row for records in partitions for row, _ in records) == rows
+    homes: dict[str, int] = {}
+    for partition, records in enumerate(partitions):
+        arrived = [row for row, _ in records]
+        assert arrived == sorted(arrived), f"partition {partition} is out of order"
+        for row, key in records:
+            assert key == ((str(row % 38) if row % 38 else None) if keyed else None)
+            if key is not None:
+                assert homes.setdefault(key, partition) == partition, f"key {key} has moved"
+    assert len([records for records in partitions if records]) > 1 or topic.partitions() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "adds_partitions"),
+    [((), False), (("--key", "k"), False), ((), True), (("--key", "k"), True)],
+    ids=["no key", "key", "no key, partitions added", "key, partitions added"],
+)
+def test_a_run_that_is_killed_at_any_moment_leaves_each_row_once(
+    kafka: str, topic: str, tmp_path: Path, options: tuple[str, ...], adds_partitions: bool
+) -> None:
+    chance = random.Random(SEED)
+    write(tmp_path / "x.csv")
+    make_topic(kafka, topic, 4)
+    there = Topic(kafka, topic)
+    admin = AdminClient({"bootstrap.servers": kafka})
+    kills, goal = 0, 0
+    while goal < ROWS * 0.9:
+        goal += chance.randrange(1, 3_000)
+        with start(tmp_path, "publish", "x.csv", "--rate", "6000", *options, kafka=kafka, topic=topic) as run:
+            wait_for(lambda goal=goal, run=run: there.size() >= goal or run.poll() is not None, 60)
+            time.sleep(chance.random() * 0.1)
+            kills += run.poll() is None
+            run.kill()
+        if adds_partitions and kills == 2:
+            admin.create_partitions([NewPartitions(topic, 6)])[topic].result(10)
+    assert kills >= 4
+    last = publish(tmp_path, "x.csv", *options, "--summary", "s.json", kafka=kafka, topic=topic)
+    assert last.returncode == 3, last.stderr
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert summary["events_found"] + summary["events_delivered"] == len(good())
+    check_whole(there, good(), keyed=bool(options))
+    rejects = [json.loads(line) for line in (tmp_path / "x.csv.rejects.jsonl").read_text().splitlines()]
+    assert [reject["row"] for reject in rejects] == list(range(50, ROWS + 1, 50))
+
+    again = publish(tmp_path, "x.csv", *options, kafka=kafka, topic=topic)
+    assert again.returncode == 3
+    assert "x.csv is already published; --again publishes all rows anew" in again.stderr
+    assert there.size() == len(good())
+    there.close()
+
+
+def test_a_whole_file_is_published_again_only_when_asked(kafka: str, topic: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("n,k\n1,1\n2,2\n")
+    there = Topic(kafka, topic)
+    before = 0
+    for options, size in (((), 2), ((), 2), (("--again",), 4), ((), 4), (("--limit", "1"), 4)):
+        done = publish(tmp_path, "x.csv", *options, kafka=kafka, topic=topic)
+        assert done.returncode == 0, done.stderr
+        assert there.size() == size
+        assert ("x.csv is already published" in done.stderr) is (size == before)
+        before = size
+    there.close()
+
+
+def test_a_file_that_was_changed_after_a_kill_is_refused(kafka: str, topic: str, tmp_path: Path) -> None:
+    write(tmp_path / "x.csv")
+    there = Topic(kafka, topic)
+    with start(tmp_path, "publish", "x.csv", "--rate", "2000", kafka=kafka, topic=topic) as run:
+        wait_for(lambda: there.size() > 500, 60)
+        run.kill()
+    before = (tmp_path / "x.csv").read_text()
+    (tmp_path / "x.csv").write_text(before.replace("1,1\n", "1,2\n", 1))
+    refused = publish(tmp_path, "x.csv", kafka=kafka, topic=topic)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith(
+        "error: x.csv: its content is not the one that was published under this name at "
+    )
+    assert "give the new content a new name, or publish all of it with --again" in refused.stderr
+    assert there.size() < ROWS / 2
+    (tmp_path / "x.csv").write_text(before)
+    done = publish(tmp_path, "x.csv", kafka=kafka, topic=topic)
+    assert done.returncode == 3, done.stderr
+    check_whole(there, good())
+    there.close()
+
+
+def test_the_rows_that_retention_has_deleted_are_not_sent_again(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "x.csv", 3_000)
+    make_topic(kafka, topic, 2)
+    there = Topic(kafka, topic)
+    publish(tmp_path, "x.csv", "--limit", "2000", kafka=kafka, topic=topic)
+    kept = there.size()
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for future in admin.delete_records([TopicPartition(topic, 0, 300)]).values():
+        future.result(10)
+    done = publish(tmp_path, "x.csv", "--summary", "s.json", kafka=kafka, topic=topic)
+    assert done.returncode == 3, done.stderr
+    assert json.loads((tmp_path / "s.json").read_text())["events_delivered"] == len(good(3_000)) - kept
+    assert there.size() == len(good(3_000))
+    there.close()
+
+
+# ---- two at a time ---------------------------------------------------------------------------------
+
+
+def test_a_second_producer_on_the_same_file_is_refused(kafka: str, topic: str, tmp_path: Path) -> None:
+    write(tmp_path / "x.csv", 60_000)
+    there = Topic(kafka, topic)
+    with start(tmp_path, "publish", "x.csv", "--rate", "2000", kafka=kafka, topic=topic) as first:
+        wait_for(lambda: there.size() > 100, 60)
+        second = publish(tmp_path, "x.csv", kafka=kafka, topic=topic)
+        assert second.returncode == 1
+        assert second.stderr.splitlines()[-1].startswith(
+            "error: x.csv is being published by another lakefeed-producer on this computer"
+        )
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(60) == 130
+    assert publish(tmp_path, "x.csv", kafka=kafka, topic=topic).returncode == 3
+    check_whole(there, good(60_000))
+    there.close()
+
+
+def test_a_producer_on_another_computer_is_noticed_by_the_rows_that_arrive(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    """A copy of the file in another folder is to the kernel what a file on another computer is."""
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "x.csv", 60_000)
+    there = Topic(kafka, topic)
+    with start(tmp_path / "here", "publish", "x.csv", "--rate", "2000", kafka=kafka, topic=topic) as first:
+        wait_for(lambda: there.size() > 100, 60)
+        second = publish(tmp_path / "there", "x.csv", kafka=kafka, topic=topic)
+        assert second.returncode == 1
+        assert "x.csv is being published by another producer: rows of it arrive" in second.stderr
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(60) == 130
+    done = publish(tmp_path / "there", "x.csv", kafka=kafka, topic=topic)
+    assert done.returncode == 3, done.stderr
+    check_whole(there, good(60_000))
+    there.close()
+
+
+def test_two_producers_that_start_at_once_on_two_computers_end_with_an_error(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    make_topic(kafka, topic, 2)
+    runs = []
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "x.csv", 80_000)
+        runs.append(start(tmp_path / folder, "publish", "x.csv", "--rate", "4000", kafka=kafka, topic=topic))
+    errors = []
+    for run in runs:
+        with run:
+            errors.append(run.communicate(timeout=90)[1])
+    assert 1 in [run.returncode for run in runs], errors
+    assert any("x.csv is being published by another producer" in error for error in errors)
+
+
+def test_a_file_that_grows_while_it_is_published_is_noticed(kafka: str, topic: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("n,k\n" + "".join(f"{row},{row % 38 or ''}\n" for row in range(1, 300_001)))
+    before = path.stat().st_size
+    there = Topic(kafka, topic)
+    with start(tmp_path, "publish", "x.csv", "--rate", "20000", kafka=kafka, topic=topic) as run:
+        wait_for(lambda: there.size() > 1_000, 60)
+        with path.open("a") as more:
+            more.write("300001,1\n")
+        _, err = run.communicate(timeout=90)
+    assert run.returncode == 1, err
+    told, last = err.splitlines()[-2:]
+    assert f"{there.size():,} events delivered" in told
+    assert last.startswith(
+        f"error: x.csv was changed while it was read: it had {before:,} bytes and has {before + 9:,}"
+    )
+    refused = publish(tmp_path, "x.csv", kafka=kafka, topic=topic)
+    assert (refused.returncode, "its content is not the one" in refused.stderr) == (1, True)
+    there.close()
+
+
+def test_a_file_that_is_cut_while_it_is_published_is_noticed(kafka: str, topic: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("n,k\n" + "".join(f"{row},{row % 38 or ''}\n" for row in range(1, 300_001)))
+    there = Topic(kafka, topic)
+    with start(tmp_path, "publish", "x.csv", "--rate", "20000", kafka=kafka, topic=topic) as run:
+        wait_for(lambda: there.size() > 1_000, 60)
+        os.truncate(path, 100)
+        _, err = run.communicate(timeout=90)
+    assert run.returncode == 1, err
+    assert "x.csv was changed while it was read" in err.splitlines()[-1]
+    there.close()
