@@ -135,7 +135,8 @@ class Feeder:
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for end in done:
-                end.result()
+                if not end.cancelled():  # by Faust, which is about to stop
+                    end.result()
             if not stop.is_set():
                 raise UnavailableError(f"Faust stopped by itself: {self.app.crash_reason!r}")
         finally:
