@@ -57,7 +57,7 @@ def objects(s3: S3Client, bucket: str, prefix: str) -> dict[str, bytes]:
 
 
 def by_position(stored: dict[str, bytes]) -> dict[Position, bytes | None]:
-    positions = {}
+    positions: dict[Position, bytes | None] = {}
     for key, body in stored.items():
         partition, offset = key.rsplit("/", 1)[1].removesuffix(".json").split("-")
         positions[int(partition), int(offset)] = body
