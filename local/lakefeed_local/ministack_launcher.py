@@ -378,7 +378,8 @@ def _replace(service: ModuleType, name: str) -> None:
     if original is None or len(inspect.signature(original).parameters) != len(
         inspect.signature(ours).parameters
     ):
-        sys.exit(f"ministack_launcher: MiniStack has no {service.__name__}.{name} as {VERSION} has it")
+        module = service.__name__.rpartition(".")[2]
+        sys.exit(f"ministack_launcher: MiniStack has no {module}.{name} as {VERSION} has it")
     _ORIGINALS[name] = original
     setattr(service, name, ours)
 

@@ -689,7 +689,7 @@ def test_a_work_loop_that_hangs_is_seen_within_30_s(start: Start) -> None:
     wait_for(lambda: ask(service, "GET", "/v1/tables").status_code == 200, 30)
     wait_for(
         lambda: ask(service, "GET", "/v1/tables") and service.get("/healthz")[0] == 503,
-        40,
+        30,
         lambda: service.get("/healthz")[1].decode(),
         every=0.5,
     )
