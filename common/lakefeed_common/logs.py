@@ -92,3 +92,5 @@ def configure(settings: ServiceSettings) -> None:
     handler.addFilter(Repeats())
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    # Below that it logs requests as they are signed, with the session's token.
+    logging.getLogger("botocore").setLevel(max(logging.INFO, logging.getLogger().level))
