@@ -155,6 +155,7 @@ class Feeder:
     async def _store_events(self, stream: Any) -> None:
         async for event in stream.noack().events():
             await self._sink.submit([to_record(event.message)])
+            self.app.consumer.taken(event.message)
             self._taken += 1
 
     def _stored(self, partition: Partition, offset: int) -> None:

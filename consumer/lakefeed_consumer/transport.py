@@ -22,6 +22,9 @@ log = logging.getLogger("lakefeed_consumer")
 
 # Faust's thread serves two calls at a time: none may hold its place for long.
 _ANSWER_SECONDS = 10.0
+# Faust bounds what waits for the agent by its number; large events would still fill the memory.
+_MOST_WAITING_BYTES = 64 * 1024 * 1024
+_NAP_SECONDS = 0.05
 
 
 class TopicMadeAnewError(Exception):
@@ -75,6 +78,7 @@ class Consumer(driver.Consumer):
         self._handed: dict[TP, int] = {}
         self._stored: dict[TP, int] = {}
         self._committed: dict[TP, int] = {}
+        self._waiting_bytes = 0
         self._failing = False
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -82,7 +86,18 @@ class Consumer(driver.Consumer):
 
     def _to_message(self, tp: TP, record: Any) -> Any:
         self._handed[tp] = record.offset
+        self._waiting_bytes += record.serialized_value_size
         return super()._to_message(tp, record)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        if self._waiting_bytes > _MOST_WAITING_BYTES:
+            await self.sleep(_NAP_SECONDS)
+            return {}
+        return await super()._getmany(active_partitions, timeout)
+
+    def taken(self, message: Any) -> None:
+        """Take note that an event waits no more."""
+        self._waiting_bytes -= message.serialized_value_size
 
     # ---- what is stored and committed -------------------------------------------------------------
 
@@ -95,6 +110,8 @@ class Consumer(driver.Consumer):
         for tp in tps:
             for known in (self._handed, self._stored, self._committed):
                 known.pop(tp, None)
+        # A rebalance takes all partitions away, and Faust throws away what waits.
+        self._waiting_bytes = 0
 
     def committed(self, tp: TP) -> int | None:
         """Offset that is read next after a restart, as far as this worker knows; None before a commit."""
