@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import obstore
 from botocore.exceptions import BotoCoreError, ClientError
-from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
@@ -18,17 +18,21 @@ from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig
+    from botocore.credentials import Credentials
+    from obstore.store import ClientConfig, S3Credential
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _DETAIL = re.compile(r'(?:message|error): "([^"]+)"')
+_NO_CREDENTIALS = re.compile(r"credential provider: (\w+)")
 _TRANSIENT_CODES = {
     "RequestTimeout",
-    "RequestTimeTooSkewed",
     "OperationAborted",
     "ConditionalRequestConflict",
 }
+_SOURCES = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role."
+# The keys themselves are refused: others may lie where these came from.
+_KEY_CODES = {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
 
 
 class S3ObjectStore:
@@ -37,15 +41,7 @@ class S3ObjectStore:
     def __init__(self, settings: ConsumerSettings) -> None:
         self._bucket = settings.bucket
         self._where = settings.aws_endpoint_url or f"AWS ({settings.aws_region})"
-        try:
-            session = boto3.Session(region_name=settings.aws_region)
-            # Asked again every minute: botocore renews what expires, obstore would keep it.
-            credentials = Boto3CredentialProvider(session, ttl=timedelta(minutes=1))
-        except (BotoCoreError, ValueError) as error:
-            raise StoreRefusedError(
-                f"there are no AWS credentials ({error}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                "or AWS_PROFILE, or give the machine a role."
-            ) from error
+        self._credentials = _Credentials(settings.aws_region)
         endpoint: dict[str, Any] = (
             {"endpoint": settings.aws_endpoint_url} if settings.aws_endpoint_url else {}
         )
@@ -60,7 +56,7 @@ class S3ObjectStore:
             region=settings.aws_region,
             # A server that is not AWS's own seldom has a name for each bucket.
             virtual_hosted_style_request=settings.aws_endpoint_url is None,
-            credential_provider=credentials,
+            credential_provider=self._credentials,
             client_options=options,
             retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
             **endpoint,
@@ -110,10 +106,18 @@ class S3ObjectStore:
         found = _STATUS.search(text)
         status = int(found[1]) if found else 0
         where = f"bucket {self._bucket} at {self._where}"
+        if code in _KEY_CODES:
+            self._credentials.look_again()
         if code == "NoSuchBucket":
             return StoreRefusedError(f"{where}: there is no such bucket. Create it or set LAKEFEED_BUCKET.")
         if "redirect" in text:
             return StoreRefusedError(f"{where}: the bucket is in another region. Set AWS_REGION.")
+        if provider := _NO_CREDENTIALS.search(text):
+            return StoreRefusedError(
+                f"{where}: the AWS credentials cannot be renewed ({provider[1]}). {_SOURCES}"
+            )
+        if code == "RequestTimeTooSkewed":
+            return StoreUnavailableError(f"{where}: answered {code}. Set the clock of this machine.", "other")
         refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or 400 <= status < 500
         if refused and status != 429 and code not in _TRANSIENT_CODES:
             return StoreRefusedError(
@@ -126,6 +130,48 @@ class S3ObjectStore:
         cause = "timeout" if "kind: Timeout" in text else "connection" if "kind: " in text else "other"
         detail = _DETAIL.search(text)
         return StoreUnavailableError(f"{where}: no answer ({detail[1] if detail else cause})", cause)
+
+
+class _Credentials:
+    """obstore's credential provider: what boto3's chain gives. botocore renews what has a time to expire.
+
+    Raises:
+        StoreRefusedError: the chain has none.
+    """
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        self._found = self._look()
+        self._refused = False
+
+    def __call__(self) -> S3Credential:
+        """The keys of now, for so short that obstore asks again with a later request."""
+        if self._refused:
+            self._refused = False
+            # If there are none at this moment, S3 goes on refusing those of before.
+            with suppress(StoreRefusedError):
+                self._found = self._look()
+        keys: Any = self._found.get_frozen_credentials()
+        return {
+            "access_key_id": keys.access_key,
+            "secret_access_key": keys.secret_key,
+            "token": keys.token,
+            "expires_at": datetime.now(UTC) + timedelta(minutes=1),
+        }
+
+    def look_again(self) -> None:
+        """Go through the chain anew at the next request: keys in a file may have been changed."""
+        self._refused = True
+
+    def _look(self) -> Credentials:
+        try:
+            # A session remembers what it has read, so each look takes a new one.
+            found = boto3.Session(region_name=self._region).get_credentials()
+        except BotoCoreError as error:
+            raise StoreRefusedError(f"there are no AWS credentials ({error}). {_SOURCES}") from error
+        if found is None:
+            raise StoreRefusedError(f"there are no AWS credentials. {_SOURCES}")
+        return found
 
 
 def _code(error: Exception) -> str:

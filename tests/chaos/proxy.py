@@ -14,8 +14,6 @@ import socket
 import struct
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -108,17 +106,8 @@ class S3Proxy:
         """Let these faults happen from now on, and no others."""
         self._ask(json.dumps(asdict(faults)))
 
-    @contextmanager
-    def faults(self, seconds: float = 30.0, method: str = "", **shares: float) -> Iterator[None]:
-        """Let faults happen, each to a share of the requests, until the end of the `with`."""
-        self.set(Faults(shares, seconds, method))
-        try:
-            yield
-        finally:
-            self.set(Faults())
-
     def counts(self) -> Counter[str]:
-        """Requests so far, by the kind of their fault; `none` had none."""
+        """Requests so far, by the kind of their fault; `none` had none. `came_late`: late ones, answered."""
         return Counter(json.loads(self._ask("")))
 
     def _ask(self, order: str) -> str:
@@ -233,6 +222,7 @@ class Client(asyncio.Protocol):
         writer.write(request)
         answer = await reader.read(1 << 16)
         writer.close()
+        self._gate.counts["came_late"] += 1
         if not self.transport.is_closing():
             self.transport.write(answer)
 

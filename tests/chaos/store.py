@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _START_SECONDS = 60
+REGION = "us-east-1"
+ACCESS_KEY, RENEWED_KEY, SECRET_KEY = "chaos", "chaos-renewed", "chaos-secret"
 _USERS = {
     "identities": [
         {
             "name": "chaos",
-            "credentials": [{"accessKey": "chaos", "secretKey": "chaos-secret"}],
+            "credentials": [{"accessKey": key, "secretKey": SECRET_KEY} for key in (ACCESS_KEY, RENEWED_KEY)],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
     ]
 }
-REGION = "us-east-1"
-ACCESS_KEY, SECRET_KEY = "chaos", "chaos-secret"
 
 
 class SeaweedS3:
@@ -54,7 +54,8 @@ class SeaweedS3:
             **{f"{name}.port.grpc": free_port() for name in (*ports, "s3")},
             "master.telemetry": "false",
             "master.volumeSizeLimitMB": 256,
-            "volume.max": 64,
+            # Each bucket takes seven at least; they are empty until used.
+            "volume.max": 2000,
             "volume.preStopSeconds": 0,
             "s3": "true",
             "s3.port": self.port,
@@ -69,7 +70,7 @@ class SeaweedS3:
         weed = Path(sys.executable).with_name("weed")
         arguments = [f"-{name}={value}" for name, value in options.items()]
         log = self._folder / "seaweedfs.log"
-        self._child = Child("SeaweedFS", [str(weed), "server", *arguments], log, grace_seconds=5)
+        self._child = Child("SeaweedFS", [str(weed), "server", *arguments], log, grace_seconds=1)
         try:
             self._child.wait_until(self._serves, _START_SECONDS)
         except BaseException:

@@ -1,0 +1,273 @@
+"""The consumer's own command and its store while a real S3 server fails in every way that S3 is known to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from lakefeed_common.settings import load
+from lakefeed_consumer.s3 import S3ObjectStore
+from lakefeed_consumer.settings import ConsumerSettings
+from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
+from tests.chaos.proxy import KINDS, Faults, S3Proxy
+from tests.chaos.run import read_bucket
+from tests.chaos.store import ACCESS_KEY, RENEWED_KEY, SECRET_KEY, SeaweedS3, access
+from tests.consuming import (
+    by_position,
+    committed,
+    ends,
+    events,
+    make_topic,
+    publish,
+    wait_stored,
+    wait_unready,
+)
+from tests.services import Service
+from tests.support import wait_for
+
+STORED = "lakefeed_consumer_objects_total"
+MEMORY = 80 << 20
+TAKEN = "lakefeed_consumer_events_taken_total"
+
+
+@pytest.fixture
+def store(seaweed: SeaweedS3, proxy: S3Proxy, topic: str, monkeypatch: pytest.MonkeyPatch) -> S3ObjectStore:
+    for name, value in access(proxy.endpoint_url).items():
+        monkeypatch.setenv(name, value)
+    seaweed.client().create_bucket(Bucket=topic)
+    return S3ObjectStore(load(ConsumerSettings, {"bucket": topic, "put_timeout_seconds": 0.5}))
+
+
+@pytest.mark.parametrize("kind", ["lost_answer", "cut_answer", "late_answer"])
+def test_a_put_that_was_done_though_its_answer_was_lost_is_found_with_its_body(
+    store: S3ObjectStore, proxy: S3Proxy, kind: str
+) -> None:
+    async def scenario() -> None:
+        proxy.set(Faults({kind: 1.0}, seconds=2))
+        with pytest.raises(StoreUnavailableError) as caught:
+            await store.create("events/a.json", b'{"a":1}')
+        assert caught.value.cause == ("timeout" if kind == "late_answer" else "connection")
+        proxy.set(Faults())
+        with pytest.raises(ObjectExistsError):
+            await store.create("events/a.json", b'{"a":1}')
+        assert await store.read("events/a.json") == b'{"a":1}'
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", ["cut_answer", "lost_answer", "reset", "silence"])
+def test_a_read_that_was_cut_is_no_body(store: S3ObjectStore, proxy: S3Proxy, kind: str) -> None:
+    async def scenario() -> None:
+        await store.create("events/a.json", b'{"a":1}' * 100)
+        proxy.set(Faults({kind: 1.0}))
+        with pytest.raises(StoreUnavailableError) as caught:
+            await store.read("events/a.json")
+        assert caught.value.cause == ("timeout" if kind == "silence" else "connection")
+        proxy.set(Faults())
+        assert await store.read("events/a.json") == b'{"a":1}' * 100
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_arrives_after_its_retry_replaces_nothing(
+    store: S3ObjectStore, proxy: S3Proxy, seaweed: SeaweedS3, topic: str
+) -> None:
+    async def scenario() -> None:
+        proxy.set(Faults({"late_request": 1.0}, seconds=1))
+        with pytest.raises(StoreUnavailableError):
+            await store.create("events/a.json", b"late")
+        proxy.set(Faults())
+        await store.create("events/a.json", b"first")
+
+    asyncio.run(scenario())
+    first = seaweed.client().head_object(Bucket=topic, Key="events/a.json")
+    wait_for(lambda: proxy.counts()["came_late"] == 1, 10, "the late request is answered")
+    assert seaweed.client().head_object(Bucket=topic, Key="events/a.json")["ETag"] == first["ETag"]
+    assert asyncio.run(read_bucket(seaweed, topic)) == {"events/a.json": b"first"}
+
+
+def test_with_a_part_of_all_requests_failing_in_every_way_each_event_is_stored_once(
+    kafka: str, topic: str, proxied: dict[str, str], proxy: S3Proxy, seaweed: SeaweedS3, tmp_path: Path
+) -> None:
+    make_topic(kafka, topic, partitions=3)
+    kinds = [kind for kind in KINDS if kind != "outage"]
+    proxied["LAKEFEED_PUT_TIMEOUT_SECONDS"] = "1"
+    proxied["LAKEFEED_RETRY_CAP_SECONDS"] = "0.2"
+    proxy.set(Faults(dict.fromkeys(kinds, 0.3 / len(kinds)), seconds=2))
+    with Service("consumer", "run", log=tmp_path / "log", **proxied) as consumer:
+        held = publish(kafka, topic, events(1500))
+        wait_stored(consumer, 1500, timeout=120)
+        assert not [kind for kind in kinds if not proxy.counts()[kind]]
+        for cause in ("slow_down", "server_error", "connection", "timeout", "refused"):
+            assert consumer.metric("lakefeed_consumer_put_retries_total", cause=cause) > 0, cause
+        # Each lost answer is a put that was done: found with the same body.
+        assert consumer.metric(STORED, outcome="already_there") > 0
+        assert consumer.metric(STORED, outcome="conflict") == 0
+        proxy.set(Faults())
+        wait_for(lambda: consumer.get("/readyz")[0] == 200, 30, lambda: consumer.log)
+        assert consumer.stop() == 0
+    assert by_position(asyncio.run(read_bucket(seaweed, topic))) == held
+    assert committed(kafka, topic, proxied["LAKEFEED_CONSUMER_GROUP"], 3) == ends(held)
+
+
+@pytest.mark.parametrize("kind", ["outage", "silence"])
+def test_while_s3_is_away_reading_pauses_and_memory_stays_bounded(
+    kafka: str,
+    topic: str,
+    proxied: dict[str, str],
+    proxy: S3Proxy,
+    seaweed: SeaweedS3,
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    make_topic(kafka, topic)
+    proxied["LAKEFEED_PUT_TIMEOUT_SECONDS"] = "2"
+    with Service("consumer", "run", log=tmp_path / "log", **proxied) as consumer:
+        held = publish(kafka, topic, events(100))
+        wait_stored(consumer, 100)
+        before = memory(consumer)
+        proxy.set(Faults({kind: 1.0}))
+        # 200 MB, of which a worker that read on would hold most.
+        body = "x" * 10_000
+        large = [json.dumps({"n": n, "x": body}).encode() for n in range(20_000)]
+        held |= publish(kafka, topic, large)
+        wait_unready(consumer, "bucket", f"bucket {topic} at {proxy.endpoint_url}")
+        retries = consumer.metric("lakefeed_consumer_put_retries_total")
+        wait_for(
+            lambda: consumer.metric("lakefeed_consumer_put_retries_total") > retries + 200,
+            60,
+            lambda: consumer.log,
+        )
+        assert consumer.metric(TAKEN) == 100 + 64
+        assert consumer.metric("lakefeed_consumer_in_flight_events") == 64
+        assert memory(consumer) - before < MEMORY
+        assert consumer.get("/healthz")[0] == 200
+        assert consumer.log.count("bucket cannot be used") == 1
+        proxy.set(Faults())
+        wait_stored(consumer, 1000)
+        wait_for(lambda: consumer.get("/readyz")[0] == 200, 30, lambda: consumer.log)
+        assert memory(consumer) - before < MEMORY
+    stored = by_position(asyncio.run(read_bucket(seaweed, topic)))
+    assert stored.items() <= held.items()
+    assert len(stored) >= 1000
+
+
+def memory(service: Service) -> int:
+    """Resident memory of its process in bytes."""
+    status = Path(f"/proc/{service.process.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) << 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("clock_skew", "answered RequestTimeTooSkewed. Set the clock"),
+        ("access_denied", "refused with AccessDenied"),
+        ("no_such_bucket", "there is no such bucket"),
+        ("internal_error", "answered 500 InternalError"),
+        ("cut_answer", "no answer"),
+    ],
+)
+def test_what_is_wrong_with_s3_is_said_until_it_is_over(
+    kafka: str,
+    topic: str,
+    proxied: dict[str, str],
+    proxy: S3Proxy,
+    seaweed: SeaweedS3,
+    tmp_path: Path,
+    kind: str,
+    said: str,
+) -> None:
+    make_topic(kafka, topic)
+    with Service("consumer", "run", log=tmp_path / "log", **proxied) as consumer:
+        held = publish(kafka, topic, events(50))
+        wait_stored(consumer, 50)
+        proxy.set(Faults({kind: 1.0}))
+        held |= publish(kafka, topic, events(50, start=50))
+        wait_unready(consumer, "bucket", said)
+        proxy.set(Faults())
+        wait_stored(consumer, 100)
+        wait_for(lambda: consumer.get("/readyz")[0] == 200, 30, lambda: consumer.log)
+    assert by_position(asyncio.run(read_bucket(seaweed, topic))) == held
+
+
+def write_keys_file(folder: Path, key: str) -> dict[str, str]:
+    """Keys in the file that all AWS programs share, as `aws sso login` and mounted secrets write it."""
+    file = folder / "credentials"
+    file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {SECRET_KEY}\n")
+    return {"AWS_SHARED_CREDENTIALS_FILE": str(file)}
+
+
+def write_keys_process(folder: Path, key: str) -> dict[str, str]:
+    """Keys with a time to expire, from a program of the user's."""
+    answer = {
+        "Version": 1,
+        "AccessKeyId": key,
+        "SecretAccessKey": SECRET_KEY,
+        "Expiration": (datetime.now(UTC) + timedelta(minutes=5)).isoformat(),
+    }
+    (folder / "answer.json").write_text(json.dumps(answer))
+    config = folder / "config"
+    config.write_text(f"[default]\ncredential_process = cat {folder / 'answer.json'}\n")
+    return {"AWS_CONFIG_FILE": str(config), "AWS_SHARED_CREDENTIALS_FILE": str(folder / "none")}
+
+
+@pytest.mark.parametrize("write_keys", [write_keys_file, write_keys_process])
+def test_credentials_that_expire_and_are_renewed_are_taken_by_the_running_consumer(
+    kafka: str,
+    topic: str,
+    proxied: dict[str, str],
+    proxy: S3Proxy,
+    seaweed: SeaweedS3,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write_keys: Callable[[Path, str], dict[str, str]],
+) -> None:
+    make_topic(kafka, topic)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+        del proxied[name]
+    proxied |= write_keys(tmp_path, ACCESS_KEY)
+    with Service("consumer", "run", log=tmp_path / "log", **proxied) as consumer:
+        held = publish(kafka, topic, events(50))
+        wait_stored(consumer, 50)
+        proxy.set(Faults(keys=(RENEWED_KEY,)))
+        held |= publish(kafka, topic, events(50, start=50))
+        if write_keys is write_keys_file:
+            # Nothing renews a file's keys by itself: it waits, and says for what.
+            wait_unready(consumer, "bucket", "refused with ExpiredToken")
+        write_keys(tmp_path, RENEWED_KEY)
+        wait_stored(consumer, 100)
+        wait_for(lambda: consumer.get("/readyz")[0] == 200, 30, lambda: consumer.log)
+        assert SECRET_KEY not in consumer.log
+    assert by_position(asyncio.run(read_bucket(seaweed, topic))) == held
+
+
+def test_a_program_that_gives_no_more_credentials_is_told_of_and_asked_again(
+    seaweed: SeaweedS3, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = access(seaweed.endpoint_url) | write_keys_process(tmp_path, ACCESS_KEY)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    seaweed.client().create_bucket(Bucket=topic)
+
+    async def scenario() -> None:
+        store = S3ObjectStore(load(ConsumerSettings, {"bucket": topic}))
+        await store.create("events/a.json", b"{}")
+        (tmp_path / "answer.json").unlink()
+        with pytest.raises(StoreRefusedError, match=r"cannot be renewed \(CredentialRetrievalError\)"):
+            await store.create("events/b.json", b"{}")
+        write_keys_process(tmp_path, RENEWED_KEY)
+        await store.create("events/b.json", b"{}")
+
+    asyncio.run(scenario())
