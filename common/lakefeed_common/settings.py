@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -111,6 +111,13 @@ class KafkaSettings(RegionSettings):
         "Topic of the events.",
         pattern=r"^[A-Za-z0-9._-]{1,249}$",
     )
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _ports_exist(cls, value: str) -> str:
+        if any(not 0 < int(address.rpartition(":")[2]) <= 65535 for address in value.split(",")):
+            raise ValueError("a port is a number from 1 up to 65535")
+        return value
 
     @model_validator(mode="after")
     def _sasl_has_what_it_wants(self) -> Self:

@@ -103,7 +103,7 @@ def connect(settings: ProducerSettings, while_waiting: Callable[[str], None] = l
 
     Args:
         settings: where the broker is, and what the topic should be like.
-        while_waiting: told about once a second why there is no answer yet; may raise.
+        while_waiting: told about once a second why there is no answer yet, if it is known; may raise.
 
     Raises:
         UnavailableError: no answer within the time limit, or an advertised address out of reach.
@@ -113,9 +113,10 @@ def connect(settings: ProducerSettings, while_waiting: Callable[[str], None] = l
     config: dict[str, Any] = {**client_config(settings), "error_cb": troubles.note}
     admin = AdminClient(config)
     metadata = _metadata(admin, troubles, settings, while_waiting)
-    _check_advertised(metadata, settings)
+    _check_advertised(metadata, settings, while_waiting)
     topic = metadata.topics.get(settings.topic)
     notes = _differences(topic, settings) if topic else [_create(admin, settings, while_waiting)]
+    while_waiting("")
     publisher = KafkaPublisher(
         client_config(settings),
         settings.topic,
@@ -124,10 +125,15 @@ def connect(settings: ProducerSettings, while_waiting: Callable[[str], None] = l
         on_trouble=troubles.note,
         trouble=lambda: troubles.reason,
     )
-    # Never so long that the loop that waits for an answer would count as stuck.
-    timeout = min(10.0, settings.kafka_timeout_seconds)
-    log = KafkaLog(client_config(settings), admin, settings.topic, timeout, lambda: troubles.reason)
-    return Connection(publisher, Journal(log), notes)
+    records = KafkaLog(
+        client_config(settings), admin, settings.topic, _answer_seconds(settings), lambda: troubles.reason
+    )
+    return Connection(publisher, Journal(records), notes)
+
+
+def _answer_seconds(settings: ProducerSettings) -> float:
+    """How long one answer is waited for: never so long that the loop would count as stuck meanwhile."""
+    return min(5.0, settings.kafka_timeout_seconds)
 
 
 class BrokerLink:
@@ -154,7 +160,7 @@ class BrokerLink:
     def usable(self) -> bool:
         """Whether the broker answers and has the topic."""
         return self._connection is not None and self._connection.publisher.usable(
-            min(5.0, self._settings.kafka_timeout_seconds)
+            _answer_seconds(self._settings)
         )
 
 
@@ -200,7 +206,9 @@ def _unreachable(reason: str, settings: ProducerSettings) -> str:
     )
 
 
-def _check_advertised(metadata: ClusterMetadata, settings: ProducerSettings) -> None:
+def _check_advertised(
+    metadata: ClusterMetadata, settings: ProducerSettings, while_waiting: Callable[[str], None]
+) -> None:
     """A broker tells clients where to connect; from elsewhere that address often leads nowhere."""
     known = set(settings.kafka_bootstrap_servers.split(","))
     advertised = {f"{broker.host}:{broker.port}" for broker in metadata.brokers.values()}
@@ -208,10 +216,9 @@ def _check_advertised(metadata: ClusterMetadata, settings: ProducerSettings) -> 
         return
     failures: dict[str, str] = {}
     for broker in metadata.brokers.values():
+        while_waiting("")
         try:
-            with socket.create_connection(
-                (broker.host, broker.port), min(5.0, settings.kafka_timeout_seconds)
-            ):
+            with socket.create_connection((broker.host, broker.port), _answer_seconds(settings)):
                 return
         except OSError as error:
             failures[f"{broker.host}:{broker.port}"] = str(error.strerror or error)
@@ -244,9 +251,12 @@ def _count(number: int, noun: str) -> str:
 
 def _create(admin: AdminClient, settings: ProducerSettings, while_waiting: Callable[[str], None]) -> str:
     wanted = NewTopic(settings.topic, settings.topic_partitions, settings.topic_replicas)
-    future = admin.create_topics([wanted], operation_timeout=settings.kafka_timeout_seconds)[settings.topic]
+    seconds = _answer_seconds(settings)
+    future = admin.create_topics([wanted], operation_timeout=seconds, request_timeout=2 * seconds)[
+        settings.topic
+    ]
     try:
-        future.result(settings.kafka_timeout_seconds + 5)
+        future.result()
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise _cannot_create(error.args[0], settings) from None
@@ -304,7 +314,7 @@ def _max_message_bytes(admin: AdminClient, settings: ProducerSettings) -> int:
     """The largest batch of records that the topic takes; a low guess when it may not be asked."""
     resource = ConfigResource(ResourceType.TOPIC, settings.topic)
     futures: Iterable[Any] = admin.describe_configs(
-        [resource], request_timeout=settings.kafka_timeout_seconds
+        [resource], request_timeout=_answer_seconds(settings)
     ).values()
     try:
         for future in futures:

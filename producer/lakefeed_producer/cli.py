@@ -263,7 +263,7 @@ class _Job:
         def waiting(reason: str) -> None:
             if self.stop.is_set():
                 raise typer.Exit(INTERRUPTED)
-            if reason not in said:
+            if reason and reason not in said:
                 said.add(reason)
                 self.screen.say(f"waiting for Kafka at {self.settings.kafka_bootstrap_servers}: {reason}")
 

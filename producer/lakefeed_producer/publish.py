@@ -166,7 +166,7 @@ class _Publishing:
         self._pace = Pace(plan.rate)
         self._start = self._last_tick = self._last_check = self._heard = time.monotonic()
         self._reported = 0
-        self._given_up = False
+        self._given_up = ""
 
     def run(self) -> Progress:
         self._metrics.file_rows.set(self._plan.rows)
@@ -359,10 +359,11 @@ class _Publishing:
             self._heard = now
         self._reported = reported
         silent = now - self._heard
-        self._given_up |= silent >= self._patience_seconds
         progress.trouble = ""
-        if silent > min(_SILENCE_SECONDS, self._patience_seconds):
+        if silent >= min(_SILENCE_SECONDS, self._patience_seconds):
             progress.trouble = self._publisher.trouble or "events are sent but not acknowledged"
+        if silent >= self._patience_seconds and not self._given_up:
+            self._given_up = f"no acknowledgement for {self._patience_seconds:g} s: {progress.trouble}"
 
     def _check(self) -> None:
         """See that the topic has grown by our events only; no answer is no news."""
@@ -392,9 +393,7 @@ class _Publishing:
     def _undelivered(self) -> LakefeedError:
         batch, first = self._account.failed[0]
         progress = self._progress
-        reason = first.reason
-        if self._given_up:
-            reason = f"no acknowledgement for {self._patience_seconds:g} s: {progress.trouble}"
+        reason = self._given_up or first.reason
         said = (
             f"{progress.file}: {progress.delivered:,} events were delivered, then the broker stopped "
             f"taking them ({reason}). The first undelivered row is {batch.rows[first.index]:,}. "

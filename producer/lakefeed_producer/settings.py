@@ -44,7 +44,7 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
         "lz4", "How batches of records are compressed on their way and in the broker."
     )
     delivery_timeout_seconds: float = setting(
-        120.0, "A record that is not acknowledged after this long counts as not delivered.", unit="s", ge=1
+        120.0, "A file is given up when the broker acknowledges no record for this long.", unit="s", ge=1
     )
     state_folder: Path = setting(
         Path("lakefeed-state"), "Folder in which `watch` remembers what it has published, and its rejects."

@@ -328,7 +328,8 @@ class Watch:
             self._changed(found, content.sha256, str(error))
             return
         there = int(tracker.arrivals.rows.sum())
-        log.info("%s: publishing %s rows, %s of them are in the topic already", name, content.rows, there)
+        known = f", {there} of them are in the topic already" if there else ""
+        log.info("%s: publishing %s rows%s", name, content.rows, known)
         self._rejects_folder.mkdir(exist_ok=True)
         keeper = _Keeper(self._ledger, content)
         try:

@@ -168,6 +168,8 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
         (["x.csv", "--summary", "no/s.json"], {}, "--summary no/s.json: cannot be written"),
         (["x.csv", "--topic", "a b"], {}, "--topic='a b'"),
         (["x.csv", "-b", "nowhere"], {}, "--kafka-bootstrap-servers='nowhere'"),
+        (["x.csv", "-b", "localhost:65536"], {}, "a port is a number from 1 up to 65535"),
+        (["x.csv"], {"LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": "a:1,b:0"}, "a port is a number from 1 up to 65535"),
         (["x.csv", "--key", "c"], {}, "--key c: x.csv has the columns a, b"),
         (
             ["x.csv", "--schema", "s.json"],
