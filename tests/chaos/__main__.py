@@ -8,6 +8,7 @@ import dataclasses
 import json
 import random
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,17 @@ def main() -> int:
         flush=True,
     )
     steps = plan(seed, size)
-    with Run(seed, size, steps, options.consumer, options.folder) as run:
-        outcome = asyncio.run(run.go())
+    # Ended from outside, it still ends what it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Run(seed, size, steps, options.consumer, options.folder) as run:
+            outcome = asyncio.run(run.go())
+    except KeyboardInterrupt:
+        print("interrupted; what was started has ended")
+        return 130
+    except Exception:
+        _print_how_to_go_on(options.folder, again)
+        raise
     short = _what_is_missing(outcome, steps, size)
     report = _report(outcome, seed, size) | {"consumer": options.consumer, "missing": short}
     options.report.parent.mkdir(parents=True, exist_ok=True)
@@ -44,9 +54,13 @@ def main() -> int:
     if outcome.verdict.good and not short:
         shutil.rmtree(options.folder)
         return 0
-    print(f"the logs and data of the run are in {options.folder}; the order of events is in steps.log")
-    print(f"to run it again: {again}")
+    _print_how_to_go_on(options.folder, again)
     return 1
+
+
+def _print_how_to_go_on(folder: Path, again: str) -> None:
+    print(f"the logs and data of the run are in {folder}; the order of events is in steps.log")
+    print(f"to run it again: {again}", flush=True)
 
 
 def _options() -> argparse.Namespace:

@@ -75,7 +75,7 @@ class Run:
     def __init__(self, seed: int, size: Size, plan: Plan, consumer: str, folder: Path) -> None:
         self._seed, self._size, self._plan, self._consumer = seed, size, plan, consumer
         self._folder = folder.absolute()
-        self.done: Counter[str] = Counter()
+        self._done: Counter[str] = Counter()
         self._held = ExitStack()
         self._clock = time.monotonic()
         self._step: dict[str, Callable[[Step], Awaitable[str]]] = {
@@ -135,6 +135,7 @@ class Run:
             **access(self._proxy.endpoint_url),
             "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": self._broker.bootstrap_servers,
             "LAKEFEED_TOPIC": TOPIC,
+            "LAKEFEED_TOPIC_PARTITIONS": str(_PARTITIONS),
             "LAKEFEED_BUCKET": BUCKET,
             "LAKEFEED_CONSUMER_GROUP": GROUP,
             "LAKEFEED_HTTP_PORT": "0",
@@ -172,7 +173,7 @@ class Run:
         verdict = await self._read_back()
         return Outcome(
             verdict,
-            self.done,
+            self._done,
             self._proxy.counts(),
             rebalances(self._folder / "broker" / "logs" / "kafka.log", GROUP),
             {"workers": named(self._group.ends()), "producer": named(self._producer.ends)},
@@ -197,7 +198,7 @@ class Run:
         for step in steps:
             await asyncio.sleep(max(0.0, self._clock + step.at - time.monotonic()))
             said = await self._step.get(step.what, self._store_fault)(step)
-            self.done[step.what] += 1
+            self._done[step.what] += 1
             self._note(f"{step.what} {said} ({step.seconds:.1f} s)")
 
     async def _store_fault(self, step: Step) -> str:
@@ -280,8 +281,8 @@ class Run:
         seconds, size = time.monotonic() - self._clock, self._size
         counts = self._topic.progress()
         return (
-            f"{seconds:4.0f} of {size.seconds:.0f} s, {self.done['kill']} of {size.kills} kills, "
-            f"{self.done.total()} of {sum(map(len, self._plan.values()))} steps, "
+            f"{seconds:4.0f} of {size.seconds:.0f} s, {self._done['kill']} of {size.kills} kills, "
+            f"{self._done.total()} of {sum(map(len, self._plan.values()))} steps, "
             + (
                 "the broker is away"
                 if counts is None
