@@ -201,31 +201,22 @@ def test_kafkas_own_tools_run_in_its_container() -> None:
     assert TOPIC in compose("exec", "-T", "kafka", *tool).split()
 
 
-@pytest.mark.parametrize("service", OWN)
-def test_containers_are_confined(service: str) -> None:
-    name = next(entry["ID"] for entry in containers() if entry["Service"] == service)
-    told = json.loads(docker("inspect", name))[0]
-    host = told["HostConfig"]
-    assert told["Config"]["User"] == "10001:10001"
-    assert host["ReadonlyRootfs"]
-    assert host["CapDrop"] == ["ALL"]
-    assert "no-new-privileges:true" in host["SecurityOpt"]
-    assert host["Memory"] > 0
-    assert host["LogConfig"]["Config"]["max-size"]
-    assert host["RestartPolicy"]["Name"] == "unless-stopped"
-
-
-@pytest.mark.parametrize("part", ["producer", "consumer", "analytics"])
-def test_images_carry_no_build_tools_and_no_secrets(part: str) -> None:
-    image = f"lakefeed-{part}:dev"
-    tools = docker("run", "--rm", "--entrypoint", "sh", image, "-c", "command -v gcc cc make uv git || true")
-    assert tools == ""
-    history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image)
-    assert "SECRET" not in history.upper()
-    assert "PASSWORD" not in history.upper()
-    others = {"producer", "consumer", "analytics", "local"} - {part}
-    packages = docker("run", "--rm", "--entrypoint", "sh", image, "-c", "ls /app/lib/python3*/site-packages")
-    assert not [other for other in others if f"lakefeed_{other}\n" in packages]
+def test_containers_are_confined() -> None:
+    for entry in containers():
+        told = json.loads(docker("inspect", entry["ID"]))[0]
+        host = told["HostConfig"]
+        own = entry["Service"] in (*OWN, "broker-agent")
+        assert (
+            told["Config"]["User"] == "10001:10001"
+            if own
+            else told["Config"]["User"] not in ("", "0", "root")
+        )
+        assert host["ReadonlyRootfs"], entry["Service"]
+        assert host["CapDrop"] == ["ALL"], entry["Service"]
+        assert "no-new-privileges:true" in host["SecurityOpt"], entry["Service"]
+        assert host["Memory"] > 0
+        assert host["LogConfig"]["Config"]["max-size"]
+        assert entry["Service"] == "broker-agent" or host["RestartPolicy"]["Name"] == "unless-stopped"
 
 
 @pytest.fixture(scope="module")

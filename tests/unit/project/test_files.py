@@ -46,6 +46,16 @@ def test_ports_are_published_on_the_loopback_only() -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
+def test_every_service_is_confined() -> None:
+    for name, service in yaml.safe_load(COMPOSE[0].read_text())["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["tmpfs"][0].startswith("/tmp:size="), name  # noqa: S108 - the container's
+        assert not {"privileged", "cap_add", "user", "pid", "ipc"} & service.keys(), name
+        assert all("docker.sock" not in str(volume) for volume in service.get("volumes", [])), name
+
+
 def test_every_service_has_a_health_check_a_limit_and_log_rotation() -> None:
     for name, service in yaml.safe_load(COMPOSE[0].read_text())["services"].items():
         assert service["mem_limit"], name
