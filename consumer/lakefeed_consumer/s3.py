@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import obstore
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
+from lakefeed_common import aws
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from botocore.credentials import Credentials
     from obstore.store import ClientConfig, S3Credential
 
 _STATUS = re.compile(r"status code: (\d{3})")
@@ -31,8 +29,6 @@ _TRANSIENT_CODES = {
     "ConditionalRequestConflict",
 }
 _SOURCES = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role."
-# The keys themselves are refused: others may lie where these came from.
-_KEY_CODES = {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
 
 
 class S3ObjectStore:
@@ -41,7 +37,6 @@ class S3ObjectStore:
     def __init__(self, settings: ConsumerSettings) -> None:
         self._bucket = settings.bucket
         self._where = settings.aws_endpoint_url or f"AWS ({settings.aws_region})"
-        self._credentials = _Credentials(settings.aws_region)
         endpoint: dict[str, Any] = (
             {"endpoint": settings.aws_endpoint_url} if settings.aws_endpoint_url else {}
         )
@@ -56,7 +51,7 @@ class S3ObjectStore:
             region=settings.aws_region,
             # A server that is not AWS's own seldom has a name for each bucket.
             virtual_hosted_style_request=settings.aws_endpoint_url is None,
-            credential_provider=self._credentials,
+            credential_provider=_credentials(settings),
             client_options=options,
             retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
             **endpoint,
@@ -106,8 +101,6 @@ class S3ObjectStore:
         found = _STATUS.search(text)
         status = int(found[1]) if found else 0
         where = f"bucket {self._bucket} at {self._where}"
-        if code in _KEY_CODES:
-            self._credentials.look_again()
         if code == "NoSuchBucket":
             return StoreRefusedError(f"{where}: there is no such bucket. Create it or set LAKEFEED_BUCKET.")
         if "redirect" in text:
@@ -132,46 +125,30 @@ class S3ObjectStore:
         return StoreUnavailableError(f"{where}: no answer ({detail[1] if detail else cause})", cause)
 
 
-class _Credentials:
-    """obstore's credential provider: what boto3's chain gives. botocore renews what has a time to expire.
+def _credentials(settings: ConsumerSettings) -> Callable[[], S3Credential]:
+    """obstore's credential provider: what boto3's chain gives, renewed as `aws.session` says.
 
     Raises:
         StoreRefusedError: the chain has none.
     """
+    try:
+        found = aws.session(settings).get_credentials()
+    except BotoCoreError as error:
+        raise StoreRefusedError(f"there are no AWS credentials ({error}). {_SOURCES}") from error
+    if found is None:
+        raise StoreRefusedError(f"there are no AWS credentials. {_SOURCES}")
 
-    def __init__(self, region: str) -> None:
-        self._region = region
-        self._found = self._look()
-        self._refused = False
-
-    def __call__(self) -> S3Credential:
-        """The keys of now, for so short that obstore asks again with a later request."""
-        if self._refused:
-            self._refused = False
-            # If there are none at this moment, S3 goes on refusing those of before.
-            with suppress(StoreRefusedError):
-                self._found = self._look()
-        keys: Any = self._found.get_frozen_credentials()
+    def keys() -> S3Credential:
+        frozen: Any = found.get_frozen_credentials()
         return {
-            "access_key_id": keys.access_key,
-            "secret_access_key": keys.secret_key,
-            "token": keys.token,
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            # obstore asks again some time before this.
             "expires_at": datetime.now(UTC) + timedelta(minutes=1),
         }
 
-    def look_again(self) -> None:
-        """Go through the chain anew at the next request: keys in a file may have been changed."""
-        self._refused = True
-
-    def _look(self) -> Credentials:
-        try:
-            # A session remembers what it has read, so each look takes a new one.
-            found = boto3.Session(region_name=self._region).get_credentials()
-        except BotoCoreError as error:
-            raise StoreRefusedError(f"there are no AWS credentials ({error}). {_SOURCES}") from error
-        if found is None:
-            raise StoreRefusedError(f"there are no AWS credentials. {_SOURCES}")
-        return found
+    return keys
 
 
 def _code(error: Exception) -> str:
