@@ -90,7 +90,12 @@ def _undelivered(index: int, error: KafkaError) -> Undelivered:
         KafkaError._PURGE_QUEUE,
         KafkaError._PURGE_INFLIGHT,
     )
-    return Undelivered(index, too_large, temporary, error.str())
+    gone = error.code() in (
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    )
+    return Undelivered(index, too_large, temporary or gone, "the topic was removed" if gone else error.str())
 
 
 class Publisher(Protocol):

@@ -355,7 +355,8 @@ class _Publishing:
         """See whether the broker has acknowledged anything since the last time."""
         progress = self._progress
         reported = self._account.added - progress.in_flight
-        if reported != self._reported or not progress.in_flight:
+        # What failed is no sign of life.
+        if (reported != self._reported and not self._account.undelivered) or not progress.in_flight:
             self._heard = now
         self._reported = reported
         silent = now - self._heard

@@ -8,7 +8,7 @@ from concurrent.futures import TimeoutError as NotYetError
 from functools import lru_cache
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import OFFSET_SPEC_EARLIEST, OFFSET_SPEC_LATEST
@@ -110,7 +110,7 @@ class KafkaLog:
                 if partition is None or offset is None or partition not in left:
                     continue
                 if error is None and offset < left[partition]:
-                    found = _headers(partition, offset, message.headers() or ())
+                    found = _found(partition, offset, message)
                     if found is not None:
                         yield found
                 # The end of a partition is also told, as its last records may not be ours to see.
@@ -152,9 +152,9 @@ class KafkaLog:
 _publication = lru_cache(Publication.of)
 
 
-def _headers(partition: int, offset: int, headers: Any) -> Found | None:
-    values = dict(headers)
+def _found(partition: int, offset: int, message: Message) -> Found | None:
     try:
+        values: dict[str, Any] = dict(message.headers() or ())
         publication = _publication(values["source"], values["publication"])
         row = int(values["row"])
     except (KeyError, TypeError, ValueError):

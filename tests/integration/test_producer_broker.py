@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewPartitions
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from lakefeed_local.broker import Broker
 from tests.integration.test_producer_kills import Topic, check_whole, good, write
@@ -138,13 +139,32 @@ def test_a_topic_that_is_removed_ends_the_run_and_the_next_one_sends_all(
         admin.delete_topics([there.name])[there.name].result(10)
         code, said = run.end()
         assert code == 1, said
-        assert (
-            "The same command goes on where this one stopped" in said[-1]
-            or "Start the same command" in said[-1]
-        )
+        assert "the topic was removed" in said[-1]
         done = publish(tmp_path, "x.csv", kafka=there.kafka, topic=there.name)
         assert done.returncode == 3, done.stderr
         check_whole(there, good(ROWS))
+
+
+def test_a_topic_that_is_made_anew_meanwhile_is_noticed(
+    own_kafka: Broker, there: Topic, tmp_path: Path
+) -> None:
+    with Run(tmp_path, there) as run:
+        admin = AdminClient({"bootstrap.servers": there.kafka})
+        admin.delete_topics([there.name])[there.name].result(10)
+        wait_for(lambda: there.name not in admin.list_topics(timeout=10).topics, 30)
+        wait_for(lambda: made(admin, there.name), 30)
+        code, said = run.end()
+        assert code == 1, said
+        assert "the topic was removed" in said[-1]
+
+
+def made(admin: AdminClient, topic: str) -> bool:
+    """A topic that is still being deleted cannot be made."""
+    try:
+        admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(10)
+    except KafkaException:
+        return False
+    return True
 
 
 def test_partitions_that_are_added_change_nothing_for_a_run(

@@ -191,3 +191,20 @@ def test_a_second_watcher_on_the_same_state_is_refused(kafka: str, topic: str, t
         )
     assert done.returncode == 2
     assert "another lakefeed-producer uses this folder" in done.stderr
+
+
+def test_two_watchers_on_one_folder_publish_each_row_once(kafka: str, topic: str, tmp_path: Path) -> None:
+    with (
+        watching(tmp_path, kafka, topic, "--rate", "2000") as first,
+        watching(tmp_path, kafka, topic, "--rate", "2000", LAKEFEED_STATE_FOLDER="another") as second,
+    ):
+        for number in range(4):
+            write(tmp_path, f"{number}.csv", 3_000 + number)
+        wait_for(
+            lambda: first.log.count(": done, ") == second.log.count(": done, ") == 4,
+            60,
+            lambda: first.log + second.log,
+        )
+        assert "is being published by another lakefeed-producer on this computer" in first.log + second.log
+    wanted = [row for number in range(4) for row in range(1, 3_001 + number)]
+    assert sorted(numbers(kafka, topic)) == sorted(wanted)

@@ -1,0 +1,115 @@
+"""Every kind of broken CSV that is known, with what becomes of it: the table of docs/reliability.md."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+
+from lakefeed_producer.rejects import Reason
+
+
+@dataclass(frozen=True)
+class Broken:
+    """One kind of broken file.
+
+    Attributes:
+        kind: what is wrong, in words.
+        content: bytes of the file; None if there is none.
+        outcome: reason of each reject, or what the message says.
+        code: exit code of `publish`.
+        events: values of the first column of the events that go out all the same.
+        options: of the command.
+    """
+
+    kind: str
+    content: bytes | None
+    outcome: Reason | str
+    code: int
+    events: tuple[str | int | None, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+def _row(
+    kind: str, content: bytes, reason: Reason, *events: str | int | None, options: tuple[str, ...] = ()
+) -> Broken:
+    return Broken(kind, content, reason, 3, events, options)
+
+
+def _file(kind: str, content: bytes | None, message: str, *options: str) -> Broken:
+    return Broken(kind, content, message, 1, (), options)
+
+
+def _fine(kind: str, content: bytes, *events: str | int | None, options: tuple[str, ...] = ()) -> Broken:
+    return Broken(kind, content, "published", 0, events, options)
+
+
+CP1252 = ("--encoding", "cp1252")
+SCHEMA = ("--schema", "s.json")
+LONG = b"a,b\n1," + b"x" * 5_000_000 + b"\n3,4\n"
+LARGE = b"a,b\n1," + b"x" * 1_100_000 + b"\n3,4\n"
+HUGE = b'{"a":"' + b"x" * 200_000 + b'"}'
+
+BROKEN = [
+    # ---- rows that are put aside; the others go out
+    _row("a row with a field too few", b"a,b\n1,2\n3\n4,5\n", Reason.TOO_FEW_FIELDS, 1, 4),
+    _row("a row with a field too many", b"a,b\n1,2\n3,4,5\n6,7\n", Reason.TOO_MANY_FIELDS, 1, 6),
+    _row("a delimiter at the end of a row", b"a,b\n1,2,\n3,4\n", Reason.TOO_MANY_FIELDS, 3),
+    _row("a decimal comma without quotes", b"a,b\n1,2\n3,4,5\n", Reason.TOO_MANY_FIELDS, 1),
+    _row("a row of another delimiter", b"a,b\n1;2\n3,4\n", Reason.TOO_FEW_FIELDS, 3),
+    _row("a comment or a total below the rows", b"a,b\n1,2\nSum: 2\n", Reason.TOO_FEW_FIELDS, 1),
+    _row("a row that is cut off at the end of the file", b"a,b\n1,2\n3", Reason.TOO_FEW_FIELDS, 1),
+    _row("a quote that is not closed", b'a,b\n1,"x\n3,4\n', Reason.BAD_QUOTES, 3),
+    _row("a quote that is not closed in the last row", b'a,b\n1,2\n3,"4', Reason.BAD_QUOTES, 1),
+    _row("text behind a closing quote", b'a,b\n1,"x"y\n3,4\n', Reason.BAD_QUOTES, 3),
+    _row("a quote inside quotes that is not doubled", b'a,b\n1,"5" disk"\n3,4\n', Reason.BAD_QUOTES, 3),
+    _row("a quote escaped with a backslash", b'a,b\n1,"x \\"y\\" z"\n3,4\n', Reason.BAD_QUOTES, 3),
+    _row("a byte that is not UTF-8", b"a,b\n1,caf\xe9\n3,4\n", Reason.BAD_ENCODING, 3),
+    _row("a UTF-8 character that is cut off", b"a,b\n1,\xe2\x82\n3,4\n", Reason.BAD_ENCODING, 3),
+    _row("a UTF-16 surrogate in UTF-8", b"a,b\n1,\xed\xa0\x80\n3,4\n", Reason.BAD_ENCODING, 3),
+    _row(
+        "a byte that the named encoding lacks", b"a,b\n1,\x81\n3,4\n", Reason.BAD_ENCODING, 3, options=CP1252
+    ),
+    _row("a NUL byte in a row", b"a,b\n1,x\0y\n3,4\n", Reason.NUL_BYTE, 3),
+    _row("a row longer than the limit", LONG, Reason.ROW_TOO_LONG, 3),
+    _row("an event larger than the topic takes", LARGE, Reason.EVENT_TOO_LARGE, 3),
+    _row(
+        "a text where the schema wants a number", b"a,b\n1,x\n3,4\n", Reason.TYPE_MISMATCH, 3, options=SCHEMA
+    ),
+    _row(
+        "a number too large for the schema's integer",
+        b"a,b\n1,99999999999999999999\n3,4\n",
+        Reason.TYPE_MISMATCH,
+        3,
+        options=SCHEMA,
+    ),
+    _row("a second header between the rows", b"a,b\n1,2\na,b,c\n3,4\n", Reason.TOO_MANY_FIELDS, 1, 3),
+    # ---- files that cannot be used; nothing goes out
+    _file("no file", None, "there is no file x.csv"),
+    _file("an empty file", b"", "is empty: it has no header"),
+    _file("empty lines only", b"\r\n\r\n", "is empty: it has no header"),
+    _file("a byte order mark only", b"\xef\xbb\xbf", "is empty: it has no header"),
+    _file("a gzip file", gzip.compress(b"a,b\n1,2\n", mtime=0), "is not a CSV file but gzip"),
+    _file("an Excel file", b"PK\x03\x04....", "is not a CSV file but Zip or Excel (xlsx)"),
+    _file("a Parquet file", b"PAR1....", "is not a CSV file but Parquet"),
+    _file("UTF-16 that is not named", "a,b\n1,2\n".encode("utf-16"), "looks like UTF-16 text"),
+    _file("NUL bytes, as a crash leaves them", b"a,b\n" + bytes(1_000), "is full of NUL bytes"),
+    _file("a NUL byte in the header", b"first,sec\0ond\n1,2\n", "the header has a NUL byte"),
+    _file("a header that is not UTF-8", b"a,\xe9\n1,2\n", "the header has bytes that are not utf-8"),
+    _file("a header with an open quote", b'a,"b\n1,2\n', "a quote opens a field and is not closed"),
+    _file("a header of one huge field", HUGE, "the header (line 1) cannot be read"),
+    _file("two columns of one name", b"a,a\n1,2\n", "columns 1 ('a') and 2 ('a') have the same name"),
+    _file("two names that become one", b"A b,a-b\n1,2\n", "would both be called 'a_b'"),
+    _file("two columns without a name", b"a,,\n1,2,3\n", "columns 2 and 3 have no name"),
+    _file("another encoding than the named", b"a,b\n1,2\n", "is not utf-32", "--encoding", "utf-32"),
+    # ---- odd, and not broken
+    _fine("a header alone", b"a,b\n"),
+    _fine("no line end behind the last row", b"a,b\n1,2", 1),
+    _fine("CR, LF and CRLF mixed", b"a,b\r1,2\n3,4\r\n5,6\r", 1, 3, 5),
+    _fine("empty lines between the rows", b"\n\na,b\n\n1,2\n\r\n3,4\n\n", 1, 3),
+    _fine("a byte order mark", b"\xef\xbb\xbfa,b\n1,2\n", 1),
+    _fine("a quote in the middle of a field", b'a,b\n1,5" disk\n', 1),
+    _fine("line ends and delimiters in quotes", b'a,b\n"x,\ny",2\n', "x,\ny"),
+    _fine(
+        "a text in a column of numbers, which makes it a column of texts", b"a,b\n1,2\nn/a,3\n", "1", "n/a"
+    ),
+]
