@@ -14,6 +14,7 @@ from confluent_kafka.cimpl import NewTopic
 from tests.chaos.verify import Entry, RowId
 
 _SECONDS = 10.0
+_NEVER_LEFT = (KafkaError._UNKNOWN_TOPIC, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER)
 
 
 class Topic:
@@ -24,11 +25,14 @@ class Topic:
         self.group = group
         self._servers = servers
         self._places = [TopicPartition(name, number) for number in range(partitions)]
-        self._again: list[tuple[RowId, bytes | None]] = []
-        # A record is sent until it has arrived, once, however long the broker is away.
-        self._producer = Producer(
+        self._unsent: list[tuple[RowId, bytes | None]] = []
+        self._producer, self._broken = self._new_producer(), False
+
+    def _new_producer(self) -> Producer:
+        """One that sends a record until it has arrived, once, however long the broker is away."""
+        return Producer(
             {
-                "bootstrap.servers": servers,
+                "bootstrap.servers": self._servers,
                 "enable.idempotence": True,
                 "message.timeout.ms": 0,
                 "log_level": 0,
@@ -42,32 +46,40 @@ class Topic:
         admin.create_topics([new])[self.name].result(_SECONDS)
 
     def send(self, row: RowId, value: bytes | None) -> None:
-        """Hand over a record with the headers that tell which it is."""
-        self._producer.produce(
-            self.name,
-            value,
-            headers=[("source", row[0].encode()), ("row", b"%d" % row[1])],
-            on_delivery=partial(self._delivered, row, value),
-        )
-        self._producer.poll(0)
-
-    def _delivered(self, row: RowId, value: bytes | None, error: KafkaError | None, _: Message) -> None:
-        # A broker that has just started knows no topics for a moment. Such a record has never left.
-        if error is not None and error.code() == KafkaError._UNKNOWN_TOPIC:
-            self._again.append((row, value))
-        elif error is not None:
-            raise KafkaException(error)
+        """Hand over a record with the headers that tell which it is; see `flush`."""
+        self._unsent.append((row, value))
+        self.flush()
 
     def flush(self) -> bool:
-        """Whether all that was sent has arrived.
+        """Send what has not left; returns whether all has arrived.
+
+        A broker that has just started knows no topics for a moment: then records fail that have never left,
+        and leave a hole in the numbers of an idempotent producer, which takes a new one.
 
         Raises:
-            KafkaException: some of it never will.
+            KafkaException: a record has failed for another reason.
         """
-        again, self._again = self._again, []
-        for row, value in again:
-            self.send(row, value)
-        return self._producer.flush(0.1) == 0 and not self._again
+        if self._producer.flush(0.1):
+            return False
+        if self._broken:
+            self._producer, self._broken = self._new_producer(), False
+        unsent, self._unsent = self._unsent, []
+        for row, value in unsent:
+            self._producer.produce(
+                self.name,
+                value,
+                headers=[("source", row[0].encode()), ("row", b"%d" % row[1])],
+                on_delivery=partial(self._delivered, row, value),
+            )
+        return not unsent
+
+    def _delivered(self, row: RowId, value: bytes | None, error: KafkaError | None, _: Message) -> None:
+        if error is None:
+            return
+        if error.code() not in _NEVER_LEFT:
+            raise KafkaException(error)
+        self._unsent.append((row, value))
+        self._broken = True
 
     def ends(self) -> dict[int, int]:
         """The end of each partition's log.

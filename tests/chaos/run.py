@@ -238,7 +238,7 @@ class Run:
 
     async def _send_broken(self, _: Step) -> str:
         row = self._unsent.pop()
-        self._topic.send(row, self._broken[row])
+        await asyncio.to_thread(self._topic.send, row, self._broken[row])
         return str(row[1])
 
     async def _until_all_is_stored(self) -> None:
