@@ -332,7 +332,7 @@ def test_a_rate_is_held_against_a_broker(kafka: str, topic: str, tmp_path: Path)
 
 def test_memory_does_not_grow_with_the_file(kafka: str, topic: str, tmp_path: Path) -> None:
     peaks = {}
-    for rows in (300_000, 1_000_000):
+    for rows in (300_000, 2_000_000):
         path = tmp_path / f"{rows}.csv"
         path.write_text("a,b,c\n" + "1234,some text,5.25\n" * rows)
         code = (
@@ -350,7 +350,8 @@ def test_memory_does_not_grow_with_the_file(kafka: str, topic: str, tmp_path: Pa
         )
         assert done.returncode == 0, done.stderr
         peaks[rows] = int(done.stdout)
-    assert peaks[1_000_000] < 1.25 * peaks[300_000], peaks
+    # A broker that is slow in one of the two fills the queue of the client, which is bounded.
+    assert peaks[2_000_000] < 1.45 * peaks[300_000], peaks
 
 
 def test_a_taken_metrics_port_is_no_error(kafka: str, topic: str, tmp_path: Path) -> None:
