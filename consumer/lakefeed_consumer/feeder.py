@@ -20,7 +20,7 @@ from faust.types import TP
 
 from lakefeed_common.errors import UnavailableError
 from lakefeed_common.health import Health
-from lakefeed_consumer.access import credentials
+from lakefeed_consumer.access import credentials, why_not
 from lakefeed_consumer.broker import no_topic
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.records import Partition, Record
@@ -188,7 +188,7 @@ class Feeder:
                 async with asyncio.timeout(self._settings.kafka_timeout_seconds):
                     look = await self.app.consumer.look(mine)
             except Exception as error:  # whatever it is, the broker cannot be used now
-                self._health.unready("kafka", f"{self._settings.kafka_bootstrap_servers}: {error!r}")
+                self._health.unready("kafka", str(await why_not(self._settings, error)))
                 alive = self._agent_lives()
             else:
                 self._note(look)

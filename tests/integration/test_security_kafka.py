@@ -222,6 +222,34 @@ def test_a_consumer_goes_on_when_the_password_is_right_again(
         service.wait_ready()
 
 
+def test_a_running_consumer_waits_for_its_password(
+    broker: SecureBroker, topic: str, bucket: str, csv: Path, stored: Stored, tmp_path: Path
+) -> None:
+    user = f"user-{uuid.uuid4().hex[:8]}"
+    broker.set_password(user, PASSWORD)
+    for kind, name in ((ResourceType.TOPIC, topic), (ResourceType.GROUP, "*")):
+        broker.allow(user, kind, name, AclOperation.READ)
+    assert publish(csv, topic, **RIGHT["tls"].variables(broker)).returncode == 0
+    variables = Way("SASL", "SASL_SSL", password("SCRAM-SHA-256", user=user)).variables(broker)
+    with consumer(tmp_path / "log", topic, bucket, **variables) as service:
+        service.wait_ready()
+        wait_for(lambda: stored() == 3, 60, lambda: service.log)
+        broker.set_password(user, "another")
+        # A password is asked for when a connection is made.
+        broker.broker.restart_kafka()
+        wait_for(
+            lambda: f"does not accept the user '{user}'" in str(service.unready_reasons()),
+            60,
+            lambda: service.log,
+        )
+        broker.set_password(user, PASSWORD)
+        more = csv.with_name("more.csv")
+        more.write_text("n\n4\n5\n6\n")
+        assert publish(more, topic, **RIGHT["tls"].variables(broker)).returncode == 0
+        wait_for(lambda: stored() == 6, 60, lambda: service.log)
+        service.wait_ready()
+
+
 def test_a_producer_without_rights_says_which(broker: SecureBroker, topic: str, csv: Path) -> None:
     done = publish(csv, topic, **as_stranger(broker))
     assert done.returncode == 1
