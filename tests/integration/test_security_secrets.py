@@ -100,6 +100,7 @@ def test_the_search_finds_what_is_there() -> None:
 
 def told_by(service: Service, *paths: str) -> str:
     """All that a running service shows: its log, its command line and its answers."""
+    wait_for(lambda: service.get("/healthz")[0], 60, lambda: service.log)
     told = [service.log, Path(f"/proc/{service.process.pid}/cmdline").read_text()]
     for path in ("/metrics", "/readyz", "/healthz", "/", *paths):
         status, body = service.get(path)
