@@ -31,6 +31,7 @@ from lakefeed_consumer.transport import Look, Transport
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 2.0
+_PULSE_SECONDS = 1.0
 _LOOP = "agent"
 _THREAD = "kafka client"
 # What Faust may take to stop once nothing is in flight: it commits and leaves the group.
@@ -58,6 +59,7 @@ class Feeder:
         self._health = health
         self._sink = make_sink(self._stored)
         self._taken = 0
+        self._stuck = False
         self._assigned = False
         self._folder = tempfile.TemporaryDirectory(prefix="lakefeed-consumer-")
         self.app = self._make_app()
@@ -131,6 +133,7 @@ class Feeder:
             asyncio.create_task(self.app.wait_until_stopped()),
             asyncio.ensure_future(self._lost),
             asyncio.create_task(self._watch()),
+            asyncio.create_task(self._pulse()),
         }
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -177,26 +180,29 @@ class Feeder:
         self._metrics.rebalances.inc()
         self._metrics.partitions.set(len(mine))
 
-    async def _watch(self) -> None:
-        """Measure lag, see whether the broker answers, and show that events are taken when there are some."""
-        taken = 0
+    async def _pulse(self) -> None:
+        """Show that the agent and the thread of the Kafka client live, and that events do not lie about."""
         self._health.beat(_LOOP)
         while True:
-            mine = self._mine()
+            if self._agent_lives() and not self._stuck:
+                self._health.beat(_LOOP)
             self.app.consumer.in_thread(partial(self._health.beat, _THREAD))
+            await asyncio.sleep(_PULSE_SECONDS)
+
+    async def _watch(self) -> None:
+        """Measure lag, see whether the broker answers, and whether events are taken when there are some."""
+        while True:
+            taken, mine = self._taken, self._mine()
             try:
                 async with asyncio.timeout(self._settings.kafka_timeout_seconds):
                     look = await self.app.consumer.look(mine)
             except Exception as error:  # whatever it is, the broker cannot be used now
+                self._stuck = False
                 self._health.unready("kafka", str(await why_not(self._settings, error)))
-                alive = self._agent_lives()
             else:
                 self._note(look)
                 self._note_lag(mine, look)
-                alive = self._agent_lives() and not (taken == self._taken and self._stands_still(mine, look))
-            taken = self._taken
-            if alive:
-                self._health.beat(_LOOP)
+                self._stuck = taken == self._taken and self._stands_still(mine, look)
             await asyncio.sleep(_WATCH_SECONDS)
 
     def _agent_lives(self) -> bool:

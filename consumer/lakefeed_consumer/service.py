@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_PULSE_SECONDS = 1.0
 # Waits of the start, while the broker, the topic or the bucket is not there yet.
 _START_BACKOFF = Backoff(base=0.5, cap=5.0)
 
@@ -52,11 +53,22 @@ async def run(settings: ConsumerSettings) -> None:
             settings.bucket,
             server.port,
         )
-        store = await _unless(stop, _prepare(settings, health))
-        if store is None:
-            return
-        await _consume(settings, store, metrics, health, stop)
+        pulse = asyncio.create_task(_pulse(health))
+        try:
+            store = await _unless(stop, _prepare(settings, health))
+            if store is None:
+                return
+            await _consume(settings, store, metrics, health, stop)
+        finally:
+            pulse.cancel()
     log.info("stopped")
+
+
+async def _pulse(health: Health) -> None:
+    """Show that the event loop goes round, however long it waits for what is away."""
+    while True:
+        health.beat("event loop")
+        await asyncio.sleep(_PULSE_SECONDS)
 
 
 async def _consume(
@@ -109,7 +121,6 @@ async def _until_usable(dependency: str, attempt: Callable[[], Awaitable[T]], he
     """Try until it works; until then readiness says why it does not."""
     failures = 0
     while True:
-        health.beat("start")
         try:
             found = await attempt()
         except LakefeedError as error:
@@ -117,7 +128,6 @@ async def _until_usable(dependency: str, attempt: Callable[[], Awaitable[T]], he
             failures += 1
             await asyncio.sleep(_START_BACKOFF.wait(failures))
         else:
-            health.retire("start")
             return found
 
 

@@ -126,6 +126,8 @@ class Consumer(driver.Consumer):
 
         A lower offset than before is right too: then the log itself went back.
         """
+        if not self._stored:
+            return False  # Faust asks also when it stops before it has started
         mine = self.assignment()
         offsets = {
             tp: offset

