@@ -14,7 +14,11 @@ from confluent_kafka.cimpl import NewTopic
 from tests.chaos.verify import Entry, RowId
 
 _SECONDS = 10.0
-_NEVER_LEFT = (KafkaError._UNKNOWN_TOPIC, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER)
+_NEVER_LEFT = (
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+)
 
 
 class Topic:
