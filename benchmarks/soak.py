@@ -64,12 +64,12 @@ def median(samples: list[Sample]) -> Sample:
     )
 
 
-def grew(early: Sample, late: Sample) -> bool:
-    """Whether the late figures are more than what comes and goes."""
+def grew(early: Sample, late: Sample, pool: int) -> bool:
+    """Whether the late figures are more than what comes and goes; up to `pool` handles may."""
     return (
         late.memory_mib > early.memory_mib * (1 + _MORE_MEMORY)
-        or late.files > max(early.files + _MORE_HANDLES, _POOL)
-        or late.threads > max(early.threads + _MORE_HANDLES, _POOL)
+        or late.files > max(early.files + _MORE_HANDLES, pool)
+        or late.threads > max(early.threads + _MORE_HANDLES, pool)
     )
 
 
@@ -161,7 +161,7 @@ def report(
         fifth = max(1, len(taken) // 5)
         early, late = median(taken[fifth : 2 * fifth]), median(taken[-fifth:])
         services[name] = {"second_fifth": asdict(early), "last_fifth": asdict(late)}
-        flat &= not grew(early, late)
+        flat &= not grew(early, late, _POOL if name == "consumer" else 0)
         for figure in ("memory_mib", "files", "threads"):
             print(f"{name:10} {figure:11} {getattr(early, figure):>8} -> {getattr(late, figure):>8}")
     content = {
