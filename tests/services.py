@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,6 +26,22 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def steady_port(count: int = 1) -> int:
+    """A free port, or the first of several in a row, that no outgoing connection takes meanwhile.
+
+    Those have ports from 32768 on (`ip_local_port_range`), where `free_port` takes its own from.
+    """
+    while True:
+        first = random.SystemRandom().randrange(20_000, 32_768 - count)
+        with ExitStack() as probes:
+            try:
+                for port in range(first, first + count):
+                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return first
 
 
 class Service:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections import Counter
@@ -27,6 +25,7 @@ from tests.chaos.schedule import Plan, Size, Step
 from tests.chaos.store import SeaweedS3, access
 from tests.chaos.verify import Verdict, compare_offsets, verify
 from tests.chaos.workers import Group, Program, quiet_environment
+from tests.services import steady_port
 
 TOPIC, BUCKET, GROUP = "chaos", "chaos", "chaos-consumer"
 _PARTITIONS = 4
@@ -312,18 +311,3 @@ async def read_bucket(store: SeaweedS3, bucket: str) -> dict[str, bytes]:
 def named(ends: Counter[int]) -> dict[str, int]:
     """How processes ended: exit codes, and the names of signals."""
     return {signal.Signals(-code).name if code < 0 else str(code): n for code, n in sorted(ends.items())}
-
-
-def steady_port() -> int:
-    """A free port that no outgoing connection can take while its server is away.
-
-    Those have ports from 32768 on (`ip_local_port_range`), where `free_port` takes its own from.
-    """
-    while True:
-        port = random.randrange(20_000, 32_768)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port

@@ -15,13 +15,13 @@ import httpx
 import pytest
 from pytest_docker.plugin import Services
 
-from tests.services import free_port
+from tests.services import steady_port
 from tests.support import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "lakefeed-e2e"
 GRAFANA_IMAGE = "grafana/grafana:12.1.0"
-PORTS = {name: free_port() for name in ("KAFKA", "AWS", "PRODUCER", "ANALYTICS", "PROMETHEUS", "GRAFANA")}
+PORTS = {name: steady_port() for name in ("KAFKA", "AWS", "PRODUCER", "ANALYTICS", "PROMETHEUS", "GRAFANA")}
 
 
 # What the containers said, where a test failed; printed at the end.
@@ -80,7 +80,7 @@ def environment(data_folder: Path) -> Iterator[None]:
         for name, port in PORTS.items():
             patch.setenv(f"LAKEFEED_{name}_PORT", str(port))
         # A range, as several consumers want one port each.
-        first = free_port()
+        first = steady_port(6)
         patch.setenv("LAKEFEED_CONSUMER_PORT", f"{first}-{first + 5}")
         patch.setenv("LAKEFEED_TOPIC_PARTITIONS", "3")
         patch.setenv("LAKEFEED_DATA", str(data_folder))

@@ -18,8 +18,8 @@ import pytest
 
 from lakefeed_local.broker import Broker
 from tests.chaos.proxy import S3Proxy
-from tests.chaos.run import steady_port
 from tests.chaos.store import SeaweedS3, access
+from tests.services import steady_port
 from tests.stack import shared
 
 if TYPE_CHECKING:
