@@ -30,25 +30,12 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-@pytest.fixture
-def settings(kafka: str, topic: str, bucket: str) -> dict[str, str]:
-    return {
-        "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "LAKEFEED_TOPIC": topic,
-        "LAKEFEED_BUCKET": bucket,
-        "LAKEFEED_CONSUMER_GROUP": f"group-{topic}",
-        "LAKEFEED_COMMIT_INTERVAL_SECONDS": "0.2",
-        "LAKEFEED_SESSION_TIMEOUT_SECONDS": "6",
-        "LAKEFEED_RETRY_CAP_SECONDS": "0.5",
-    }
-
-
 def test_each_event_becomes_its_object_and_a_replay_changes_none(
-    kafka: str, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+    kafka: str, topic: str, bucket: str, s3: S3Client, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic, partitions=3)
     held = publish(kafka, topic, events(300))
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         wait_stored(consumer, 300)
         wait_for(lambda: consumer.metric("lakefeed_consumer_lag_events") == 0, 20, "lag 0")
         assert consumer.metric("lakefeed_consumer_assigned_partitions") == 3
@@ -56,11 +43,11 @@ def test_each_event_becomes_its_object_and_a_replay_changes_none(
     stored = objects(s3, bucket, "")
     assert by_position(stored) == held
     assert all(key.startswith(f"events/{topic}/dt=20") for key in stored)
-    assert committed(kafka, topic, settings["LAKEFEED_CONSUMER_GROUP"], 3) == ends(held)
+    assert committed(kafka, topic, consumer_settings["LAKEFEED_CONSUMER_GROUP"], 3) == ends(held)
 
     written = {entry["Key"]: entry["LastModified"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]}
-    settings["LAKEFEED_CONSUMER_GROUP"] = f"again-{topic}"
-    with Service("consumer", "run", log=tmp_path / "again", **settings) as again:
+    consumer_settings["LAKEFEED_CONSUMER_GROUP"] = f"again-{topic}"
+    with Service("consumer", "run", log=tmp_path / "again", **consumer_settings) as again:
         wait_stored(again, 300)
         assert again.metric("lakefeed_consumer_objects_total", outcome="already_there") == 300
     assert objects(s3, bucket, "") == stored
@@ -69,11 +56,11 @@ def test_each_event_becomes_its_object_and_a_replay_changes_none(
 
 
 def test_what_is_no_event_becomes_a_dead_letter(
-    kafka: str, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+    kafka: str, topic: str, bucket: str, s3: S3Client, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic)
     publish(kafka, topic, [b'{"a":1}', None, b"hello", b"[1,2]", b'{"b":2}'])
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         wait_stored(consumer, 5)
         assert consumer.metric("lakefeed_consumer_objects_total", outcome="dead_letter") == 3
     assert len(objects(s3, bucket, "events/")) == 2
@@ -89,14 +76,14 @@ def test_stopped_or_killed_in_the_middle_nothing_is_lost(
     topic: str,
     bucket: str,
     s3: S3Client,
-    settings: dict[str, str],
+    consumer_settings: dict[str, str],
     tmp_path: Path,
     end: signal.Signals,
 ) -> None:
     make_topic(kafka, topic, partitions=2)
     held = publish(kafka, topic, events(1500))
-    group = settings["LAKEFEED_CONSUMER_GROUP"]
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         wait_stored(consumer, 200)
         consumer.process.send_signal(end)
         code = consumer.process.wait(40)
@@ -108,18 +95,18 @@ def test_stopped_or_killed_in_the_middle_nothing_is_lost(
         assert code == 0, consumer.log
         # All that was in flight was stored and committed: nothing is stored beyond what is committed.
         assert len(stored) == sum(committed(kafka, topic, group, 2).values())
-    with Service("consumer", "run", log=tmp_path / "log", **settings):
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings):
         wait_for(lambda: committed(kafka, topic, group, 2) == ends(held), 90, "all committed")
     assert by_position(objects(s3, bucket, "events/")) == held
     assert objects(s3, bucket, "dead-letters/") == {}
 
 
 def test_a_stop_while_the_bucket_is_away_ends_in_time_and_commits_nothing_that_is_not_stored(
-    kafka: str, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+    kafka: str, topic: str, bucket: str, s3: S3Client, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic)
-    settings["LAKEFEED_DRAIN_SECONDS"] = "2"
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    consumer_settings["LAKEFEED_DRAIN_SECONDS"] = "2"
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         held = publish(kafka, topic, events(10))
         wait_stored(consumer, 10)
         for key in objects(s3, bucket, ""):
@@ -133,7 +120,7 @@ def test_a_stop_while_the_bucket_is_away_ends_in_time_and_commits_nothing_that_i
         assert consumer.stop() == 0
         assert time.monotonic() - began < 15, "drain_seconds and what Faust takes to stop"
         assert "events are not stored after 2 s and will be read again" in consumer.log
-    assert committed(kafka, topic, settings["LAKEFEED_CONSUMER_GROUP"], 1) == ends(held)
+    assert committed(kafka, topic, consumer_settings["LAKEFEED_CONSUMER_GROUP"], 1) == ends(held)
 
 
 @pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
@@ -142,25 +129,25 @@ def test_every_compression_is_read(
     topic: str,
     bucket: str,
     s3: S3Client,
-    settings: dict[str, str],
+    consumer_settings: dict[str, str],
     tmp_path: Path,
     compression: str,
 ) -> None:
     make_topic(kafka, topic)
     held = publish(kafka, topic, events(100), compression)
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         wait_stored(consumer, 100)
     assert by_position(objects(s3, bucket, "events/")) == held
 
 
 def test_workers_share_the_partitions_and_take_over_from_one_that_is_killed(
-    kafka: str, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+    kafka: str, topic: str, bucket: str, s3: S3Client, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic, partitions=3)
     held = publish(kafka, topic, events(30))
     with (
-        Service("consumer", "run", log=tmp_path / "one", **settings) as one,
-        Service("consumer", "run", log=tmp_path / "two", **settings) as two,
+        Service("consumer", "run", log=tmp_path / "one", **consumer_settings) as one,
+        Service("consumer", "run", log=tmp_path / "two", **consumer_settings) as two,
     ):
 
         def shares() -> list[float]:
@@ -173,7 +160,7 @@ def test_workers_share_the_partitions_and_take_over_from_one_that_is_killed(
         one.stop()
         held |= publish(kafka, topic, events(300, start=330))
         wait_for(
-            lambda: committed(kafka, topic, settings["LAKEFEED_CONSUMER_GROUP"], 3) == ends(held),
+            lambda: committed(kafka, topic, consumer_settings["LAKEFEED_CONSUMER_GROUP"], 3) == ends(held),
             90,
             lambda: two.log,
         )
@@ -181,9 +168,9 @@ def test_workers_share_the_partitions_and_take_over_from_one_that_is_killed(
 
 
 def test_without_a_topic_it_waits_and_says_so(
-    kafka: str, topic: str, settings: dict[str, str], tmp_path: Path
+    kafka: str, topic: str, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         wait_unready(consumer, "kafka", topic)
         assert consumer.get("/healthz")[0] == 200
         make_topic(kafka, topic)
@@ -194,12 +181,12 @@ def test_without_a_topic_it_waits_and_says_so(
 
 
 def test_a_wrong_bucket_stops_consumption_until_it_is_there(
-    kafka: str, topic: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+    kafka: str, topic: str, s3: S3Client, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic)
     publish(kafka, topic, events(20))
-    settings["LAKEFEED_BUCKET"] = late = f"late-{topic}"
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    consumer_settings["LAKEFEED_BUCKET"] = late = f"late-{topic}"
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         wait_for(
             lambda: "no such bucket" in consumer.unready_reasons().get("bucket", ""), 30, lambda: consumer.log
         )
@@ -210,10 +197,10 @@ def test_a_wrong_bucket_stops_consumption_until_it_is_there(
 
 
 def test_a_bucket_that_goes_and_comes_back_costs_nothing(
-    kafka: str, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+    kafka: str, topic: str, bucket: str, s3: S3Client, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic)
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         consumer.wait_ready()
         s3.delete_bucket(Bucket=bucket)
         held = publish(kafka, topic, events(200))
@@ -221,7 +208,10 @@ def test_a_bucket_that_goes_and_comes_back_costs_nothing(
             lambda: "no such bucket" in consumer.unready_reasons().get("bucket", ""), 30, lambda: consumer.log
         )
         assert consumer.metric("lakefeed_consumer_in_flight_events") == 64
-        assert set(committed(kafka, topic, settings["LAKEFEED_CONSUMER_GROUP"], 1).values()) <= {-1001, 0}
+        assert set(committed(kafka, topic, consumer_settings["LAKEFEED_CONSUMER_GROUP"], 1).values()) <= {
+            -1001,
+            0,
+        }
         s3.create_bucket(Bucket=bucket)
         wait_stored(consumer, 200)
         consumer.wait_ready()
@@ -230,12 +220,17 @@ def test_a_bucket_that_goes_and_comes_back_costs_nothing(
 
 
 def test_a_restarted_broker_is_waited_for(
-    own_kafka: Broker, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
+    own_kafka: Broker,
+    topic: str,
+    bucket: str,
+    s3: S3Client,
+    consumer_settings: dict[str, str],
+    tmp_path: Path,
 ) -> None:
-    kafka = settings["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] = own_kafka.bootstrap_servers
+    kafka = consumer_settings["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] = own_kafka.bootstrap_servers
     make_topic(kafka, topic)
     held = publish(kafka, topic, events(50))
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         wait_stored(consumer, 50)
         own_kafka.restart_kafka()
         held |= publish(kafka, topic, events(50, start=50))
@@ -245,12 +240,12 @@ def test_a_restarted_broker_is_waited_for(
 
 
 def test_a_topic_that_is_deleted_is_missed_and_read_from_its_start_when_it_is_back(
-    kafka: str, topic: str, bucket: str, settings: dict[str, str], tmp_path: Path
+    kafka: str, topic: str, bucket: str, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic)
     publish(kafka, topic, events(20))
-    group = settings["LAKEFEED_CONSUMER_GROUP"]
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         wait_for(lambda: committed(kafka, topic, group, 1) == {0: 20}, 60, lambda: consumer.log)
         admin = AdminClient({"bootstrap.servers": kafka})
         admin.delete_topics([topic])[topic].result(30)
@@ -264,14 +259,14 @@ def test_a_topic_that_is_deleted_is_missed_and_read_from_its_start_when_it_is_ba
 
 
 def test_a_worker_without_partitions_tells_when_the_broker_is_away(
-    own_kafka: Broker, topic: str, bucket: str, settings: dict[str, str], tmp_path: Path
+    own_kafka: Broker, topic: str, bucket: str, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
-    settings["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] = own_kafka.bootstrap_servers
-    settings["LAKEFEED_KAFKA_TIMEOUT_SECONDS"] = "3"
+    consumer_settings["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] = own_kafka.bootstrap_servers
+    consumer_settings["LAKEFEED_KAFKA_TIMEOUT_SECONDS"] = "3"
     make_topic(own_kafka.bootstrap_servers, topic)
     with (
-        Service("consumer", "run", log=tmp_path / "one", **settings) as one,
-        Service("consumer", "run", log=tmp_path / "two", **settings) as two,
+        Service("consumer", "run", log=tmp_path / "one", **consumer_settings) as one,
+        Service("consumer", "run", log=tmp_path / "two", **consumer_settings) as two,
     ):
         for worker in (one, two):
             worker.wait_ready()
@@ -289,9 +284,9 @@ def test_a_worker_without_partitions_tells_when_the_broker_is_away(
             assert worker.stop() == 0
 
 
-def test_an_unreachable_broker_is_named(settings: dict[str, str], tmp_path: Path) -> None:
-    settings["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] = "127.0.0.1:1"
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+def test_an_unreachable_broker_is_named(consumer_settings: dict[str, str], tmp_path: Path) -> None:
+    consumer_settings["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] = "127.0.0.1:1"
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         wait_for(
             lambda: "127.0.0.1:1" in consumer.unready_reasons().get("kafka", ""), 30, lambda: consumer.log
         )
@@ -299,9 +294,9 @@ def test_an_unreachable_broker_is_named(settings: dict[str, str], tmp_path: Path
         assert consumer.stop() == 0
 
 
-def test_a_wrong_setting_ends_with_2_and_one_line(settings: dict[str, str], tmp_path: Path) -> None:
-    settings["LAKEFEED_PUTS_IN_FLIGHT"] = "many"
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+def test_a_wrong_setting_ends_with_2_and_one_line(consumer_settings: dict[str, str], tmp_path: Path) -> None:
+    consumer_settings["LAKEFEED_PUTS_IN_FLIGHT"] = "many"
+    with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         assert consumer.process.wait(30) == 2
     assert consumer.log.startswith("error: LAKEFEED_PUTS_IN_FLIGHT='many'")
     assert "Traceback" not in consumer.log
@@ -319,12 +314,12 @@ sys.exit(cli.main())
 
 
 def test_a_dead_agent_fails_liveness(
-    kafka: str, topic: str, bucket: str, settings: dict[str, str], tmp_path: Path
+    kafka: str, topic: str, bucket: str, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic)
-    settings["LAKEFEED_STALL_SECONDS"] = "3"
+    consumer_settings["LAKEFEED_STALL_SECONDS"] = "3"
     program = CHANGED.format(change="feeder.Feeder._store_events = AsyncMock()")
-    with Service("consumer", log=tmp_path / "log", program=program, **settings) as consumer:
+    with Service("consumer", log=tmp_path / "log", program=program, **consumer_settings) as consumer:
         wait_for(lambda: consumer.get("/healthz")[0] == 503, 60, lambda: consumer.log)
         assert b"agent" in consumer.get("/healthz")[1]
 
