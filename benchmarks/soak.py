@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import sys
 import time
@@ -21,7 +20,7 @@ from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
 from tests.chaos.store import ACCESS_KEY, REGION, SECRET_KEY, SeaweedS3
 from tests.services import Service
-from tests.support import wait_for
+from tests.support import own_folder, wait_for
 
 _BUCKET = "soak"
 _SAMPLE_SECONDS = 5.0
@@ -83,11 +82,10 @@ def write_csv(path: Path, rows: int) -> None:
 
 def run(minutes: float, rate: float, folder: Path) -> int:
     """Run the pipeline, take samples, write the report; returns the exit code."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     rows = int(minutes * 60 * rate)
-    write_csv(folder / "soak.csv", rows)
     with ExitStack() as running:
+        running.enter_context(own_folder(folder))
+        write_csv(folder / "soak.csv", rows)
         broker = running.enter_context(Broker(folder / "broker"))
         store = running.enter_context(SeaweedS3(folder / "s3"))
         aws = running.enter_context(LocalAws(folder / "aws"))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
+
+from lakefeed_local.files import locked
 
 T = TypeVar("T")
 
@@ -27,3 +32,19 @@ def wait_for(
             raise AssertionError(f"not within {timeout:.0f} s: {said or condition}")
         time.sleep(every)
     return result
+
+
+@contextmanager
+def own_folder(path: Path) -> Iterator[None]:
+    """Make a folder and all in it this run's alone: emptied now, and not by another run meanwhile.
+
+    Raises:
+        SystemExit: another run has it.
+    """
+    try:
+        with locked(path.with_name(f"{path.name}.lock"), wait=False):
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(parents=True)
+            yield
+    except BlockingIOError:
+        raise SystemExit(f"error: another run uses {path}. Wait until it has ended") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import sys
 import time
@@ -26,6 +25,7 @@ from tests.chaos.store import SeaweedS3, access
 from tests.chaos.verify import Verdict, compare_offsets, verify
 from tests.chaos.workers import Group, Program, quiet_environment
 from tests.services import steady_port
+from tests.support import own_folder
 
 TOPIC, BUCKET, GROUP = "chaos", "chaos", "chaos-consumer"
 _PARTITIONS = 4
@@ -90,8 +90,7 @@ class Run:
         }
 
     def __enter__(self) -> Run:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
+        self._held.enter_context(own_folder(self._folder))
         try:
             self._start()
         except BaseException:
