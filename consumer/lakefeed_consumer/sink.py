@@ -7,7 +7,6 @@ partition by partition, up to which offset everything is stored and may be commi
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -182,15 +181,15 @@ class Sink:
 
     async def _place(self, key: str, body: bytes) -> Literal["stored", "already_there", "conflict"]:
         """Create an object, or find out what its key holds already."""
-        for tries in itertools.count(1):
-            if await self._until_it_works(lambda: self._create(key, body)):
-                return "stored"
+        tries = 0
+        while not await self._until_it_works(lambda: self._create(key, body)):
             there = await self._until_it_works(lambda: self._store.read(key))
             if there is not None:
                 return "already_there" if there == body else "conflict"
             # S3 answers "exists" also while another request for the key is under way.
+            tries += 1
             await asyncio.sleep(self._backoff.wait(tries))
-        raise AssertionError("the count has no end")
+        return "stored"
 
     async def _create(self, key: str, body: bytes) -> bool:
         began = time.perf_counter()
