@@ -218,9 +218,6 @@ class Consumer(driver.Consumer):
                 )
         await self.commit_and_end_transactions()
 
-    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Nothing: what is stored is known without a list of the offsets that do not exist."""
-
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: liveness sees a worker that stands still, and lag one that is slow."""
 
