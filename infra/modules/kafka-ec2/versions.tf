@@ -1,0 +1,11 @@
+terraform {
+  # Write-only arguments keep the password out of the state.
+  required_version = ">= 1.11"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = "~> 5.100"
+    }
+  }
+}
