@@ -10,7 +10,7 @@ output "settings_command" {
 
 output "publish_command" {
   description = "The command that publishes the sample from one's own computer, in the project's folder. For `eval`."
-  value       = "${local.settings_command} && \\\n.venv/bin/lakefeed-producer publish data/prices.csv --topic ${var.topic}"
+  value       = "${local.settings_command} && \\\n.venv/bin/lakefeed-producer publish data/prices.csv"
 }
 
 output "wait_command" {

@@ -154,10 +154,10 @@ variable "kafka_heap_mib" {
 }
 
 variable "kafka_archive" {
-  description = "Where Kafka's release is downloaded from, and its SHA-512. By default Apache's archive, by broker/kafka.sha512."
+  description = "Where Kafka's release is downloaded from, and its SHA-256. By default Apache's archive, as broker/kafka.sha256 pins it."
   type = object({
     url    = string
-    sha512 = string
+    sha256 = string
   })
   default = null
 
@@ -167,8 +167,8 @@ variable "kafka_archive" {
   }
 
   validation {
-    condition     = var.kafka_archive == null || can(regex("^[0-9a-f]{128}$", var.kafka_archive.sha512))
-    error_message = "kafka_archive.sha512 must be 128 hexadecimal digits in lower case, as sha512sum prints them."
+    condition     = var.kafka_archive == null || can(regex("^[0-9a-f]{64}$", var.kafka_archive.sha256))
+    error_message = "kafka_archive.sha256 must be 64 hexadecimal digits in lower case, as sha256sum prints them."
   }
 }
 
