@@ -37,6 +37,7 @@ locals {
     "/etc/lakefeed/broker/log4j.properties"       = file("${local.broker}/log4j.properties")
     "/etc/lakefeed/broker/tools-log4j.properties" = file("${local.broker}/tools-log4j.properties")
     "/etc/systemd/system/zookeeper.service"       = file("${path.module}/files/zookeeper.service")
+    "/etc/systemd/system/kafka-data.service"      = file("${path.module}/files/kafka-data.service")
     "/etc/systemd/system/kafka.service"           = file("${path.module}/files/kafka.service")
     "/usr/local/sbin/lakefeed-kafka"              = file("${path.module}/files/lakefeed-kafka")
   }
