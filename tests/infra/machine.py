@@ -155,8 +155,8 @@ class Machine:
     def journal(self) -> str:
         """What explains a failure."""
         return (
-            self.shell("systemctl --failed --no-pager; tail -n 60 /var/log/cloud-init-output.log", check=False)
-            + self.shell("journalctl --no-pager --lines 120 --unit kafka --unit zookeeper", check=False)
+            self.shell("systemctl --failed --no-pager; tail -n 30 /var/log/cloud-init-output.log", check=False)
+            + self.shell("journalctl --no-pager --unit 'kafka*' --unit zookeeper | grep -v INFO | tail -n 120", check=False)
         )
 
 

@@ -158,7 +158,8 @@ def applied(cloud: Cloud, release: Release, tmp_path_factory: pytest.TempPathFac
     def terraform(*arguments: str) -> str:
         return run("terraform", f"-chdir={module}", *arguments, environment=cloud.environment)
 
-    terraform("init", "-input=false")
+    plugins = os.environ.get("TF_PLUGIN_DIR")
+    terraform("init", "-input=false", *([f"-plugin-dir={plugins}"] if plugins else []))
     terraform("apply", "-input=false", "-auto-approve")
     try:
         yield json.loads(terraform("show", "-json"))["values"]
