@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,10 +120,28 @@ class Machine:
             *("create", "--name", self.name, "--label", LABEL, "--hostname", "ip-10-0-0-10"),
             # systemd wants to mount, the machine its volume too. Not SYS_RESOURCE, which not every host has.
             *("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE"),
-            *(option for part in ("seccomp", "apparmor", "systempaths") for option in ("--security-opt", f"{part}=unconfined")),
-            *("--device", self.device, "--tmpfs", "/run", "--tmpfs", "/run/lock"),
+            *(
+                option
+                for part in ("seccomp", "apparmor", "systempaths")
+                for option in ("--security-opt", f"{part}=unconfined")
+            ),
+            *(
+                "--device",
+                self.device,
+                "--device-cgroup-rule",
+                "b 7:* rwm",
+                "--tmpfs",
+                "/run",
+                "--tmpfs",
+                "/run/lock",
+            ),
             *("--volume", f"{self.user_data}:/var/lib/cloud/seed/nocloud:ro"),
-            *("--cgroupns", "host", "--volume", f"{group if group.exists() else group.parent}:/sys/fs/cgroup"),
+            *(
+                "--cgroupns",
+                "host",
+                "--volume",
+                f"{group if group.exists() else group.parent}:/sys/fs/cgroup",
+            ),
             *(option for name, value in settings.items() for option in ("--env", f"{name}={value}")),
             *("--network", self.network, "--ip", address, IMAGE),
         )
@@ -154,9 +172,10 @@ class Machine:
 
     def journal(self) -> str:
         """What explains a failure."""
-        return (
-            self.shell("systemctl --failed --no-pager; tail -n 30 /var/log/cloud-init-output.log", check=False)
-            + self.shell("journalctl --no-pager --unit 'kafka*' --unit zookeeper | grep -v INFO | tail -n 120", check=False)
+        return self.shell(
+            "systemctl --failed --no-pager; tail -n 30 /var/log/cloud-init-output.log", check=False
+        ) + self.shell(
+            "journalctl --no-pager --unit 'kafka*' --unit zookeeper | grep -v INFO | tail -n 120", check=False
         )
 
 

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,11 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from lakefeed_local.aws import LocalAws
+from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.settings import LocalSettings
 from tests.infra import machine as machines
 from tests.infra.machine import Machine, docker, run
+from tests.services import Service
 from tests.support import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,21 +74,27 @@ class Instance:
     folder: Path
     environment: dict[str, str]
 
-    def eval(self, output: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def eval(self, output: str, then: str = ":") -> subprocess.CompletedProcess[str]:
         """Run an output of the module as its user does, in a folder that looks like the project."""
         return subprocess.run(
-            ["bash", "-c", f'eval "$1"\n{"env -0" if output == "settings_command" else ""}', "-", self.outputs[output]],
-            **{"cwd": self.folder, "env": self.environment, "timeout": timeout},
+            ["bash", "-c", f'eval "$1" && {then}', "-", self.outputs[output]],
+            cwd=self.folder,
+            env=self.environment,
+            timeout=300,
             capture_output=True,
             text=True,
             check=False,
         )
 
-    def client_settings(self) -> dict[str, str]:
-        """librdkafka's settings, from what `settings_command` exports."""
-        done = self.eval("settings_command")
+    def exported(self) -> dict[str, str]:
+        """The environment after `settings_command`."""
+        done = self.eval("settings_command", then="env -0")
         assert done.returncode == 0, done.stderr
-        exported = dict(entry.partition("=")[::2] for entry in done.stdout.split("\0") if entry)
+        return dict(entry.partition("=")[::2] for entry in done.stdout.split("\0") if entry)
+
+    def client_settings(self) -> dict[str, str]:
+        """The same as librdkafka's settings."""
+        exported = self.exported()
         return {
             "bootstrap.servers": exported["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"],
             "security.protocol": exported["LAKEFEED_KAFKA_SECURITY_PROTOCOL"],
@@ -135,11 +142,15 @@ def release(networks: tuple[str, str], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def applied(cloud: Cloud, release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def applied(
+    cloud: Cloud, release: Release, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Any]]:
     """`terraform show -json` of the module by itself, applied to the local AWS."""
     folder = tmp_path_factory.mktemp("terraform")
     for part in ("infra", "broker"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+        shutil.copytree(
+            ROOT / part, folder / part, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*")
+        )
     module = folder / "infra" / "modules" / "kafka-ec2"
     ec2 = cloud.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
@@ -240,17 +251,44 @@ def read_topic(settings: dict[str, str], topic: str = "demo_testing") -> list[di
     return found
 
 
-def sample() -> list[tuple[str, float]]:
-    """Ticker and close of the published rows, sorted."""
+def sample() -> list[tuple[str, str, float]]:
+    """Ticker, day and close of the rows of the sample, sorted."""
     with (ROOT / "data" / "prices.csv").open(newline="") as file:
-        return sorted((row["Ticker"], float(row["Close"])) for row in csv.DictReader(file))
+        return sorted((row["Ticker"], row["Date"], float(row["Close"])) for row in csv.DictReader(file))
 
 
 def test_the_publish_command_publishes_from_outside_and_all_can_be_read_back(instance: Instance) -> None:
     done = instance.eval("publish_command")
     assert done.returncode == 0, done.stderr + instance.machine.journal()
     events = read_topic(instance.client_settings())
-    assert sorted((event["ticker"], event["close"]) for event in events) == sample()
+    assert sorted((event["ticker"], event["date"], event["close"]) for event in events) == sample()
+
+
+def test_what_is_published_is_answered_by_athena(instance: Instance, cloud: Cloud, tmp_path: Path) -> None:
+    """Consumer and analytics run on one's own computer, the broker on the instance, the lake in AWS."""
+    bucket = "lake-behind-the-instance"
+    cloud.client("s3").create_bucket(Bucket=bucket)
+    assert instance.eval("publish_command").returncode == 0
+    settings = instance.exported() | {"LAKEFEED_BUCKET": bucket, "LAKEFEED_CRAWL_POLL_SECONDS": "1"}
+
+    def analytics(*arguments: str) -> str:
+        program = Path(sys.executable).with_name("lakefeed-analytics")
+        return run(str(program), *arguments, environment=settings)
+
+    with CrawlService(cloud.endpoint_url), Service("consumer", log=tmp_path / "log", **settings) as consumer:
+        consumer.wait_ready()
+        wait_for(
+            lambda: consumer.metric("lakefeed_consumer_objects_total", outcome="stored") >= len(sample()),
+            timeout=120,
+            message=lambda: consumer.log,
+            every=0.5,
+        )
+        analytics("crawl")
+        answer = analytics("query", 'SELECT ticker, "date", close FROM demo_testing', "--format", "csv")
+    stored = [
+        (row["ticker"], row["date"], float(row["close"])) for row in csv.DictReader(answer.splitlines())
+    ]
+    assert sorted(stored) == sample()
 
 
 def test_the_topic_has_the_partitions_that_were_asked_for(instance: Instance) -> None:
@@ -265,8 +303,8 @@ def test_the_topic_has_the_partitions_that_were_asked_for(instance: Instance) ->
     ("change", "said"),
     [
         ({"sasl.password": "wrong"}, "_AUTHENTICATION"),
-        ({"security.protocol": "PLAINTEXT"}, "_TRANSPORT"),
-        ({"security.protocol": "SASL_PLAINTEXT"}, "_TRANSPORT"),
+        ({"security.protocol": "PLAINTEXT"}, "_ALL_BROKERS_DOWN"),
+        ({"security.protocol": "SASL_PLAINTEXT"}, "_ALL_BROKERS_DOWN"),
         # The system's authorities do not know the broker's.
         ({"ssl.ca.location": "probe"}, "_SSL"),
     ],
@@ -274,7 +312,12 @@ def test_the_topic_has_the_partitions_that_were_asked_for(instance: Instance) ->
 )
 def test_who_comes_otherwise_is_refused(instance: Instance, change: dict[str, str], said: str) -> None:
     errors: list[str] = []
-    settings: dict[str, Any] = {**instance.client_settings(), **change, "group.id": "stranger", "log_level": 0}
+    settings: dict[str, Any] = {
+        **instance.client_settings(),
+        **change,
+        "group.id": "stranger",
+        "log_level": 0,
+    }
     consumer = Consumer({**settings, "error_cb": lambda error: errors.append(error.name())})
     try:
         with pytest.raises(KafkaException):
@@ -289,8 +332,8 @@ def test_only_kafka_listens_to_the_network(instance: Instance) -> None:
     listening = instance.machine.shell("ss --numeric --listening --tcp --no-header --processes")
     java = [line.split()[3] for line in listening.splitlines() if '"java"' in line]
     loopback = ("127.0.0.1:", "[::ffff:127.0.0.1]:", "[::1]:")
-    assert {address for address in java if not address.startswith(loopback)} == {"*:9092"}
-    assert any(address.endswith(":2181") for address in java)
+    assert {address.rpartition(":")[2] for address in java if not address.startswith(loopback)} == {"9092"}
+    assert {address.rpartition(":")[2] for address in java} >= {"2181", "29092"}
     for port in (2181, 29092):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((ADDRESS, port), timeout=5)
@@ -319,7 +362,10 @@ def test_a_killed_service_comes_back(instance: Instance, unit: str) -> None:
 
     def serves() -> bool:
         now = instance.machine.shell(f"systemctl show --property MainPID --value {unit}").strip()
-        if now in (before, "0") or instance.machine.shell("systemctl is-active kafka", check=False).strip() != "active":
+        if (
+            now in (before, "0")
+            or instance.machine.shell("systemctl is-active kafka", check=False).strip() != "active"
+        ):
             return False
         try:
             return len(read_topic(instance.client_settings())) >= 0
@@ -359,3 +405,26 @@ def test_after_a_reboot_with_a_new_address_all_is_as_before(instance: Instance, 
             trusted.wrap_socket(connection, server_hostname=host).close()
     instance.machine.reboot(NEXT_ADDRESS, **{"public-hostname": ""})
     wait_ready(instance, cloud, NEXT_ADDRESS)
+
+
+def test_a_volume_with_something_else_on_it_is_left_alone(instance: Instance, tmp_path: Path) -> None:
+    with machines.block_device(tmp_path / "volume", 32) as device:
+        run("mkfs.ext4", "-q", "-L", "photographs", device)
+        before = Path(device).read_bytes()
+        number = Path(device).stat().st_rdev
+        serial = "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_volforeign"
+        instance.machine.shell(f"mknod -m 600 {serial} b {os.major(number)} {os.minor(number)}")
+        # As on a machine to which this volume is attached; nothing of it is seen by the running services.
+        said = instance.machine.shell(
+            "sed s/VOLUME_ID=.*/VOLUME_ID=vol-foreign/ /etc/lakefeed/kafka.env > /tmp/foreign.env;"
+            "unshare --mount bash -c '"
+            "umount /var/lib/kafka; mount --bind /tmp/foreign.env /etc/lakefeed/kafka.env;"
+            "lakefeed-kafka mount"
+            "' 2>&1; echo exit code $?",
+            check=False,
+        )
+        instance.machine.shell(f"rm {serial}")
+        assert "the volume vol-foreign is neither empty nor Kafka's" in said
+        assert "photographs" in said
+        assert said.rstrip().endswith("exit code 1")
+        assert Path(device).read_bytes() == before
