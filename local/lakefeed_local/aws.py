@@ -180,6 +180,8 @@ class LocalAws:
     def _environment(self, host: str) -> dict[str, str]:
         """MiniStack's settings, and of ours only what a Python process needs."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
+        if self._settings.local_aws_calls is not None:
+            kept["LAKEFEED_LOCAL_AWS_CALLS"] = str(self._settings.local_aws_calls.absolute())
         return kept | {
             "BIND_HOST": host,
             "GATEWAY_PORT": str(self.port),

@@ -7,7 +7,8 @@ its end (`LakefeedFinishCrawl`), three actions that are added to the Glue API. W
 as Glue does it: RUNNING while there is work, STOPPING after StopCrawler, LastCrawl with the outcome,
 ListCrawls, GetCrawlerMetrics.
 
-StartQueryExecution keeps Athena's word too: one ClientRequestToken, one query.
+StartQueryExecution keeps Athena's word too: one ClientRequestToken, one query. And where the environment
+names a file, each signed call is noted in it: who called, and what.
 
 Bound to one version of MiniStack; any other stops the start with a message.
 """
@@ -17,6 +18,8 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import os
+import re
 import statistics
 import sys
 import threading
@@ -25,8 +28,9 @@ import uuid
 from collections.abc import Callable
 from importlib.metadata import version
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
+from ministack import app
 from ministack.core.responses import error_response_json, get_account_id, get_region, json_response
 from ministack.services import athena, glue
 
@@ -34,6 +38,7 @@ VERSION = "1.5.33"
 SILENCE_SECONDS = 10.0  # of a crawl service, before its crawls are given up
 HISTORY = 50  # crawls kept for each crawler
 CRAWL_DPU = 2  # what Glue takes for a crawl
+CALLS = "LAKEFEED_LOCAL_AWS_CALLS"  # names the file of the calls
 
 Record = dict[str, Any]
 Request = dict[str, Any]  # the body of a call
@@ -46,6 +51,9 @@ _service_seen = 0.0
 
 # (account, region, ClientRequestToken) -> the statement, and the answer to its start
 _started: dict[tuple[str, str, str], tuple[str, Response]] = {}
+
+_calls: TextIO | None = None
+_CREDENTIAL = re.compile(r"Credential=([^/,]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 
 _ORIGINALS: dict[str, Callable[..., Any]] = {}
 _REPLACED = (
@@ -129,7 +137,14 @@ def _shown(crawler: Record) -> Record:
 
 
 def _create_crawler(data: Request) -> Response:
-    return _check_policy(data) or _ORIGINALS["_create_crawler"](data)
+    if refused := _check_policy(data):
+        return refused
+    answer = _ORIGINALS["_create_crawler"](
+        {"LineageConfiguration": {"CrawlerLineageSettings": "DISABLE"}, **data}
+    )
+    if answer[0] == 200:
+        glue._tags[glue._arn("crawler", data["Name"])] = dict(data.get("Tags") or {})
+    return answer
 
 
 def _update_crawler(data: Request) -> Response:
@@ -142,6 +157,7 @@ def _delete_crawler(data: Request) -> Response:
         if refused := _check_idle(data):
             return refused
         _crawls.pop(_key(data.get("Name", "")), None)
+        glue._tags.pop(glue._arn("crawler", data.get("Name", "")), None)
         return _ORIGINALS["_delete_crawler"](data)
 
 
@@ -323,6 +339,32 @@ def _watch() -> None:
                     )
 
 
+# ---- the calls ----------------------------------------------------------------------------
+
+
+async def _handle_post_body_shortcuts(
+    method: str, path: str, headers: dict[str, str], body: bytes, query_params: Record, request_id: str
+) -> Response:
+    """Note a call on its way; what nobody signed is none of AWS's API."""
+    signed = _CREDENTIAL.search(headers.get("authorization", ""))
+    if signed is not None and _calls is not None:
+        target = headers.get("x-amz-target", "").rpartition(".")[2]
+        call = {
+            "access_key": signed[1],
+            "region": signed[2],
+            "service": signed[3],
+            "method": method,
+            "path": path,
+            "query": query_params,
+            "target": target,
+            "body": json.loads(body or b"{}") if target else {},
+        }
+        _calls.write(json.dumps(call) + "\n")
+    return await _ORIGINALS["_handle_post_body_shortcuts"](
+        method, path, headers, body, query_params, request_id
+    )
+
+
 # ---- putting it in ------------------------------------------------------------------------
 
 
@@ -386,16 +428,18 @@ def _replace(service: ModuleType, name: str) -> None:
 
 def main() -> None:
     """Replace MiniStack's crawler and run MiniStack."""
+    global _calls
     found = version("ministack")
     if found != VERSION:
         sys.exit(f"ministack_launcher: made for MiniStack {VERSION}, found {found}")
     for name in (*_REPLACED, "_handle_request_sync"):
         _replace(glue, name)
     _replace(athena, "_start_query_execution")
+    if CALLS in os.environ:
+        _calls = open(os.environ[CALLS], "a", buffering=1)  # noqa: SIM115, PTH123 - for as long as we live
+        _replace(app, "_handle_post_body_shortcuts")
     threading.Thread(target=_watch, name="crawl-watchdog", daemon=True).start()
-    from ministack.app import main as run_ministack
-
-    run_ministack()
+    app.main()
 
 
 if __name__ == "__main__":

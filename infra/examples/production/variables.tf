@@ -1,0 +1,113 @@
+variable "region" {
+  description = "AWS region; null takes AWS_REGION, or that of your profile."
+  type        = string
+  default     = null
+}
+
+variable "name" {
+  description = "Name of all that is made."
+  type        = string
+  default     = "lakefeed"
+  nullable    = false
+}
+
+variable "bucket" {
+  description = "Name of the bucket of the events. Nobody else in the world may have it."
+  type        = string
+  nullable    = false
+}
+
+variable "topics" {
+  description = "Topics, and the tables that they become."
+  type        = list(string)
+  default     = ["demo_testing"]
+  nullable    = false
+}
+
+variable "eks_cluster" {
+  description = "Name of the EKS cluster that runs the services; it needs an IAM OIDC provider."
+  type        = string
+  nullable    = false
+}
+
+variable "namespace" {
+  description = "Namespace of the services there."
+  type        = string
+  default     = "lakefeed"
+  nullable    = false
+}
+
+variable "broker_subnet_ids" {
+  description = "Private subnets of the cluster's VPC for the brokers: three, each in another availability zone."
+  type        = list(string)
+  nullable    = false
+
+  validation {
+    condition     = length(var.broker_subnet_ids) == 3 && length(distinct(var.broker_subnet_ids)) == 3
+    error_message = "broker_subnet_ids: name three subnets. Each event has three replicas, one a zone, so that a zone may fail."
+  }
+}
+
+variable "client_security_group_ids" {
+  description = "Security groups of further clients of the brokers; the EKS cluster's own is let in already."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
+variable "kafka_version" {
+  description = "Version of Kafka, as Amazon MSK calls it; one with ZooKeeper, as everywhere in Lakefeed."
+  type        = string
+  default     = "3.9.x"
+  nullable    = false
+
+  validation {
+    condition     = !strcontains(var.kafka_version, "kraft")
+    error_message = "kafka_version is \"${var.kafka_version}\": take one with ZooKeeper, such as 3.9.x."
+  }
+}
+
+variable "broker_type" {
+  description = "Type of a broker's instance."
+  type        = string
+  default     = "kafka.m7g.large"
+  nullable    = false
+
+  validation {
+    condition     = startswith(var.broker_type, "kafka.")
+    error_message = "broker_type is \"${var.broker_type}\": MSK's types begin with kafka., such as kafka.m7g.large."
+  }
+}
+
+variable "broker_volume_gib" {
+  description = "Size of each broker's volume in GiB."
+  type        = number
+  default     = 100
+  nullable    = false
+
+  validation {
+    condition     = var.broker_volume_gib >= 1 && var.broker_volume_gib <= 16384 && floor(var.broker_volume_gib) == var.broker_volume_gib
+    error_message = "broker_volume_gib is ${var.broker_volume_gib}: a whole number from 1 to 16384 is wanted."
+  }
+}
+
+variable "csv_locations" {
+  description = "Folders in S3 from which the producer may read CSV files, such as `s3://bucket/csv/`."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
+variable "budget_usd" {
+  description = "US dollars a month that the account may cost before budget_emails are told."
+  type        = number
+  default     = 1000
+  nullable    = false
+}
+
+variable "budget_emails" {
+  description = "Who is told when the budget is nearly spent. Without any there is no budget."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}

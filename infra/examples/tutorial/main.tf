@@ -1,0 +1,46 @@
+# The tutorial made right: one Kafka instance, one bucket, a catalogue and SQL over it.
+
+data "aws_caller_identity" "current" {}
+
+# The role behind a session, since a session's own ARN is another one tomorrow.
+data "aws_iam_session_context" "current" {
+  arn = data.aws_caller_identity.current.arn
+}
+
+data "aws_region" "current" {}
+
+data "aws_subnets" "public" {
+  filter {
+    name   = "default-for-az"
+    values = ["true"]
+  }
+
+  lifecycle {
+    postcondition {
+      condition     = length(self.ids) > 0
+      error_message = "This region has no default VPC. `aws ec2 create-default-vpc` makes one, and costs nothing."
+    }
+  }
+}
+
+module "kafka" {
+  source = "../../modules/kafka-ec2"
+
+  name           = "${var.name}-kafka"
+  subnet_id      = sort(data.aws_subnets.public.ids)[0]
+  allowed_cidrs  = var.allowed_cidrs
+  topic          = var.topic
+  final_snapshot = !var.delete_events
+}
+
+module "lake" {
+  source = "../../modules/lake"
+
+  name          = var.name
+  bucket        = var.bucket
+  topics        = [var.topic]
+  trusted_arns  = [data.aws_iam_session_context.current.issuer_arn]
+  budget_usd    = var.budget_usd
+  budget_emails = var.budget_emails
+  force_destroy = var.delete_events
+}

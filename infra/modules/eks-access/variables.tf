@@ -1,0 +1,94 @@
+variable "name" {
+  description = "What the roles' names begin with."
+  type        = string
+  default     = "lakefeed"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,38}[a-z0-9]$", var.name))
+    error_message = "name is \"${var.name}\": use 3 to 40 lower case letters, digits and hyphens, beginning with a letter."
+  }
+}
+
+variable "oidc_provider_arn" {
+  description = "ARN of the IAM OIDC provider of the EKS cluster; `eksctl utils associate-iam-oidc-provider` makes one where there is none."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:oidc-provider/.+$", var.oidc_provider_arn))
+    error_message = "oidc_provider_arn must look like arn:aws:iam::123456789012:oidc-provider/oidc.eks.eu-central-1.amazonaws.com/id/0123456789ABCDEF."
+  }
+}
+
+variable "namespace" {
+  description = "Namespace of the service accounts `consumer`, `analytics` and `producer`."
+  type        = string
+  default     = "lakefeed"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", var.namespace))
+    error_message = "namespace is \"${var.namespace}\": Kubernetes allows 1 to 63 lower case letters, digits and hyphens."
+  }
+}
+
+variable "policy_arns" {
+  description = "ARNs of the policies of `consumer` and `analytics`: the output policy_arns of modules/lake."
+  type        = object({ consumer = string, analytics = string })
+  nullable    = false
+}
+
+variable "msk_cluster_arn" {
+  description = "ARN of an Amazon MSK cluster that producer and consumer enter by IAM; null for a broker that asks for something else."
+  type        = string
+  default     = null
+}
+
+variable "topics" {
+  description = "Topics that the producer writes and the consumer reads at that cluster."
+  type        = list(string)
+  default     = ["demo_testing"]
+  nullable    = false
+
+  validation {
+    condition     = length(var.topics) > 0 && alltrue([for topic in var.topics : can(regex("^[A-Za-z0-9._-]{1,249}$", topic))])
+    error_message = "topics: name at least one; each has 1 to 249 letters, digits, dots, hyphens and underscores. A wildcard would be a right on other topics too."
+  }
+}
+
+variable "consumer_groups" {
+  description = "Consumer groups of the consumer at that cluster: LAKEFEED_CONSUMER_GROUP."
+  type        = list(string)
+  default     = ["lakefeed-consumer"]
+  nullable    = false
+
+  validation {
+    condition     = length(var.consumer_groups) > 0 && alltrue([for group in var.consumer_groups : can(regex("^[A-Za-z0-9._-]{1,249}$", group))])
+    error_message = "consumer_groups: name at least one; each has 1 to 249 letters, digits, dots, hyphens and underscores."
+  }
+}
+
+variable "csv_locations" {
+  description = "Folders in S3 from which the producer may read CSV files, such as `s3://bucket/csv/`. None by default."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for location in var.csv_locations : can(regex("^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([^*?]+/)?$", location))])
+    error_message = "csv_locations: each must be a folder such as s3://bucket/csv/, with a slash at its end and no wildcard."
+  }
+}
+
+variable "tags" {
+  description = "Tags of everything that the module makes."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for key in keys(var.tags) : !startswith(lower(key), "aws:") && length(key) <= 128])
+    error_message = "tags: a key must not begin with aws: and have at most 128 characters."
+  }
+}

@@ -1,0 +1,33 @@
+# Bucket, catalogue and rights of one lake. The names and definitions are those that the analytics service would
+# give them (analytics/lakefeed_analytics/ensure.py), so that it finds nothing to change.
+
+data "aws_partition" "current" {}
+data "aws_region" "current" {}
+data "aws_caller_identity" "current" {}
+
+locals {
+  partition = data.aws_partition.current.partition
+  region    = data.aws_region.current.name
+  account   = data.aws_caller_identity.current.account_id
+
+  database       = replace(var.name, "-", "_")
+  crawler_role   = "${var.name}-crawler"
+  results_prefix = "athena-results"
+
+  tags = merge({ Project = "lakefeed" }, var.tags)
+
+  # Made of names and not taken from the resources, so that a plan shows the policies whole.
+  bucket_arn      = "arn:${local.partition}:s3:::${var.bucket}"
+  events_arn      = "${local.bucket_arn}/${var.events_prefix}/*"
+  dead_letter_arn = "${local.bucket_arn}/${var.dead_letter_prefix}/*"
+  results_arn     = "${local.bucket_arn}/${local.results_prefix}/*"
+  glue_arn        = "arn:${local.partition}:glue:${local.region}:${local.account}"
+  crawler_arn     = "${local.glue_arn}:crawler/${var.name}"
+  workgroup_arn   = "arn:${local.partition}:athena:${local.region}:${local.account}:workgroup/${var.name}"
+  # Glue asks for the right on a table, on its database and on the catalogue.
+  table_arns = [
+    "${local.glue_arn}:catalog",
+    "${local.glue_arn}:database/${local.database}",
+    "${local.glue_arn}:table/${local.database}/*",
+  ]
+}
