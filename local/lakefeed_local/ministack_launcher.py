@@ -8,7 +8,8 @@ as Glue does it: RUNNING while there is work, STOPPING after StopCrawler, LastCr
 ListCrawls, GetCrawlerMetrics.
 
 StartQueryExecution keeps Athena's word too: one ClientRequestToken, one query. And where the environment
-names a file, each signed call is noted in it: who called, and what.
+names a file, each signed call is noted in it: who called, and what. RunInstances makes what it
+was asked for, and DescribeInstances tells it.
 
 Bound to one version of MiniStack; any other stops the start with a message.
 """
@@ -32,7 +33,7 @@ from typing import Any, TextIO
 
 from ministack import app
 from ministack.core.responses import error_response_json, get_account_id, get_region, json_response
-from ministack.services import athena, glue
+from ministack.services import athena, ec2, glue
 
 VERSION = "1.5.33"
 SILENCE_SECONDS = 10.0  # of a crawl service, before its crawls are given up
@@ -251,6 +252,56 @@ def _start_query_execution(data: Request) -> Response:
     return known[1]
 
 
+def _run_instances(data: Request) -> Response:
+    """An instance with the network, the root volume and the metadata options that it was asked for."""
+    asked = dict(data)
+    # Whoever wants a public address puts these into the network interface.
+    for name in data:
+        if name.startswith("NetworkInterface.1.S"):
+            asked[name.removeprefix("NetworkInterface.1.")] = data[name]
+    before = set(ec2._instances.keys())
+    answer = _ORIGINALS["_run_instances"](asked)
+    for name in set(ec2._instances.keys()) - before:
+        instance = ec2._instances[name]
+        instance["MetadataOptions"] = _members(data, "MetadataOptions.")
+        root = instance["BlockDeviceMappings"][0]
+        ec2._volumes[root["Ebs"]["VolumeId"]].update(_volume(data, root["DeviceName"]))
+    return answer
+
+
+def _volume(data: Request, device: str) -> Record:
+    """What a RunInstances call says of the volume of a device, as MiniStack keeps it."""
+    number = 1
+    while name := ec2._p(data, f"BlockDeviceMapping.{number}.DeviceName"):
+        if name == device:
+            said = _members(data, f"BlockDeviceMapping.{number}.Ebs.")
+            kept: dict[str, tuple[str, Callable[[str], Any]]] = {
+                "VolumeSize": ("Size", int),
+                "VolumeType": ("VolumeType", str),
+                "Encrypted": ("Encrypted", "true".__eq__),
+                "Iops": ("Iops", int),
+                "Throughput": ("Throughput", int),
+            }
+            return {kept[each][0]: kept[each][1](value) for each, value in said.items() if each in kept}
+        number += 1
+    return {}
+
+
+def _members(data: Request, prefix: str) -> dict[str, str]:
+    return {name.removeprefix(prefix): ec2._p(data, name) for name in data if name.startswith(prefix)}
+
+
+def _instance_xml(inst: Record) -> str:
+    text: str = _ORIGINALS["_instance_xml"](inst)
+    options = inst.get("MetadataOptions")
+    if not options:
+        return text
+    told = {"state": "applied", "httpProtocolIpv6": "disabled", "instanceMetadataTags": "disabled"}
+    told |= {name[0].lower() + name[1:]: value for name, value in options.items()}
+    inner = "".join(f"<{name}>{value}</{name}>" for name, value in told.items())
+    return text.removesuffix("</item>") + f"<metadataOptions>{inner}</metadataOptions></item>"
+
+
 # ---- what a crawl service calls -----------------------------------------------------------
 
 
@@ -435,6 +486,10 @@ def main() -> None:
     for name in (*_REPLACED, "_handle_request_sync"):
         _replace(glue, name)
     _replace(athena, "_start_query_execution")
+    _replace(ec2, "_instance_xml")
+    _replace(ec2, "_run_instances")
+    # It has taken the function already.
+    ec2._ACTION_MAP["RunInstances"] = _run_instances
     if CALLS in os.environ:
         _calls = open(os.environ[CALLS], "a", buffering=1)  # noqa: SIM115, PTH123 - for as long as we live
         _replace(app, "_handle_post_body_shortcuts")

@@ -26,7 +26,6 @@ module "eks_access" {
   oidc_provider_arn = data.aws_iam_openid_connect_provider.this.arn
   namespace         = var.namespace
   policy_arns       = module.lake.policy_arns
-  msk_cluster_arn   = aws_msk_cluster.this.arn
-  topics            = var.topics
+  msk               = { cluster_arn = aws_msk_cluster.this.arn, topics = var.topics }
   csv_locations     = var.csv_locations
 }

@@ -29,6 +29,7 @@ module "kafka" {
   name           = "${var.name}-kafka"
   subnet_id      = sort(data.aws_subnets.public.ids)[0]
   allowed_cidrs  = var.allowed_cidrs
+  ami_id         = var.ami_id
   topic          = var.topic
   final_snapshot = !var.delete_events
 }

@@ -30,6 +30,12 @@ variable "topic" {
   nullable    = false
 }
 
+variable "ami_id" {
+  description = "Image of the instance, which must be Debian 13. By default the newest one of Debian itself."
+  type        = string
+  default     = null
+}
+
 variable "budget_usd" {
   description = "US dollars a month that the account may cost before budget_emails are told."
   type        = number

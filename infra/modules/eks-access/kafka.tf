@@ -2,10 +2,14 @@
 # https://docs.aws.amazon.com/msk/latest/developerguide/kafka-actions.html
 
 locals {
-  # arn:aws:kafka:…:cluster/NAME/ID; topics and groups have ARNs of the same kind.
-  msk    = var.msk_cluster_arn == null ? {} : { cluster = var.msk_cluster_arn }
-  topics = [for topic in var.topics : "${replace(coalesce(var.msk_cluster_arn, "-"), ":cluster/", ":topic/")}/${topic}"]
-  groups = [for group in var.consumer_groups : "${replace(coalesce(var.msk_cluster_arn, "-"), ":cluster/", ":group/")}/${group}"]
+  msk = var.msk == null ? {} : {
+    # Topics and groups have the cluster's ARN with another kind: arn:aws:kafka:…:cluster/NAME/ID.
+    cluster = {
+      arn    = var.msk.cluster_arn
+      topics = [for topic in var.msk.topics : "${replace(var.msk.cluster_arn, ":cluster/", ":topic/")}/${topic}"]
+      groups = [for group in var.msk.consumer_groups : "${replace(var.msk.cluster_arn, ":cluster/", ":group/")}/${group}"]
+    }
+  }
 }
 
 data "aws_iam_policy_document" "kafka_consumer" {
@@ -14,19 +18,19 @@ data "aws_iam_policy_document" "kafka_consumer" {
   statement {
     sid       = "Connect"
     actions   = ["kafka-cluster:Connect"]
-    resources = [each.value]
+    resources = [each.value.arn]
   }
 
   statement {
     sid       = "ReadTopics"
     actions   = ["kafka-cluster:DescribeTopic", "kafka-cluster:ReadData"]
-    resources = local.topics
+    resources = each.value.topics
   }
 
   statement {
     sid       = "Group"
     actions   = ["kafka-cluster:DescribeGroup", "kafka-cluster:AlterGroup"]
-    resources = local.groups
+    resources = each.value.groups
   }
 }
 
@@ -37,19 +41,20 @@ data "aws_iam_policy_document" "kafka_producer" {
     sid = "Connect"
     # The producer is idempotent, which is a right on the cluster.
     actions   = ["kafka-cluster:Connect", "kafka-cluster:WriteDataIdempotently"]
-    resources = [each.value]
+    resources = [each.value.arn]
   }
 
   statement {
     sid = "WriteTopics"
-    # It reads back what has arrived, and makes a topic that is missing.
+    # It makes a topic that is missing, asks for its largest message, and reads back what has arrived.
     actions = [
       "kafka-cluster:CreateTopic",
       "kafka-cluster:DescribeTopic",
+      "kafka-cluster:DescribeTopicDynamicConfiguration",
       "kafka-cluster:WriteData",
       "kafka-cluster:ReadData",
     ]
-    resources = local.topics
+    resources = each.value.topics
   }
 }
 

@@ -39,33 +39,25 @@ variable "policy_arns" {
   nullable    = false
 }
 
-variable "msk_cluster_arn" {
-  description = "ARN of an Amazon MSK cluster that producer and consumer enter by IAM; null for a broker that asks for something else."
-  type        = string
-  default     = null
-}
-
-variable "topics" {
-  description = "Topics that the producer writes and the consumer reads at that cluster."
-  type        = list(string)
-  default     = ["demo_testing"]
-  nullable    = false
+variable "msk" {
+  description = "An Amazon MSK cluster that producer and consumer enter by IAM: its ARN, the topics that they write and read, the consumer groups (LAKEFEED_CONSUMER_GROUP). Null for a broker that asks for something else."
+  type = object({
+    cluster_arn     = string
+    topics          = optional(list(string), ["demo_testing"])
+    consumer_groups = optional(list(string), ["lakefeed-consumer"])
+  })
+  default = null
 
   validation {
-    condition     = length(var.topics) > 0 && alltrue([for topic in var.topics : can(regex("^[A-Za-z0-9._-]{1,249}$", topic))])
-    error_message = "topics: name at least one; each has 1 to 249 letters, digits, dots, hyphens and underscores. A wildcard would be a right on other topics too."
+    condition     = var.msk == null || try(length(var.msk.topics) > 0 && length(var.msk.consumer_groups) > 0, false)
+    error_message = "msk: name at least one topic and one consumer group."
   }
-}
-
-variable "consumer_groups" {
-  description = "Consumer groups of the consumer at that cluster: LAKEFEED_CONSUMER_GROUP."
-  type        = list(string)
-  default     = ["lakefeed-consumer"]
-  nullable    = false
 
   validation {
-    condition     = length(var.consumer_groups) > 0 && alltrue([for group in var.consumer_groups : can(regex("^[A-Za-z0-9._-]{1,249}$", group))])
-    error_message = "consumer_groups: name at least one; each has 1 to 249 letters, digits, dots, hyphens and underscores."
+    condition = var.msk == null || try(alltrue([
+      for name in concat(var.msk.topics, var.msk.consumer_groups) : can(regex("^[A-Za-z0-9._-]{1,249}$", name))
+    ]), false)
+    error_message = "msk: topics and consumer groups have 1 to 249 letters, digits, dots, hyphens and underscores. A wildcard would be a right on others too."
   }
 }
 
