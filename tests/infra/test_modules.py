@@ -1,0 +1,58 @@
+"""Every module and example: its form, its sense to Terraform, and its own tests."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.infra.conftest import Cloud
+from tests.infra.terraform import INFRA, Terraform, environment
+
+FOLDERS = sorted(str(file.parent.relative_to(INFRA)) for file in INFRA.glob("*/*/versions.tf"))
+TESTED = sorted({str(file.parents[1].relative_to(INFRA)) for file in INFRA.glob("*/*/tests/*.tftest.hcl")})
+
+
+def test_there_are_modules_and_examples() -> None:
+    assert {"examples/production", "examples/tutorial", "modules/eks-access", "modules/lake"} <= set(FOLDERS)
+    assert {"examples/production", "modules/eks-access", "modules/lake"} <= set(TESTED)
+
+
+def test_the_files_have_terraforms_form(infra: Path) -> None:
+    told = Terraform(infra, environment()).run("fmt", "-check", "-recursive", "-diff", check=False)
+    assert told.returncode == 0, f"`terraform fmt -recursive infra` mends it:\n{told.stdout}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_it_is_valid(folder: str, infra: Path) -> None:
+    terraform = Terraform(infra / folder, environment())
+    terraform.init()
+    told = terraform.run("validate", "-no-color", check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "Warning" not in told.stdout, told.stdout
+
+
+@pytest.mark.parametrize("folder", TESTED)
+def test_its_own_tests_pass(folder: str, infra: Path, cloud: Cloud) -> None:
+    terraform = Terraform(infra / folder, environment(cloud.endpoint_url))
+    terraform.init()
+    told = terraform.run("test", "-no-color", check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert re.search(r"Success! [1-9]\d* passed, 0 failed", told.stdout), told.stdout
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_variable_and_output_is_described(folder: str) -> None:
+    for file in (INFRA / folder).glob("*.tf"):
+        for kind, name, block in re.findall(
+            r'^(variable|output) "(\w+)" \{\n(.*?)^\}', file.read_text(), re.MULTILINE | re.DOTALL
+        ):
+            assert re.search(r'^  description = "[A-Z`].{10,}[.:]?"$', block, re.MULTILINE), f"{file}: {kind} {name}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_provider_is_pinned_where_it_is_applied(folder: str) -> None:
+    version = re.search(r'source  = "hashicorp/aws"\n +version = "([^"]+)"', (INFRA / folder / "versions.tf").read_text())
+    assert version is not None
+    assert version[1] == ("5.100.0" if folder.startswith("examples/") else "~> 5.100")
