@@ -80,7 +80,15 @@ def _wanted(call: Call, workgroups: set[str]) -> Iterator[Right]:
 # By method, for a bucket and for an object. HeadBucket and ListObjectsV2 want the same.
 _BUCKET = {"HEAD": "s3:ListBucket", "GET": "s3:ListBucket", "PUT": "s3:CreateBucket"}
 _OBJECT = {"HEAD": "s3:GetObject", "GET": "s3:GetObject", "PUT": "s3:PutObject", "DELETE": "s3:DeleteObject"}
-_LISTING = {"list-type", "prefix", "delimiter", "start-after", "continuation-token", "max-keys", "encoding-type"}
+_LISTING = {
+    "list-type",
+    "prefix",
+    "delimiter",
+    "start-after",
+    "continuation-token",
+    "max-keys",
+    "encoding-type",
+}
 
 
 def _of_s3(call: Call) -> Right:
@@ -98,12 +106,11 @@ _ANY_CRAWLER = {"ListCrawls", "GetCrawlerMetrics"}
 _DATABASE = {"GetDatabase": "Name", "CreateDatabase": "DatabaseInput"}
 # Where the name of the table stands; GetTables is about all tables of a database.
 _TABLE = {
-    **{name: "Name" for name in ("GetTable", "DeleteTable")},
-    **{name: "TableInput" for name in ("CreateTable", "UpdateTable")},
-    **{
-        name: "TableName"
-        for name in ("GetPartitions", "BatchCreatePartition", "BatchUpdatePartition", "DeletePartition")
-    },
+    "GetTable": "Name",
+    **dict.fromkeys(("CreateTable", "UpdateTable"), "TableInput"),
+    **dict.fromkeys(
+        ("GetPartitions", "BatchCreatePartition", "BatchUpdatePartition", "DeletePartition"), "TableName"
+    ),
     "GetTables": "",
 }
 
@@ -142,6 +149,15 @@ def given(policy: Policy) -> set[str]:
     return {f"{each['Sid']} {action}" for each in policy["Statement"] for action in _listed(each["Action"])}
 
 
+def without(policy: Policy, right: str) -> Policy:
+    """The policy without one of its rights, which is named as `given` names it."""
+    statements = [
+        {**each, "Action": [other for other in _listed(each["Action"]) if f"{each['Sid']} {other}" != right]}
+        for each in policy["Statement"]
+    ]
+    return {**policy, "Statement": statements}
+
+
 def giving(policy: Policy, right: Right) -> set[str]:
     """Which of its rights a policy answers with, as `Sid action`; none when it says no."""
     answers: set[str] = set()
@@ -154,9 +170,7 @@ def giving(policy: Policy, right: Right) -> set[str]:
         if not _conditions_hold(statement.get("Condition", {}), right.context):
             continue
         actions = {
-            action
-            for action in _listed(statement["Action"])
-            if _like(action.lower(), right.action.lower())
+            action for action in _listed(statement["Action"]) if _like(action.lower(), right.action.lower())
         }
         if actions and statement["Effect"] == "Deny":
             return set()
@@ -176,7 +190,9 @@ def _conditions_hold(conditions: Mapping[str, Mapping[str, Any]], context: Mappi
                     continue
                 return False
             said = context[key]
-            if not any(_like(value, said) if test == "StringLike" else value == said for value in _listed(values)):
+            if not any(
+                _like(value, said) if test == "StringLike" else value == said for value in _listed(values)
+            ):
                 return False
     return True
 

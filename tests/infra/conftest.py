@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ from lakefeed_local.aws import LocalAws
 from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.settings import LocalSettings
 from tests.infra import terraform
-from tests.rights import Call, read_calls
+from tests.rights import ACCOUNT, Call, read_calls
 
 REGION = "us-east-1"
+BUCKET = "lake-of-the-tutorial"
+CIDR = "203.0.113.7/32"
+# One that the local AWS knows; no machine is started of it.
+AMI = "ami-0123456789abcdef0"
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +65,73 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
-        with LocalAws(folder / "aws", settings=LocalSettings(local_aws_calls=calls)) as aws:
-            with CrawlService(aws.endpoint_url):
-                yield Cloud(aws.endpoint_url, calls)
+        aws = LocalAws(folder / "aws", settings=LocalSettings(local_aws_calls=calls))
+        with aws, CrawlService(aws.endpoint_url):
+            yield Cloud(aws.endpoint_url, calls)
+
+
+@dataclass(frozen=True)
+class Tutorial:
+    """The example `tutorial`, applied."""
+
+    terraform: terraform.Terraform
+    outputs: dict[str, Any]
+    variables: Path
+
+    def give(self, **variables: Any) -> None:
+        """Give variables to the next apply."""
+        given = json.loads(self.variables.read_text()) if self.variables.exists() else {}
+        self.variables.write_text(json.dumps(given | variables))
+
+
+@pytest.fixture(scope="session")
+def tutorial(infra: Path, cloud: Cloud) -> Iterator[Tutorial]:
+    """The example, applied; afterwards destroyed, and nothing of it is left."""
+    before = inventory(cloud)
+    folder = infra / "examples" / "tutorial"
+    running = terraform.Terraform(folder, terraform.environment(cloud.endpoint_url))
+    running.init()
+    made = Tutorial(running, {}, folder / "test.auto.tfvars.json")
+    # Debian's image is one of AWS itself; the local one has others.
+    made.give(bucket=BUCKET, allowed_cidrs=[CIDR], budget_emails=["me@example.com"], ami_id=AMI)
+    running.apply()
+    yield replace(made, outputs=running.outputs())
+    made.give(delete_events=True)
+    running.apply()
+    running.destroy()
+    assert inventory(cloud) == before
+
+
+def inventory(cloud: Cloud) -> dict[str, list[str]]:
+    """What there is of every kind that the example makes."""
+    iam, glue, ec2 = cloud.client("iam"), cloud.client("glue"), cloud.client("ec2")
+    budgets = cloud.client("budgets").describe_budgets(AccountId=ACCOUNT).get("Budgets", [])
+    instances = [
+        each["InstanceId"]
+        for group in ec2.describe_instances()["Reservations"]
+        for each in group["Instances"]
+        if each["State"]["Name"] != "terminated"
+    ]
+    found: dict[str, list[str]] = {
+        "buckets": [each["Name"] for each in cloud.client("s3").list_buckets()["Buckets"]],
+        "roles": [each["RoleName"] for each in iam.list_roles()["Roles"]],
+        "policies": [each["PolicyName"] for each in iam.list_policies(Scope="Local")["Policies"]],
+        "profiles": [
+            each["InstanceProfileName"] for each in iam.list_instance_profiles()["InstanceProfiles"]
+        ],
+        "databases": [each["Name"] for each in glue.get_databases()["DatabaseList"]],
+        "crawlers": [each["Name"] for each in glue.get_crawlers()["Crawlers"]],
+        "workgroups": [each["Name"] for each in cloud.client("athena").list_work_groups()["WorkGroups"]],
+        "budgets": [each["BudgetName"] for each in budgets],
+        "parameters": [each["Name"] for each in cloud.client("ssm").describe_parameters()["Parameters"]],
+        "instances": instances,
+        "groups": [each["GroupName"] for each in ec2.describe_security_groups()["SecurityGroups"]],
+        # EC2 deletes the root volume of an instance that it terminates; the local AWS keeps it.
+        "volumes": [
+            each["VolumeId"]
+            for each in ec2.describe_volumes()["Volumes"]
+            if not each["Attachments"] or each["Attachments"][0]["InstanceId"] in instances
+        ],
+        "snapshots": [each["SnapshotId"] for each in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]],
+    }
+    return {kind: sorted(names) for kind, names in found.items()}

@@ -49,7 +49,7 @@ def environment(endpoint_url: str = "", access_key: str = "terraform") -> dict[s
 
 @dataclass(frozen=True)
 class Terraform:
-    """Terraform in a folder. `TF_PLUGIN_DIR` names a folder of providers, where no registry can be reached."""
+    """Terraform in a folder; `TF_PLUGIN_DIR` names one of providers, where no registry can be reached."""
 
     folder: Path
     environment: Mapping[str, str]
@@ -64,7 +64,9 @@ class Terraform:
             text=True,
             check=False,
         )
-        assert not check or done.returncode == 0, f"terraform {' '.join(arguments)}\n{done.stdout}{done.stderr}"
+        assert not check or done.returncode == 0, (
+            f"terraform {' '.join(arguments)}\n{done.stdout}{done.stderr}"
+        )
         return done
 
     def init(self) -> None:

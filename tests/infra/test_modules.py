@@ -48,11 +48,15 @@ def test_every_variable_and_output_is_described(folder: str) -> None:
         for kind, name, block in re.findall(
             r'^(variable|output) "(\w+)" \{\n(.*?)^\}', file.read_text(), re.MULTILINE | re.DOTALL
         ):
-            assert re.search(r'^  description = "[A-Z`].{10,}[.:]?"$', block, re.MULTILINE), f"{file}: {kind} {name}"
+            assert re.search(r'^  description = "[A-Z`].{10,}[.:]?"$', block, re.MULTILINE), (
+                f"{file}: {kind} {name}"
+            )
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_provider_is_pinned_where_it_is_applied(folder: str) -> None:
-    version = re.search(r'source  = "hashicorp/aws"\n +version = "([^"]+)"', (INFRA / folder / "versions.tf").read_text())
+    version = re.search(
+        r'source  = "hashicorp/aws"\n +version = "([^"]+)"', (INFRA / folder / "versions.tf").read_text()
+    )
     assert version is not None
     assert version[1] == ("5.100.0" if folder.startswith("examples/") else "~> 5.100")

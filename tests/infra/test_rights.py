@@ -1,0 +1,195 @@
+"""The services against a lake that Terraform made: they change nothing of it, and their policies suffice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from confluent_kafka import Producer
+
+from tests.infra.conftest import BUCKET, REGION, Cloud, Tutorial
+from tests.rights import ACCOUNT, Policy, Right, given, giving, read_explained, wanted, without
+from tests.services import Service
+from tests.stack import shared
+from tests.support import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPLAINED = Path(__file__).with_name("unused_rights.yml")
+TOPIC = "demo_testing"
+ROWS = 60
+# Access keys of the calls. The crawl service calls with its account's number, as the local AWS wants it.
+KEYS = {"consumer": "consumer", "analytics": "analytics", "crawler": ACCOUNT}
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def policies(tutorial: Tutorial, cloud: Cloud) -> dict[str, Policy]:
+    """The policies by role, as IAM has them."""
+    iam = cloud.client("iam")
+    found: dict[str, Policy] = {}
+    for service in ("consumer", "analytics"):
+        arn = f"arn:aws:iam::{ACCOUNT}:policy/lakefeed-{service}"
+        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+        found[service] = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+    crawler = iam.get_role_policy(RoleName="lakefeed-crawler", PolicyName="crawl")
+    return {**found, "crawler": crawler["PolicyDocument"]}
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with shared("kafka", tmp_path_factory.mktemp("kafka")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def used(
+    tutorial: Tutorial, cloud: Cloud, kafka: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """The services have done all that they can do; returns the log of each."""
+    folder = tmp_path_factory.mktemp("services")
+    common = {
+        **{name: "" for name in os.environ if name.startswith(("AWS_", "LAKEFEED_"))},
+        **tutorial.outputs["settings"],
+        "AWS_ENDPOINT_URL": cloud.endpoint_url,
+        "AWS_SECRET_ACCESS_KEY": "unchecked",
+        "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "LAKEFEED_CRAWL_POLL_SECONDS": "0.5",
+        "LAKEFEED_CRAWL_MIN_INTERVAL_SECONDS": "0",
+    }
+    consumer = {**common, "AWS_ACCESS_KEY_ID": KEYS["consumer"]}
+    command("producer", common, "publish", str(ROOT / "data" / "prices.csv"), "--limit", str(ROWS))
+    broken = Producer({"bootstrap.servers": kafka})
+    broken.produce(TOPIC, b"no JSON")
+    assert broken.flush(20) == 0
+    # The second group finds every object there, and reads it.
+    for group in ("first", "second"):
+        with Service(
+            "consumer", "run", log=folder / group, **consumer, LAKEFEED_CONSUMER_GROUP=group
+        ) as running:
+            wait_stored(running)
+            running.stop()
+    told = command("consumer", consumer, "dead-letters", "list", "--json")
+    assert "replayed" in told
+    command("consumer", consumer, "dead-letters", "show", f"{TOPIC}/0/{ROWS}")
+    command("consumer", consumer, "dead-letters", "replay", "--topic", TOPIC)
+    analytics = {**common, "AWS_ACCESS_KEY_ID": KEYS["analytics"]}
+    with Service("analytics", "serve", log=folder / "analytics", **analytics) as running:
+        running.wait_ready()
+        with httpx.Client(base_url=f"http://127.0.0.1:{running.port}", timeout=60) as api:
+            ask(api)
+        running.stop()
+    return {name: (folder / name).read_text() for name in ("first", "second", "analytics")}
+
+
+def wait_stored(consumer: Service) -> None:
+    objects = "lakefeed_consumer_objects_total"
+    wait_for(lambda: consumer.metric(objects) > ROWS, 120, lambda: consumer.log)
+
+
+def command(service: str, settings: dict[str, str], *arguments: str) -> str:
+    program = str(Path(sys.executable).with_name(f"lakefeed-{service}"))
+    done = subprocess.run(
+        [program, *arguments], env={**os.environ, **settings}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ask(api: httpx.Client) -> None:
+    """What users ask the analytics service for."""
+    wait_for(lambda: api.get("/v1/tables").raise_for_status().json()["tables"], 60, "the table", every=0.3)
+    sql = f'SELECT count(*) AS n FROM "{TOPIC}"'  # noqa: S608 - a name of ours
+    query = api.post("/v1/queries", json={"sql": sql}).raise_for_status().json()
+    address = f"/v1/queries/{query['id']}"
+
+    def ended() -> Any:
+        state = api.get(address).raise_for_status().json()["state"]
+        return state if state in ("SUCCEEDED", "FAILED") else None
+
+    assert wait_for(ended, 60, "the end of the query") == "SUCCEEDED"
+    assert api.get(f"{address}/rows").raise_for_status().json()["rows"] == [[ROWS]]
+    for path in ("/v1/queries", "/v1/crawls", f"/v1/tables/{TOPIC}", f"/v1/tables/{TOPIC}/partitions"):
+        api.get(path).raise_for_status()
+    api.post("/v1/crawls").raise_for_status()
+    api.delete("/v1/crawls")
+    api.delete(address).raise_for_status()
+    # Many events more make a crawl that changes what is known.
+    wait_for(lambda: api.get("/readyz").status_code == 200, 60, "ready again")
+
+
+def test_the_services_find_nothing_to_change(used: dict[str, str]) -> None:
+    assert "created" not in used["analytics"]
+    assert "updated" not in used["analytics"]
+
+
+def test_terraform_finds_nothing_to_change(used: dict[str, str], tutorial: Tutorial) -> None:
+    assert tutorial.terraform.changes() == []
+
+
+def rights(cloud: Cloud, role: str) -> list[Right]:
+    return list(wanted(cloud.calls(KEYS[role])))
+
+
+@pytest.mark.parametrize("role", KEYS)
+def test_the_policy_allows_every_call(
+    role: str, used: dict[str, str], cloud: Cloud, policies: dict[str, Policy]
+) -> None:
+    asked = rights(cloud, role)
+    assert asked
+    assert [str(right) for right in asked if not giving(policies[role], right)] == []
+
+
+@pytest.mark.parametrize("role", KEYS)
+def test_each_right_is_used_or_explained(
+    role: str, used: dict[str, str], cloud: Cloud, policies: dict[str, Policy]
+) -> None:
+    answers = {answer for right in rights(cloud, role) for answer in giving(policies[role], right)}
+    explained = read_explained(EXPLAINED).get(role, {})
+    assert given(policies[role]) - answers == explained.keys()
+    assert all(explained.values())
+
+
+@pytest.mark.parametrize("role", KEYS)
+def test_with_one_right_less_a_call_is_refused(
+    role: str, used: dict[str, str], cloud: Cloud, policies: dict[str, Policy]
+) -> None:
+    asked = rights(cloud, role)
+    answers = {answer for right in asked for answer in giving(policies[role], right)}
+    for name in answers:
+        less = without(policies[role], name)
+        assert not all(giving(less, right) for right in asked), f"{name} is not needed"
+
+
+LAKE = f"arn:aws:s3:::{BUCKET}"
+GLUE = f"arn:aws:glue:{REGION}:{ACCOUNT}"
+
+
+@pytest.mark.parametrize(
+    ("role", "action", "resource"),
+    [
+        ("consumer", "s3:DeleteObject", f"{LAKE}/events/demo_testing/a.json"),
+        ("consumer", "s3:PutObject", f"{LAKE}/athena-results/a.csv"),
+        ("consumer", "s3:PutObject", f"{LAKE}-2/events/demo_testing/a.json"),
+        ("consumer", "s3:PutBucketPolicy", LAKE),
+        ("consumer", "glue:GetTable", f"{GLUE}:table/lakefeed/demo_testing"),
+        ("analytics", "s3:PutObject", f"{LAKE}/events/demo_testing/a.json"),
+        ("analytics", "s3:GetObject", f"{LAKE}/dead-letters/demo_testing/a.json"),
+        ("analytics", "glue:UpdateCrawler", f"{GLUE}:crawler/lakefeed"),
+        ("analytics", "glue:StartCrawler", f"{GLUE}:crawler/another"),
+        ("analytics", "glue:GetTable", f"{GLUE}:table/another/demo_testing"),
+        ("analytics", "athena:StartQueryExecution", f"arn:aws:athena:{REGION}:{ACCOUNT}:workgroup/primary"),
+        ("analytics", "iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/lakefeed-crawler"),
+        ("crawler", "s3:PutObject", f"{LAKE}/events/demo_testing/a.json"),
+        ("crawler", "s3:GetObject", f"{LAKE}/dead-letters/demo_testing/a.json"),
+        ("crawler", "glue:DeleteTable", f"{GLUE}:table/lakefeed/demo_testing"),
+    ],
+)
+def test_what_a_role_may_not(role: str, action: str, resource: str, policies: dict[str, Policy]) -> None:
+    assert not giving(policies[role], Right(action, resource))
