@@ -16,6 +16,8 @@ from typing import Any
 import yaml
 
 ACCOUNT = "000000000000"
+# By role, the access key of its calls; the crawl service's is its account's number, as the local AWS wants.
+ACCESS_KEYS = {"consumer": "consumer", "analytics": "analytics", "crawler": ACCOUNT}
 
 Policy = dict[str, Any]
 """A policy document, as IAM has it."""

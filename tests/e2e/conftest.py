@@ -21,6 +21,8 @@ from tests.support import wait_for
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "lakefeed-e2e"
 GRAFANA_IMAGE = "grafana/grafana:12.1.0"
+# Where the container of the local AWS notes its calls.
+CALLS = "/state/calls.jsonl"
 PORTS = {name: steady_port() for name in ("KAFKA", "AWS", "PRODUCER", "ANALYTICS", "PROMETHEUS", "GRAFANA")}
 
 
@@ -84,6 +86,7 @@ def environment(data_folder: Path) -> Iterator[None]:
         patch.setenv("LAKEFEED_CONSUMER_PORT", f"{first}-{first + 5}")
         patch.setenv("LAKEFEED_TOPIC_PARTITIONS", "3")
         patch.setenv("LAKEFEED_DATA", str(data_folder))
+        patch.setenv("LAKEFEED_LOCAL_AWS_CALLS", CALLS)
         yield
 
 

@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.infra.conftest import BUCKET, REGION, Cloud, Tutorial
-from tests.rights import ACCOUNT, Policy, Right, given, giving, read_explained, wanted, without
+from tests.rights import ACCESS_KEYS, ACCOUNT, Policy, Right, given, giving, read_explained, wanted, without
 from tests.services import Service
 from tests.stack import shared
 from tests.support import wait_for
@@ -23,8 +23,6 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPLAINED = Path(__file__).with_name("unused_rights.yml")
 TOPIC = "demo_testing"
 ROWS = 60
-# Access keys of the calls. The crawl service calls with its account's number, as the local AWS wants it.
-KEYS = {"consumer": "consumer", "analytics": "analytics", "crawler": ACCOUNT}
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -63,7 +61,7 @@ def used(
         "LAKEFEED_CRAWL_POLL_SECONDS": "0.5",
         "LAKEFEED_CRAWL_MIN_INTERVAL_SECONDS": "0",
     }
-    consumer = {**common, "AWS_ACCESS_KEY_ID": KEYS["consumer"]}
+    consumer = {**common, "AWS_ACCESS_KEY_ID": ACCESS_KEYS["consumer"]}
     command("producer", common, "publish", str(ROOT / "data" / "prices.csv"), "--limit", str(ROWS))
     broken = Producer({"bootstrap.servers": kafka})
     broken.produce(TOPIC, b"no JSON")
@@ -79,7 +77,7 @@ def used(
     assert "replayed" in told
     command("consumer", consumer, "dead-letters", "show", f"{TOPIC}/0/{ROWS}")
     command("consumer", consumer, "dead-letters", "replay", "--topic", TOPIC)
-    analytics = {**common, "AWS_ACCESS_KEY_ID": KEYS["analytics"]}
+    analytics = {**common, "AWS_ACCESS_KEY_ID": ACCESS_KEYS["analytics"]}
     with Service("analytics", "serve", log=folder / "analytics", **analytics) as running:
         running.wait_ready()
         with httpx.Client(base_url=f"http://127.0.0.1:{running.port}", timeout=60) as api:
@@ -134,10 +132,10 @@ def test_terraform_finds_nothing_to_change(used: dict[str, str], tutorial: Tutor
 
 
 def rights(cloud: Cloud, role: str) -> list[Right]:
-    return list(wanted(cloud.calls(KEYS[role])))
+    return list(wanted(cloud.calls(ACCESS_KEYS[role])))
 
 
-@pytest.mark.parametrize("role", KEYS)
+@pytest.mark.parametrize("role", ACCESS_KEYS)
 def test_the_policy_allows_every_call(
     role: str, used: dict[str, str], cloud: Cloud, policies: dict[str, Policy]
 ) -> None:
@@ -146,7 +144,7 @@ def test_the_policy_allows_every_call(
     assert [str(right) for right in asked if not giving(policies[role], right)] == []
 
 
-@pytest.mark.parametrize("role", KEYS)
+@pytest.mark.parametrize("role", ACCESS_KEYS)
 def test_each_right_is_used_or_explained(
     role: str, used: dict[str, str], cloud: Cloud, policies: dict[str, Policy]
 ) -> None:
@@ -156,7 +154,7 @@ def test_each_right_is_used_or_explained(
     assert all(explained.values())
 
 
-@pytest.mark.parametrize("role", KEYS)
+@pytest.mark.parametrize("role", ACCESS_KEYS)
 def test_with_one_right_less_a_call_is_refused(
     role: str, used: dict[str, str], cloud: Cloud, policies: dict[str, Policy]
 ) -> None:

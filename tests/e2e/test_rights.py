@@ -1,0 +1,72 @@
+"""What the containers ask of AWS, held against the policies that Terraform gives their roles."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import CALLS, PORTS, compose
+from tests.infra import terraform
+from tests.rights import ACCESS_KEYS, Policy, Right, giving, read_calls, wanted
+from tests.support import wait_for
+
+# The local AWS starts empty, so that the analytics service makes what Terraform makes on an account.
+MADE_BY_TERRAFORM = {
+    "s3:CreateBucket",
+    "glue:CreateDatabase",
+    "glue:CreateCrawler",
+    "iam:PassRole",
+    "athena:CreateWorkGroup",
+}
+
+pytestmark = pytest.mark.usefixtures("stack")
+
+
+@pytest.fixture(scope="module")
+def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Policy]:
+    """The policies by role, as Terraform plans them for the containers' bucket."""
+    if shutil.which("terraform") is None:
+        told = "terraform is not on the path: https://developer.hashicorp.com/terraform/install"
+        pytest.fail(told) if "CI" in os.environ else pytest.skip(told)
+    folder = terraform.copy(tmp_path_factory.mktemp("project")) / "modules" / "lake"
+    running = terraform.Terraform(folder, terraform.environment(f"http://127.0.0.1:{PORTS['AWS']}"))
+    running.init()
+    planned = running.planned("-var=bucket=lakefeed")["planned_values"]["outputs"]["policies"]["value"]
+    return {role: json.loads(text) for role, text in planned.items()}
+
+
+def asked(role: str) -> list[Right]:
+    """Every right that the calls of a role have wanted up to now."""
+    calls = read_calls(compose("exec", "-T", "aws", "cat", CALLS))
+    return list(wanted([call for call in calls if call.access_key == ACCESS_KEYS[role]]))
+
+
+@pytest.fixture(scope="module")
+def queried(stack: None, api: httpx.Client) -> None:
+    """The sample is stored, crawled and queried, whatever ran before."""
+    wait_for(lambda: api.get("/v1/tables").raise_for_status().json()["tables"], 180, "the table", every=1)
+    api.post("/v1/named-queries/latest_price/run").raise_for_status()
+
+
+@pytest.mark.usefixtures("queried")
+@pytest.mark.parametrize(
+    ("role", "typical"),
+    [
+        ("consumer", "s3:PutObject"),
+        ("analytics", "athena:StartQueryExecution"),
+        ("crawler", "glue:CreateTable"),
+    ],
+)
+def test_the_policy_of_its_role_allows_every_call(
+    role: str, typical: str, policies: dict[str, Policy]
+) -> None:
+    rights = asked(role)
+    assert typical in {right.action for right in rights}
+    refused = {right for right in rights if not giving(policies[role], right)}
+    unforeseen = [str(right) for right in refused if right.action not in MADE_BY_TERRAFORM]
+    assert unforeseen == []
+    assert role == "analytics" or not refused
