@@ -160,6 +160,14 @@ def without(policy: Policy, right: str) -> Policy:
     return {**policy, "Statement": statements}
 
 
+def needed(policy: Policy, rights: list[Right]) -> set[str]:
+    """Which of its rights a policy must not lose, since one of these would be refused without it."""
+    allowed = [right for right in rights if giving(policy, right)]
+    return {
+        name for name in given(policy) if not all(giving(without(policy, name), right) for right in allowed)
+    }
+
+
 def giving(policy: Policy, right: Right) -> set[str]:
     """Which of its rights a policy answers with, as `Sid action`; none when it says no."""
     answers: set[str] = set()
