@@ -66,7 +66,9 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
         aws = LocalAws(folder / "aws", settings=LocalSettings(local_aws_calls=calls))
-        with aws, CrawlService(aws.endpoint_url):
+        # A crawl that samples few objects may miss the one with a new column.
+        whole = LocalSettings(local_crawl_sample_objects=1000)
+        with aws, CrawlService(aws.endpoint_url, settings=whole):
             yield Cloud(aws.endpoint_url, calls)
 
 
