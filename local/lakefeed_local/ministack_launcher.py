@@ -400,7 +400,7 @@ async def _handle_post_body_shortcuts(
     signed = _CREDENTIAL.search(headers.get("authorization", ""))
     if signed is not None and _calls is not None:
         target = headers.get("x-amz-target", "").rpartition(".")[2]
-        call = {
+        call: Record = {
             "access_key": signed[1],
             "region": signed[2],
             "service": signed[3],

@@ -59,8 +59,8 @@ class LocalSettings(CacheSettings, AwsSettings):
     local_aws_port: int = setting(4566, "Port of the local AWS; 0 takes a free one.", ge=0, le=65535)
     local_aws_calls: Path | None = setting(
         None,
-        "File to which the local AWS adds each signed call, a JSON object a line: access key, service, action "
-        "and what it is about.",
+        "File to which the local AWS adds each signed call, a JSON object a line: "
+        "access key, service, action and what it is about.",
     )
     local_start_seconds: float = setting(
         60.0, "How long a program that is started here may take until it answers.", unit="s", gt=0
