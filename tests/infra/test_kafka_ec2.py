@@ -49,8 +49,10 @@ class Cloud:
     environment: dict[str, str]
 
     def client(self, service: str) -> Any:
+        # Its type has one overload a service.
+        make: Any = boto3.client
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-        return boto3.client(service, endpoint_url=self.endpoint_url, region_name=REGION, **keys)
+        return make(service, endpoint_url=self.endpoint_url, region_name=REGION, **keys)
 
     def parameter(self, name: str) -> str:
         found = self.client("ssm").get_parameter(Name=f"{PREFIX}/{name}", WithDecryption=True)
@@ -214,9 +216,16 @@ def instance(
     folder = tmp_path_factory.mktemp("project")
     (folder / ".venv").symlink_to(Path(sys.prefix))
     shutil.copytree(ROOT / "data", folder / "data")
+    # AWS's command line tool of the machine, for a computer that has none; with the rights of who calls it.
+    names = " ".join(f"--env {name}" for name in cloud.environment if name.startswith("AWS_"))
+    program = folder / "bin" / "aws"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec docker exec {names} {new_machine.name} aws "$@"\n')
+    program.chmod(0o755)
+    environment = {**cloud.environment, "PATH": f"{program.parent}:{os.environ['PATH']}"}
     outputs = {name: entry["value"] for name, entry in applied["outputs"].items()}
     with new_machine.running(ADDRESS):
-        one = Instance(new_machine, outputs, folder, cloud.environment)
+        one = Instance(new_machine, outputs, folder, environment)
         wait_ready(one, cloud, ADDRESS)
         yield one
 
@@ -257,7 +266,11 @@ def sample() -> list[tuple[str, str, float]]:
         return sorted((row["Ticker"], row["Date"], float(row["Close"])) for row in csv.DictReader(file))
 
 
-def test_the_publish_command_publishes_from_outside_and_all_can_be_read_back(instance: Instance) -> None:
+def test_the_publish_command_publishes_from_outside_and_all_can_be_read_back(
+    instance: Instance, cloud: Cloud
+) -> None:
+    waited = instance.eval("wait_command")
+    assert (waited.returncode, waited.stdout.strip()) == (0, cloud.parameter("bootstrap-servers"))
     done = instance.eval("publish_command")
     assert done.returncode == 0, done.stderr + instance.machine.journal()
     events = read_topic(instance.client_settings())
@@ -275,7 +288,7 @@ def test_what_is_published_is_answered_by_athena(instance: Instance, cloud: Clou
         program = Path(sys.executable).with_name("lakefeed-analytics")
         return run(str(program), *arguments, environment=settings)
 
-    with CrawlService(cloud.endpoint_url), Service("consumer", log=tmp_path / "log", **settings) as consumer:
+    with CrawlService(cloud.endpoint_url), Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
         consumer.wait_ready()
         wait_for(
             lambda: consumer.metric("lakefeed_consumer_objects_total", outcome="stored") >= len(sample()),
