@@ -33,6 +33,7 @@ from lakefeed_producer.prepare import FileOptions, check_columns, plan
 from lakefeed_producer.progress import Display, display
 from lakefeed_producer.publish import Check, Plan, Progress, publish
 from lakefeed_producer.rejects import RejectsFile
+from lakefeed_producer.s3 import fetched
 from lakefeed_producer.settings import ProducerSettings
 from lakefeed_producer.source import CsvFile, claimed
 from lakefeed_producer.watch import Folder, Watch
@@ -75,7 +76,8 @@ Encoding = Annotated[str | None, typer.Option(help="Of the text [LAKEFEED_ENCODI
 @app.command(name="publish")
 def publish_command(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE…", readable=False, help="CSV files, each with a header.")
+        list[str],
+        typer.Argument(metavar="FILE…", help="CSV files, each with a header; one in S3 as s3://BUCKET/KEY."),
     ],
     topic: Topic = None,
     kafka_bootstrap_servers: Servers = None,
@@ -124,8 +126,10 @@ def publish_command(
         },
     )
     logs.configure(settings)
+    # It says where it found credentials.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     for option, output in (("--rejects", rejects), ("--summary", summary)):
-        _check_output(option, output, files)
+        _check_output(option, output, [Path(file) for file in files])
     stop = stop_on_signals()
     job = _Job(settings, FileOptions.of(settings, limit), stop, display(), rejects, again)
     with ExitStack() as stack:
@@ -133,7 +137,8 @@ def publish_command(
         if metrics:
             _serve(settings, job, stack)
         try:
-            job.publish_all(files, dry_run=dry_run)
+            paths = stack.enter_context(fetched(files, job.screen.say, job.stop_or_go))
+            job.publish_all(paths, dry_run=dry_run)
         finally:
             job.write_summary(summary)
     raise typer.Exit(job.exit_code())
@@ -275,7 +280,7 @@ class _Job:
     def _publish_one(self, file: CsvFile, connection: Connection | None, rejects: RejectsFile) -> None:
         with claimed(file.path):
             begin = time.monotonic()
-            planned = plan(file, self.options, beat=self._stop_or_go)
+            planned = plan(file, self.options, beat=self.stop_or_go)
             publisher, arrivals, check = self._target(planned, connection)
             last = Progress(file.name, planned.rows)
             silence = _Silence(self.screen, self.settings.kafka_bootstrap_servers)
@@ -315,13 +320,14 @@ class _Job:
         else:
             try:
                 tracker = journal.resume(
-                    file.source, planned.sha256, file.version.mtime_ns, planned.total, self._stop_or_go
+                    file.source, planned.sha256, file.version.mtime_ns, planned.total, self.stop_or_go
                 )
             except ChangedError as error:
                 raise ChangedError(f"{error}, or publish all of it with --again") from None
         return connection.publisher, tracker.arrivals, tracker.check
 
-    def _stop_or_go(self) -> None:
+    def stop_or_go(self) -> None:
+        """Break off when a stop was asked for before anything was sent."""
         if self.stop.is_set():
             self.screen.say("interrupted before anything was sent")
             raise typer.Exit(INTERRUPTED)
