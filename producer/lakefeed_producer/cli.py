@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,7 +33,6 @@ from lakefeed_producer.prepare import FileOptions, check_columns, plan
 from lakefeed_producer.progress import Display, display
 from lakefeed_producer.publish import Check, Plan, Progress, publish
 from lakefeed_producer.rejects import RejectsFile
-from lakefeed_producer.s3 import fetched
 from lakefeed_producer.settings import ProducerSettings
 from lakefeed_producer.source import CsvFile, claimed
 from lakefeed_producer.watch import Folder, Watch
@@ -137,8 +136,7 @@ def publish_command(
         if metrics:
             _serve(settings, job, stack)
         try:
-            paths = stack.enter_context(fetched(files, job.screen.say, job.stop_or_go))
-            job.publish_all(paths, dry_run=dry_run)
+            job.publish_all(stack.enter_context(_here(files, job)), dry_run=dry_run)
         finally:
             job.write_summary(summary)
     raise typer.Exit(job.exit_code())
@@ -216,6 +214,16 @@ def _check_output(option: str, path: Path | None, files: list[Path]) -> None:
         raise SettingsError(f"{option} {path}: this is one of the CSV files. Name another")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise SettingsError(f"{option} {path}: cannot be written. Name a file in a folder that can be")
+
+
+def _here(files: list[str], job: _Job) -> AbstractContextManager[list[Path]]:
+    """The files by path; those of S3 are fetched."""
+    if not any(file.startswith("s3://") for file in files):
+        return nullcontext([Path(file) for file in files])
+    # AWS's client takes longer to load than a small file to publish.
+    from lakefeed_producer.s3 import fetched
+
+    return fetched(files, job.screen.say, job.stop_or_go)
 
 
 def _serve(settings: ProducerSettings, job: _Job, stack: ExitStack) -> None:

@@ -69,9 +69,6 @@ def fetched(
         InputError: there is no place for the copy.
     """
     addresses = {name: Address.of(name) for name in names if name.startswith(_SCHEME)}
-    if not addresses:
-        yield [Path(name) for name in names]
-        return
     settings = load(AwsSettings)
     s3 = client("s3", settings)
     with TemporaryDirectory(prefix="lakefeed-") as folder:
