@@ -160,6 +160,23 @@ scale: ## run N=3 consumers; the topic's partitions bound how many of them work
 query: ## ask Athena through the analytics container: SQL='select …' or NAME=latest_price
 	@$(COMPOSE) exec analytics lakefeed-analytics query $(if $(SQL),"$$SQL",--name "$${NAME:-latest_price}")
 
+# ---- the pipeline on Kubernetes, on the current context of kubectl -----------------------
+
+# How images get into the cluster, where its context does not tell: a command that takes tags.
+export LOAD
+
+.PHONY: k8s-local
+k8s-local: setup ## build, apply k8s/overlays/local, publish the sample, show Athena's answer: LOAD='command'
+	@$(BIN)/python -m k8s.local up
+
+.PHONY: k8s-down
+k8s-down: setup ## remove what k8s-local made, with its volumes
+	@$(BIN)/python -m k8s.local down
+
+.PHONY: k8s-e2e
+k8s-e2e: setup ## the pipeline through scaling, deleted pods, a new version and a broker's restart: LOAD='command'
+	@$(BIN)/python -m pytest -p no:randomly -s tests/k8s $(ARGS)
+
 # ---- Kafka's own tools, as in the tutorials: against the broker of `make up` or `make local` ----
 
 PARTITIONS ?= 1

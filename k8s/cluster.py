@@ -1,0 +1,329 @@
+"""kubectl on the current context: images, manifests, roll-outs, jobs, for `make k8s-local` and the e2e tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lakefeed_common.errors import LakefeedError, SettingsError, UnavailableError
+
+ROOT = Path(__file__).resolve().parents[1]
+OVERLAY = ROOT / "k8s" / "overlays" / "local"
+PARTS = ("producer", "consumer", "analytics", "local")
+ROLLOUT_SECONDS = 420.0
+
+
+class ClusterError(LakefeedError):
+    """kubectl or the cluster refused something; with what it said."""
+
+
+def kubectl(*arguments: str, given: str | None = None) -> str:
+    """Run kubectl; returns what it printed.
+
+    Raises:
+        ClusterError: it failed.
+    """
+    done = subprocess.run(
+        ["kubectl", *arguments], cwd=ROOT, input=given, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ClusterError(f"kubectl {' '.join(arguments)}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def current_context() -> str:
+    """The context that kubectl uses, of a cluster that answers.
+
+    Raises:
+        SettingsError: there is no kubectl, or no context.
+        UnavailableError: the cluster does not answer.
+    """
+    if shutil.which("kubectl") is None:
+        raise SettingsError("there is no kubectl on the PATH: https://kubernetes.io/docs/tasks/tools/")
+    try:
+        context = kubectl("config", "current-context").strip()
+    except ClusterError:
+        raise SettingsError(
+            "kubectl has no current context. `kubectl config get-contexts` lists them; choose one with "
+            "`kubectl config use-context NAME`, or start a cluster, such as `kind create cluster`"
+        ) from None
+    try:
+        kubectl("get", "--raw", "/readyz", "--request-timeout=10s")
+    except ClusterError as error:
+        raise UnavailableError(
+            f"the cluster of the context {context} does not answer: {str(error).splitlines()[-1]}. "
+            "Start it, or choose another: kubectl config use-context NAME"
+        ) from None
+    return context
+
+
+# ---- images -----------------------------------------------------------------------------------------
+
+
+def build(version: str) -> None:
+    """Build the four images of this checkout, `lakefeed-PART:VERSION`."""
+    for part in PARTS:
+        tag = f"lakefeed-{part}:{version}"
+        print(f"building {tag}", file=sys.stderr, flush=True)
+        file = ["--file", f"{part}/Dockerfile", "--label", f"version={version}"]
+        _docker("build", "--quiet", *file, "--tag", tag, ".")
+
+
+def loader(context: str) -> list[str] | None:
+    """The command that brings images into the cluster, to be followed by tags; None if it has them already.
+
+    Raises:
+        SettingsError: nothing is known of such a cluster, and `LOAD` is not set.
+    """
+    if command := os.environ.get("LOAD"):
+        return shlex.split(command)
+    if context.startswith("kind-"):
+        return ["kind", "load", "docker-image", "--name", context.removeprefix("kind-")]
+    if context == "minikube":
+        return ["minikube", "image", "load"]
+    if context == "docker-desktop":
+        return None
+    raise SettingsError(
+        f"how images get into the cluster of the context {context} is not known. Set LOAD to a command that "
+        "takes tags, such as LOAD='k3d image import' (LOAD=true where it shares Docker's images)"
+    )
+
+
+def load(command: Sequence[str] | None, tags: Sequence[str]) -> None:
+    """Bring images of the local Docker into the cluster.
+
+    Raises:
+        ClusterError: the command failed.
+    """
+    if command is None:
+        return
+    print(f"bringing {', '.join(tags)} into the cluster", file=sys.stderr, flush=True)
+    try:
+        done = subprocess.run([*command, *tags], stdout=subprocess.DEVNULL, check=False)
+    except OSError as error:
+        raise ClusterError(f"{command[0]}, which brings images into the cluster: {error.strerror}") from None
+    if done.returncode:
+        raise ClusterError(f"`{shlex.join([*command, *tags])}` ended with {done.returncode}, see above")
+
+
+def had(image: str) -> bool:
+    """Whether the local Docker has an image of others, or can get it."""
+    try:
+        _docker("image", "inspect", image)
+    except ClusterError:
+        try:
+            _docker("pull", "--quiet", image)
+        except ClusterError:
+            return False
+    return True
+
+
+def _docker(*arguments: str) -> None:
+    done = subprocess.run(["docker", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ClusterError(f"docker {' '.join(arguments)}: {(done.stderr or done.stdout).strip()}")
+
+
+# ---- manifests --------------------------------------------------------------------------------------
+
+
+class Deployment:
+    """The local overlay in a namespace, by a kustomization of its own in `build`.
+
+    Args:
+        namespace: is made by it, and holds all of it.
+        load: brings images into the cluster, see `loader`.
+    """
+
+    def __init__(self, namespace: str, load: Sequence[str] | None) -> None:
+        self.namespace = namespace
+        self._load = load
+        self._folder = ROOT / "build" / namespace
+
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        """Run kubectl in the namespace."""
+        return kubectl("--namespace", self.namespace, *arguments, given=given)
+
+    def json(self, *arguments: str) -> Any:
+        """What `kubectl … --output json` tells."""
+        return json.loads(self.kubectl(*arguments, "--output", "json"))
+
+    def exists(self) -> bool:
+        """Whether the namespace is there."""
+        return bool(kubectl("get", "namespace", self.namespace, "--ignore-not-found", "--output", "name"))
+
+    def check_is_local(self) -> None:
+        """Leave alone what somebody else has in a namespace of this name.
+
+        Raises:
+            SettingsError: the namespace is there, without a local AWS in it.
+        """
+        found = self.kubectl("get", "statefulset", "aws", "--ignore-not-found", "--output", "name")
+        if self.exists() and not found:
+            raise SettingsError(
+                f"the namespace {self.namespace} is there already, and holds no local AWS: it is not what "
+                "`make k8s-local` makes. Choose another cluster: kubectl config use-context NAME"
+            )
+
+    def apply(self, version: str, **settings: str) -> None:
+        """Apply the overlay with the images of a version; what has no image is left out, and told of.
+
+        Args:
+            version: tag of the project's images; they are brought into the cluster.
+            settings: variables of `lakefeed-settings` that differ.
+        """
+        images = [{"name": f"lakefeed-{part}", "newTag": version} for part in PARTS]
+        changed = {"name": "lakefeed-settings", "behavior": "merge", "literals": _literals(settings)}
+        kustomization: dict[str, Any] = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "namespace": self.namespace,
+            "resources": [os.path.relpath(OVERLAY, self._folder)],
+            "images": images,
+            "configMapGenerator": [changed] if settings else [],
+        }
+        self._write(kustomization)
+        wanted = self._images()
+        lacking = {image for image in wanted if not image.startswith("lakefeed-") and not had(image)}
+        load(self._load, sorted(wanted - lacking))
+        for image in sorted(lacking):
+            name = image.split(":")[0].rpartition("/")[2]
+            print(f"left out: {name}, since its image {image} cannot be had here", file=sys.stderr)
+            delete = {
+                "$patch": "delete",
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": name},
+            }
+            kustomization.setdefault("patches", []).append({"patch": json.dumps(delete)})
+        self._write(kustomization)
+        kubectl("apply", "--kustomize", str(self._folder))
+
+    def _write(self, kustomization: dict[str, Any]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # JSON is YAML.
+        (self._folder / "kustomization.yaml").write_text(json.dumps(kustomization, indent=2) + "\n")
+
+    def _images(self) -> set[str]:
+        rendered = kubectl("kustomize", str(self._folder))
+        return set(re.findall(r"^\s*(?:- )?image: (\S+)$", rendered, re.MULTILINE))
+
+    def restart(self) -> None:
+        """Let everything start anew, for images that changed under the same tag."""
+        self.kubectl("rollout", "restart", "deployment,statefulset")
+
+    def remove(self) -> None:
+        """Remove the namespace and all in it, and wait until it is gone."""
+        kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=180s")
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    # ---- what runs there --------------------------------------------------------------------------------
+
+    def unready(self) -> list[str]:
+        """What is not yet as applied: a line a Deployment or StatefulSet."""
+        lines = []
+        for item in self.json("get", "deployment,statefulset")["items"]:
+            spec, status = item["spec"], item.get("status", {})
+            want = spec["replicas"]
+            current = status.get("observedGeneration", 0) >= item["metadata"]["generation"]
+            updated = status.get("updatedReplicas", 0)
+            ready = status.get("readyReplicas", 0)
+            if not (current and updated == ready == status.get("replicas", 0) == want):
+                lines.append(f"{item['metadata']['name']} {min(ready, updated)}/{want}")
+        return sorted(lines)
+
+    def wait_rolled_out(self, seconds: float = ROLLOUT_SECONDS) -> None:
+        """Wait until everything runs as it was applied, and tell what is waited for.
+
+        Raises:
+            ClusterError: it does not within the time; with events, pods and logs.
+        """
+        end, said = time.monotonic() + seconds, ""
+        while unready := self.unready():
+            if (line := ", ".join(unready)) != said:
+                said = line
+                print(f"waiting for {line}", file=sys.stderr, flush=True)
+            if time.monotonic() > end:
+                raise ClusterError(f"not ready within {seconds:.0f} s: {said}\n{self.state()}")
+            time.sleep(1)
+
+    def state(self) -> str:
+        """What explains a failure: pods, events, and the ends of the logs."""
+        parts = [self.kubectl("get", "pods,jobs", "--output", "wide")]
+        parts.append(self.kubectl("get", "events", "--sort-by", ".lastTimestamp"))
+        for pod in self.json("get", "pods")["items"]:
+            for more in ([], ["--previous"]):
+                try:
+                    name = pod["metadata"]["name"]
+                    log = self.kubectl("logs", name, "--all-containers", "--tail", "40", *more)
+                except ClusterError:
+                    continue
+                parts.append(f"---- {name} {' '.join(more)}\n{log}")
+        return "\n".join(parts)
+
+    def start_job(self, name: str, *options: str) -> None:
+        """Start a job of the CronJob `publish`; `options` follow its arguments."""
+        self.kubectl("delete", "job", name, "--ignore-not-found")
+        job = self.json("create", "job", name, "--from", "cronjob/publish", "--dry-run=client")
+        job["spec"]["template"]["spec"]["containers"][0]["args"] += options
+        self.kubectl("apply", "--filename", "-", given=json.dumps(job))
+
+    def wait_job(self, name: str, seconds: float = 300.0) -> str:
+        """Wait for a job's end; returns its log.
+
+        Raises:
+            ClusterError: it failed, or does not end within the time.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            status = self.json("get", "job", name)["status"]
+            ended = {each["type"] for each in status.get("conditions", []) if each["status"] == "True"}
+            if "Complete" in ended:
+                return self.kubectl("logs", f"job/{name}")
+            if "Failed" in ended or time.monotonic() > end:
+                log = self.kubectl("logs", f"job/{name}", "--tail", "40")
+                raise ClusterError(f"the job {name} failed, or took over {seconds:.0f} s:\n{log}")
+            time.sleep(0.5)
+
+    @contextmanager
+    def forwarded(self, service: str, port: int) -> Iterator[str]:
+        """Address on this computer that leads to a service's port, for as long as the context lasts."""
+        command = ["kubectl", "--namespace", self.namespace, "port-forward", f"service/{service}", f":{port}"]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            try:
+                line = process.stdout.readline() if process.stdout else ""
+                match = re.search(r"127\.0\.0\.1:(\d+)", line)
+                if match is None:
+                    raise ClusterError(f"kubectl port-forward to {service}: {line}")
+                yield f"127.0.0.1:{match[1]}"
+            finally:
+                process.terminate()
+
+
+def _literals(settings: dict[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in settings.items()]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, otherwise: Callable[[], str]) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        ClusterError: it does not within the time; with what `otherwise` says.
+    """
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise ClusterError(f"not within {seconds:.0f} s: {otherwise()}")
+        time.sleep(1)
