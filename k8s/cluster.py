@@ -1,4 +1,4 @@
-"""kubectl on the current context: images, manifests, roll-outs, jobs, for `make k8s-local` and the e2e tests."""
+"""kubectl on the current context: images, manifests, roll-outs and jobs, for `up` and the tests alike."""
 
 from __future__ import annotations
 
