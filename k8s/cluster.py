@@ -175,11 +175,15 @@ class Deployment:
                 "`make k8s-local` makes. Choose another cluster: kubectl config use-context NAME"
             )
 
-    def apply(self, version: str, **settings: str) -> None:
-        """Apply the overlay with the images of a version; what has no image is left out, and told of.
+    def apply(self) -> None:
+        """Apply what was prepared."""
+        kubectl("apply", "--kustomize", str(self._folder))
+
+    def prepare(self, version: str, **settings: str) -> None:
+        """Bring the images in, and write the kustomization; what has no image is left out, and told of.
 
         Args:
-            version: tag of the project's images; they are brought into the cluster.
+            version: tag of the project's images.
             settings: variables of `lakefeed-settings` that differ.
         """
         images = [{"name": f"lakefeed-{part}", "newTag": version} for part in PARTS]
@@ -207,7 +211,6 @@ class Deployment:
             }
             kustomization.setdefault("patches", []).append({"patch": json.dumps(delete)})
         self._write(kustomization)
-        kubectl("apply", "--kustomize", str(self._folder))
 
     def _write(self, kustomization: dict[str, Any]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,8 @@ def up(version: str = "dev") -> None:
     _say(f"context {context}, namespace {NAMESPACE}; images come in by: {' '.join(command or ['(shared)'])}")
     build(version)
     before = pipeline.exists()
-    pipeline.apply(version)
+    pipeline.prepare(version)
+    pipeline.apply()
     if before:
         pipeline.restart()
     pipeline.wait_rolled_out()

@@ -1,0 +1,249 @@
+"""The pipeline on a cluster: published by Jobs, asked through the service, counted whatever happens there."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from k8s.cluster import ROOT, Deployment, build
+from tests.k8s.conftest import SECOND, api_of, s3_of
+from tests.support import wait_for
+
+TOPIC = "demo_testing"
+BUCKET = "lakefeed"
+SAMPLE = (ROOT / "data" / "prices.csv").read_text().splitlines()
+SAMPLE_ROWS = len(SAMPLE) - 1
+
+Position = tuple[int, int]
+
+# Runs in a pod: every record of the topic, a JSON object a line.
+_READ_TOPIC = """
+import base64, json
+from confluent_kafka import Consumer, TopicPartition
+consumer = Consumer({"bootstrap.servers": "kafka:29092", "group.id": "reader", "enable.auto.commit": False})
+partitions = list(consumer.list_topics(TOPIC, timeout=20).topics[TOPIC].partitions)
+left = sum(consumer.get_watermark_offsets(TopicPartition(TOPIC, each))[1] for each in partitions)
+consumer.assign([TopicPartition(TOPIC, each, 0) for each in partitions])
+while left:
+    for message in consumer.consume(1000, timeout=10):
+        assert message.error() is None, message.error()
+        headers = dict(message.headers())
+        print(json.dumps([message.partition(), message.offset(), headers["source"].decode(),
+                          int(headers["row"]), base64.b64encode(message.value()).decode()]))
+        left -= 1
+"""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record of the topic: what it holds, and which row of which file it was."""
+
+    source: str
+    row: int
+    value: bytes
+
+
+def topic_of(pipeline: Deployment) -> dict[Position, Record]:
+    program = f"TOPIC = {TOPIC!r}\n{_READ_TOPIC}"
+    told = pipeline.kubectl("exec", "deployment/producer", "--", "python3", "-c", program)
+    records = {}
+    for partition, offset, source, row, value in map(json.loads, told.splitlines()):
+        records[partition, offset] = Record(source, row, base64.b64decode(value))
+    return records
+
+
+def stored(pipeline: Deployment, prefix: str = f"events/{TOPIC}/") -> dict[Position, str]:
+    """Keys in the bucket by partition and offset; each position has one."""
+    keys = {}
+    with s3_of(pipeline) as s3:
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix):
+            for entry in page.get("Contents", []):
+                partition, offset = entry["Key"].rsplit("/", 1)[1].removesuffix(".json").split("-")
+                assert (int(partition), int(offset)) not in keys, entry["Key"]
+                keys[int(partition), int(offset)] = entry["Key"]
+    return keys
+
+
+def wait_all_stored(pipeline: Deployment, rows: dict[str, int]) -> None:
+    """Wait until each record has its object; each row of each file must be one record.
+
+    Args:
+        rows: data rows by file.
+    """
+    records = topic_of(pipeline)
+    found = sorted((each.source, each.row) for each in records.values())
+    for source, count in rows.items():
+        assert [row for name, row in found if name == source] == list(range(1, count + 1)), source
+    wait_for(lambda: len(stored(pipeline)) >= len(records), 240, pipeline.state, every=2)
+    keys = stored(pipeline)
+    assert keys.keys() == records.keys()
+    assert stored(pipeline, "dead-letters/") == {}
+    print(f"{len(records)} records, {len(keys)} objects, no dead letter")
+
+
+@contextmanager
+def publishing(pipeline: Deployment, name: str, rows: int, rate: int) -> Iterator[None]:
+    """A Job that publishes rows from S3 at a rate, keys over all partitions; all are delivered in the end."""
+    lines = [SAMPLE[0], *(SAMPLE[1 + number % SAMPLE_ROWS] for number in range(rows))]
+    with s3_of(pipeline) as s3:
+        s3.put_object(Bucket=BUCKET, Key=f"incoming/{name}.csv", Body="\n".join(lines).encode())
+    address = f"s3://{BUCKET}/incoming/{name}.csv"
+    job = f"publish-{name}"
+    before = len(stored(pipeline))
+    pipeline.start_job(job, address, "--rate", str(rate), "--key", "Date")
+    wait_for(lambda: len(stored(pipeline)) > before + rows // 10, 120, pipeline.state, every=0.5)
+    yield
+    print(pipeline.wait_job(job).strip().splitlines()[-1])
+
+
+def is_running(pipeline: Deployment, job: str) -> bool:
+    return bool(pipeline.json("get", "job", job)["status"].get("active"))
+
+
+def pods(pipeline: Deployment, name: str) -> list[str]:
+    found = pipeline.json("get", "pods", "--selector", f"app.kubernetes.io/name={name}")["items"]
+    return [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+def answer(api: httpx.Client, sql: str) -> list[list[object]]:
+    """Run a query through the API; its first rows."""
+    started = api.post("/v1/queries", json={"sql": sql}).raise_for_status().json()
+
+    def ended() -> str | None:
+        state: str = api.get(f"/v1/queries/{started['id']}").raise_for_status().json()["state"]
+        return state if state in ("SUCCEEDED", "FAILED", "CANCELLED") else None
+
+    assert wait_for(ended, 120, sql, every=0.5) == "SUCCEEDED"
+    rows: list[list[object]] = api.get(f"/v1/queries/{started['id']}/rows").raise_for_status().json()["rows"]
+    return rows
+
+
+def count_answered(pipeline: Deployment) -> int:
+    with api_of(pipeline) as api:
+        tables = [each["name"] for each in api.get("/v1/tables").raise_for_status().json()["tables"]]
+        if TOPIC not in tables:
+            return 0
+        return int(str(answer(api, f'SELECT count(*) AS events FROM "{TOPIC}"')[0][0]))  # noqa: S608
+
+
+# ---- in this order: each goes on with what the ones before have published ---------------------------
+
+
+def test_every_pod_is_ready_and_restricted(pipeline: Deployment) -> None:
+    found = pipeline.json("get", "pods")["items"]
+    assert {"consumer", "analytics", "producer", "kafka", "zookeeper", "aws", "crawler"} <= {
+        pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in found
+    }
+    for pod in found:
+        ready = {each["type"]: each["status"] for each in pod["status"]["conditions"]}["Ready"]
+        assert ready == "True", pod["metadata"]["name"]
+        assert not any("kube-api-access" in volume["name"] for volume in pod["spec"]["volumes"])
+    labels = json.loads(pipeline.kubectl("get", "namespace", pipeline.namespace, "--output", "json"))
+    assert labels["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    print(pipeline.kubectl("get", "pods", "--output", "wide"))
+
+
+def test_the_sample_is_published_by_a_job_once_and_answered_by_the_service(pipeline: Deployment) -> None:
+    pipeline.start_job("sample")
+    assert f"{SAMPLE_ROWS:,} events delivered" in pipeline.wait_job("sample")
+    pipeline.start_job("again")
+    assert "already published" in pipeline.wait_job("again")
+    wait_all_stored(pipeline, {"prices.csv": SAMPLE_ROWS})
+    wait_for(lambda: count_answered(pipeline) == SAMPLE_ROWS, 180, pipeline.state, every=2)
+
+
+def test_a_csv_in_the_producers_volume_is_published(pipeline: Deployment) -> None:
+    text = "\n".join(SAMPLE[:41]) + "\n"
+    write = ["sh", "-c", "cat >/data/.watched.csv && mv /data/.watched.csv /data/watched.csv"]
+    pipeline.kubectl("exec", "--stdin", "deployment/producer", "--", *write, given=text)
+    wait_for(lambda: len(stored(pipeline)) >= SAMPLE_ROWS + 40, 60, pipeline.state, every=1)
+    wait_all_stored(pipeline, {"prices.csv": SAMPLE_ROWS, "watched.csv": 40})
+
+
+def test_three_consumers_share_three_partitions(pipeline: Deployment) -> None:
+    pipeline.kubectl("scale", "deployment/consumer", "--replicas", "3")
+    pipeline.wait_rolled_out()
+    with publishing(pipeline, "scaled", 1500, 300):
+        pass
+    wait_all_stored(pipeline, {"scaled.csv": 1500})
+    fetch = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8002/metrics').read().decode())"
+    pages = [
+        pipeline.kubectl("exec", pod, "--", "python3", "-c", fetch) for pod in pods(pipeline, "consumer")
+    ]
+    taken = [float(page.split("\nlakefeed_consumer_events_taken_total ")[1].split()[0]) for page in pages]
+    print(f"taken by each consumer: {taken}")
+    assert len([each for each in taken if each]) == 3
+
+
+def test_deleted_and_killed_pods_lose_nothing(pipeline: Deployment) -> None:
+    with publishing(pipeline, "deleted", 3000, 100):
+        first, second, *_ = pods(pipeline, "consumer")
+        pipeline.kubectl("delete", "pod", first, "--wait=false")
+        pipeline.kubectl("delete", "pod", second, "--grace-period=0", "--force")
+        pipeline.kubectl("delete", "pod", "--selector", "app.kubernetes.io/name in (analytics, producer)")
+        assert is_running(pipeline, "publish-deleted"), "the kills came too late to prove anything"
+    pipeline.wait_rolled_out()
+    wait_all_stored(pipeline, {"deleted.csv": 3000})
+
+
+def test_a_new_version_rolls_out_and_loses_nothing(pipeline: Deployment) -> None:
+    build(SECOND)
+    # A new image and a changed setting at once; the overlay also takes back the three consumers.
+    pipeline.prepare(SECOND, LAKEFEED_COMMIT_INTERVAL_SECONDS="0.5")
+    before = set(pods(pipeline, "consumer"))
+    with publishing(pipeline, "rolled", 4000, 50):
+        pipeline.apply()
+        pipeline.wait_rolled_out()
+        assert is_running(pipeline, "publish-rolled"), "the new version came too late to prove anything"
+    wait_all_stored(pipeline, {"rolled.csv": 4000})
+    assert not before & set(pods(pipeline, "consumer"))
+    for name in ("consumer", "analytics", "producer"):
+        spec = pipeline.json("get", "deployment", name)["spec"]["template"]["spec"]["containers"][0]
+        assert spec["image"] == f"lakefeed-{name}:{SECOND}"
+    environment = pipeline.kubectl("exec", "deployment/consumer", "--", "env")
+    assert "LAKEFEED_COMMIT_INTERVAL_SECONDS=0.5" in environment
+
+
+def test_a_restarted_broker_loses_nothing(pipeline: Deployment) -> None:
+    with publishing(pipeline, "restarted", 3000, 60):
+        pipeline.kubectl("rollout", "restart", "statefulset/kafka")
+        pipeline.wait_rolled_out()
+        assert is_running(pipeline, "publish-restarted"), "the restart came too late to prove anything"
+    wait_all_stored(pipeline, {"restarted.csv": 3000})
+
+
+def test_all_that_was_published_is_stored_byte_for_byte_and_counted(pipeline: Deployment) -> None:
+    rows = {"prices.csv": SAMPLE_ROWS, "watched.csv": 40, "scaled.csv": 1500}
+    rows |= {"deleted.csv": 3000, "rolled.csv": 4000, "restarted.csv": 3000}
+    wait_all_stored(pipeline, rows)
+    records, keys = topic_of(pipeline), stored(pipeline)
+    assert len(records) == sum(rows.values())
+    began = time.monotonic()
+    with s3_of(pipeline) as s3, ThreadPoolExecutor(4) as pool:
+
+        def body(position: Position) -> bytes:
+            read: bytes = s3.get_object(Bucket=BUCKET, Key=keys[position])["Body"].read()
+            return read
+
+        for position, content in zip(keys, pool.map(body, keys), strict=True):
+            assert content == records[position].value, position
+    print(f"{len(keys)} objects byte for byte, in {time.monotonic() - began:.0f} s")
+    wait_for(lambda: count_answered(pipeline) == sum(rows.values()), 180, pipeline.state, every=2)
+    restarts = {
+        pod["metadata"]["name"]: status["restartCount"]
+        for pod in pipeline.json("get", "pods")["items"]
+        for status in pod["status"]["containerStatuses"]
+    }
+    print(f"restarts: {restarts}")
+    assert not any(restarts.values())
+
+
+pytestmark = pytest.mark.timeout(900)
