@@ -1,6 +1,7 @@
 """Writes docs/configuration.md and docs/metrics.md from the services' classes: `python -m docs.generate`.
 
-With `--check` it only says which are stale. The dashboards' JSON is generated along with them.
+With `--check` it only says which are stale. The dashboards' JSON and Prometheus's files for
+Kubernetes are generated along with them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from docs import configuration, metrics
 from monitoring.generated import write_or_check
 from monitoring.grafana import generate as grafana
+from monitoring.prometheus import generate as prometheus
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -24,4 +26,4 @@ def files() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(write_or_check({**files(), **grafana.files()}, sys.argv[1:]))
+    sys.exit(write_or_check({**files(), **grafana.files(), **prometheus.files()}, sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 _STRING = r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\''
@@ -43,15 +44,29 @@ class Selector:
 
 def selectors(expression: str) -> list[Selector]:
     """The vector selectors of an expression, in order, ranges left out."""
-    found = []
+    return [Selector(match["name"], match["matchers"] or "") for match in _selectors(expression)]
+
+
+def narrowed(expression: str, matcher: str, except_names: Container[str] = ()) -> str:
+    """The expression with one more matcher in each selector, but for those of the excepted series."""
+    text, end = "", 0
+    for match in _selectors(expression):
+        if match["name"] not in except_names:
+            inside = (match["matchers"] or "")[1:-1].strip().rstrip(",")
+            matchers = f"{inside}, {matcher}" if inside else matcher
+            text += f"{expression[end : match.start('name')]}{match['name']}{{{matchers}}}"
+            end = match.end("matchers") if match["matchers"] else match.end("name")
+    return text + expression[end:]
+
+
+def _selectors(expression: str) -> Iterator[re.Match[str]]:
     for match in _TOKEN.finditer(expression):
         name = match["name"]
         if name is None or name.lower() in _WORDS:
             continue
         if match["matchers"] is None and _CALL.match(expression, match.end("name")):
             continue
-        found.append(Selector(name, match["matchers"] or ""))
-    return found
+        yield match
 
 
 def grouped_labels(expression: str) -> frozenset[str]:
