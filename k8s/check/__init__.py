@@ -1,0 +1,1 @@
+"""Checks the manifests without a cluster: `python -m k8s.check`, which is `make k8s-check`."""

@@ -1,0 +1,95 @@
+"""What containers get as environment, held against the settings classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from k8s.check import services
+from k8s.check.manifests import Container, Pod, Rendering
+from k8s.check.references import Problem
+
+# Stands for a value that only the cluster knows, such as a Secret's.
+UNKNOWN = "unknown"
+
+
+def variables(rendering: Rendering, container: Container) -> dict[str, str]:
+    """A container's environment. What it names itself goes before what it takes from elsewhere."""
+    found: dict[str, str] = {}
+    for source in container.body.get("envFrom", []):
+        for field, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
+            if field in source:
+                found |= _data(rendering, kind, source[field]["name"])
+    for variable in container.body.get("env", []):
+        if "value" in variable:
+            found[variable["name"]] = str(variable["value"])
+        else:
+            reference = variable.get("valueFrom", {}).get("configMapKeyRef")
+            data = _data(rendering, "ConfigMap", reference["name"]) if reference else {}
+            found[variable["name"]] = data.get(reference["key"], UNKNOWN) if reference else UNKNOWN
+    return found
+
+
+def _data(rendering: Rendering, kind: str, name: str) -> dict[str, str]:
+    resource = rendering.find(kind, name)
+    data = (resource.body.get("data") or {}) if resource else {}
+    return {key: UNKNOWN if kind == "Secret" else str(value) for key, value in data.items()}
+
+
+def check_variables(rendering: Rendering) -> Iterator[Problem]:
+    """Variables are settings of the service that gets them, with values that it would start with."""
+    for pod in rendering.pods():
+        for container in pod.containers:
+            if container.part is None:
+                continue
+            where = f"container {container.name}"
+            try:
+                own = services.variables_of(container.part).keys() | services.AWS_VARIABLES
+            except KeyError:
+                yield pod.owner, f"{where}: there is no part {container.part} with settings of its own"
+                continue
+            given = {each["name"] for each in container.body.get("env", [])}
+            for name in sorted(given - own):
+                if services.concerns_us(name):
+                    yield pod.owner, f"{where}: {name} is no setting of {container.part}"
+            wrong = services.wrong_values(container.part, variables(rendering, container))
+            if wrong is not None:
+                yield pod.owner, f"{where} would not start: {wrong}"
+    # A ConfigMap is shared, so its keys may be any part's.
+    for each in rendering.of_kind("ConfigMap", "Secret"):
+        for name in each.body.get("data") or {}:
+            if services.concerns_us(name) and name not in services.all_variables():
+                yield each, f"{name} is no setting of any part"
+
+
+def check_http_ports(rendering: Rendering) -> Iterator[Problem]:
+    """The port named `http` is the one that the service listens on."""
+    for pod in rendering.pods():
+        for container in pod.containers:
+            if container.part is None or "http" not in container.ports:
+                continue
+            arguments = container.body.get("args", [])
+            port = services.port_of(container.part, arguments, variables(rendering, container))
+            if container.ports["http"] != port:
+                yield pod.owner, (
+                    f"container {container.name}: port http is {container.ports['http']}, and "
+                    f"{container.part} listens on {port}"
+                )
+
+
+def check_grace(rendering: Rendering) -> Iterator[Problem]:
+    """A pod has longer to end than its service drains."""
+    for pod in rendering.pods():
+        for container in pod.containers:
+            if container.part == "consumer":
+                yield from _grace_problems(rendering, pod, container)
+
+
+def _grace_problems(rendering: Rendering, pod: Pod, container: Container) -> Iterator[Problem]:
+    default = services.settings_of("consumer").model_fields["drain_seconds"].default
+    drain = float(variables(rendering, container).get("LAKEFEED_DRAIN_SECONDS", default))
+    grace = float(pod.spec.get("terminationGracePeriodSeconds", 30))
+    if grace <= drain:
+        yield pod.owner, (
+            f"terminationGracePeriodSeconds is {grace:g}, and LAKEFEED_DRAIN_SECONDS {drain:g}: it would be "
+            "killed while it still stores"
+        )

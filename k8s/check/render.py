@@ -1,0 +1,154 @@
+"""Renders kustomizations with kubectl: every overlay, and every combination of the components."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from k8s.check.manifests import Rendering, Resource
+from lakefeed_common.errors import LakefeedError
+
+ROOT = Path(__file__).resolve().parents[2]
+K8S = ROOT / "k8s"
+NAMESPACE = "lakefeed"
+
+# In this order they are listed: what changes others comes after them.
+COMPONENTS = (
+    "kafka",
+    "publish",
+    "monitoring",
+    "prometheus-operator",
+    "keda",
+    "local-aws",
+    "tls",
+    "mutual-tls",
+    "sasl",
+)
+# The broker of the component `kafka` has neither TLS nor users.
+_NOT_TOGETHER = ({"kafka", "tls"}, {"kafka", "mutual-tls"}, {"kafka", "sasl"})
+_NEEDS = {"mutual-tls": "tls"}
+_ORIGIN = "config.kubernetes.io/origin"
+# A bare `=` is a value of its own in YAML 1.1, and PyYAML knows none for it.
+yaml.SafeLoader.add_constructor("tag:yaml.org,2002:value", yaml.SafeLoader.construct_yaml_str)
+
+
+class CannotRenderError(LakefeedError):
+    """kubectl is missing, or it cannot make manifests of a kustomization."""
+
+
+@dataclass(frozen=True)
+class Kustomization:
+    """What is rendered: a folder, with components on top of it."""
+
+    name: str
+    folder: Path
+    components: tuple[str, ...] = ()
+    applied: bool = True
+
+
+def kubectl() -> str:
+    """The path of kubectl.
+
+    Raises:
+        CannotRenderError: there is none.
+    """
+    found = shutil.which("kubectl")
+    if found is None:
+        raise CannotRenderError(
+            "kubectl is not on the PATH. The check renders with the kustomize that it carries, and needs no "
+            "cluster: install it as https://kubernetes.io/docs/tasks/tools/ says"
+        )
+    return found
+
+
+def kustomizations() -> list[Kustomization]:
+    """Everything that is checked.
+
+    Raises:
+        CannotRenderError: a component has no place in the order.
+    """
+    there = {path.parent.name for path in K8S.glob("components/*/kustomization.yaml")}
+    if there != set(COMPONENTS):
+        raise CannotRenderError(
+            f"k8s/components holds {sorted(there)}, and COMPONENTS of k8s/check/render.py names "
+            f"{sorted(COMPONENTS)}: each must stand there, after those that it changes"
+        )
+    overlays = [
+        Kustomization(f"overlays/{path.parent.name}", path.parent)
+        for path in sorted(K8S.glob("overlays/*/kustomization.yaml"))
+    ]
+    combined = [
+        Kustomization(" + ".join(["base", *chosen]), K8S / "base", chosen, applied=False)
+        for chosen in _combinations()
+    ]
+    return overlays + combined
+
+
+def _combinations() -> Iterator[tuple[str, ...]]:
+    for size in range(len(COMPONENTS) + 1):
+        for chosen in combinations(COMPONENTS, size):
+            apart = not any(pair <= set(chosen) for pair in _NOT_TOGETHER)
+            if apart and all(_NEEDS.get(each, each) in chosen for each in chosen):
+                yield chosen
+
+
+def render_all(wanted: Iterable[Kustomization]) -> list[Rendering]:
+    """Render them, as many at a time as there are processors."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(render, wanted))
+
+
+def render(wanted: Kustomization) -> Rendering:
+    """What `kubectl kustomize` makes of it.
+
+    Raises:
+        CannotRenderError: with what kubectl says.
+    """
+    (ROOT / "build").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="k8s-check-", dir=ROOT / "build") as folder:
+        # kustomize takes no absolute path, hence a folder next to what it refers to.
+        file = Path(folder) / "kustomization.yaml"
+        file.write_text(yaml.safe_dump(_wrapped(wanted, Path(folder))))
+        done = subprocess.run([kubectl(), "kustomize", folder], capture_output=True, text=True, check=False)
+        if done.returncode or done.stderr:
+            raise CannotRenderError(f"{wanted.name}: kubectl kustomize: {done.stderr.strip()}")
+        resources = tuple(_resource(body, Path(folder)) for body in yaml.safe_load_all(done.stdout) if body)
+    return Rendering(wanted.name, resources, wanted.applied)
+
+
+def _wrapped(wanted: Kustomization, folder: Path) -> dict[str, Any]:
+    def relative(path: Path) -> str:
+        return os.path.relpath(path, folder)
+
+    components = [relative(K8S / "components" / name) for name in wanted.components]
+    # An overlay says these for itself.
+    own = {} if wanted.applied else {"namespace": NAMESPACE, "labels": [_LABELS]}
+    return {
+        "kind": "Kustomization",
+        "resources": [relative(wanted.folder)],
+        "components": components,
+        "buildMetadata": ["originAnnotations"],
+        **own,
+    }
+
+
+_LABELS = {"pairs": {"app.kubernetes.io/part-of": "lakefeed"}, "includeTemplates": True}
+
+
+def _resource(body: dict[str, Any], folder: Path) -> Resource:
+    annotations = body["metadata"].get("annotations", {})
+    origin = yaml.safe_load(annotations.pop(_ORIGIN, "{}"))
+    if not annotations:
+        body["metadata"].pop("annotations", None)
+    path = origin.get("path") or origin.get("configuredIn")
+    return Resource(body, os.path.relpath(folder / path, ROOT) if path else "")
