@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from k8s.check import environment, network, references, scaling, schemas, security, watching
-from k8s.check.manifests import Finding, Rendering, Resource
+from k8s.check.manifests import Finding, Pod, Rendering, Resource
 from k8s.check.references import Problem
 
 _ALONE = (
@@ -31,19 +31,22 @@ def check(renderings: Sequence[Rendering], given: Mapping[str, frozenset[str]]) 
         renderings: all that there are; a policy may be about a pod of another one.
         given: Secrets that people make, with their keys.
     """
+    pods = list({repr(pod.template): pod for each in renderings for pod in each.pods()}.values())
     found = {
         (str(resource), message): Finding(rendering.name, str(resource), message)
-        # The later ones are overlays and small combinations, which say it best.
+        # The first ones are overlays and small combinations, which say it best.
         for rendering in reversed(renderings)
-        for resource, message in _problems(rendering, renderings, given)
+        for resource, message in _problems(rendering, renderings, pods, given)
     }
     return sorted(found.values(), key=lambda each: (each.resource, each.message))
 
 
 def _problems(
-    rendering: Rendering, everything: Sequence[Rendering], given: Mapping[str, frozenset[str]]
+    rendering: Rendering,
+    everything: Sequence[Rendering],
+    pods: Sequence[Pod],
+    given: Mapping[str, frozenset[str]],
 ) -> Iterator[Problem]:
-    pods = [pod for each in everything for pod in each.pods()]
     for one in _ALONE:
         yield from one(rendering)
     yield from references.check_objects(rendering, given)

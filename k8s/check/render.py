@@ -38,8 +38,8 @@ COMPONENTS = (
 _NOT_TOGETHER = ({"kafka", "tls"}, {"kafka", "mutual-tls"}, {"kafka", "sasl"})
 _NEEDS = {"mutual-tls": "tls"}
 _ORIGIN = "config.kubernetes.io/origin"
-# A bare `=` is a value of its own in YAML 1.1, and PyYAML knows none for it.
-yaml.SafeLoader.add_constructor("tag:yaml.org,2002:value", yaml.SafeLoader.construct_yaml_str)
+# By libyaml where PyYAML has it: ten times as fast.
+_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class CannotRenderError(LakefeedError):
@@ -122,7 +122,7 @@ def render(wanted: Kustomization) -> Rendering:
         done = subprocess.run([kubectl(), "kustomize", folder], capture_output=True, text=True, check=False)
         if done.returncode or done.stderr:
             raise CannotRenderError(f"{wanted.name}: kubectl kustomize: {done.stderr.strip()}")
-        resources = tuple(_resource(body, Path(folder)) for body in yaml.safe_load_all(done.stdout) if body)
+        resources = tuple(_resource(body, Path(folder)) for body in yaml.load_all(done.stdout, _LOADER) if body)
     return Rendering(wanted.name, resources, wanted.applied)
 
 

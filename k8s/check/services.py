@@ -58,6 +58,7 @@ def settings_of(part: str) -> type[Settings]:
     return cls
 
 
+@cache
 def variables_of(part: str) -> dict[str, str]:
     """The variables that a part reads, each with its field's name."""
     return {variable_name(name, field): name for name, field in settings_of(part).model_fields.items()}
@@ -79,12 +80,16 @@ def wrong_values(part: str, variables: Mapping[str, str]) -> str | None:
 
     Files that a variable names are on a pod's volumes and not here, so those variables are left out.
     """
-    cls = settings_of(part)
     fields = variables_of(part)
     here = {name: value for name, value in variables.items() if not fields.get(name, "").endswith("_file")}
-    with _environment(here):
+    return _refused(part, tuple(sorted(here.items())))
+
+
+@cache
+def _refused(part: str, variables: tuple[tuple[str, str], ...]) -> str | None:
+    with _environment(dict(variables)):
         try:
-            load(cls)
+            load(settings_of(part))
         except SettingsError as error:
             return str(error)
     return None
