@@ -197,6 +197,23 @@ console-consumer: setup ## show the topic's events from the beginning, as they c
 group: setup ## describe the consumer group: partitions, offsets, lag
 	@$(BIN)/lakefeed-local group --describe --group $${LAKEFEED_CONSUMER_GROUP:-lakefeed-consumer}
 
+# ---- Kubernetes ---------------------------------------------------------------------------
+
+build/checkov/.ready: $(UV) k8s/check/checkov.lock
+	@echo 'setting up: the policy scanner by its hashed lock, into build/checkov' >&2
+	@$(UV) venv --quiet --clear --python "$$(command -v $(PYTHON))" build/checkov
+	@$(UV) pip sync --quiet --python build/checkov/bin/python --require-hashes k8s/check/checkov.lock
+	@touch $@
+
+.PHONY: k8s-check
+k8s-check: setup build/checkov/.ready ## render every overlay and combination of components, and check them; wants kubectl, no cluster
+	@$(BIN)/python -m k8s.check
+
+.PHONY: k8s-lock
+k8s-lock: $(UV) ## resolve the policy scanner's packages anew, as `make lock` does too (UPGRADE=1)
+	$(LOCK) k8s/check/checkov.in -o k8s/check/checkov.lock
+lock: k8s-lock
+
 # ---- cleaning -----------------------------------------------------------------------------
 
 .PHONY: clean

@@ -70,9 +70,12 @@ def check_http_ports(rendering: Rendering) -> Iterator[Problem]:
             arguments = container.body.get("args", [])
             port = services.port_of(container.part, arguments, variables(rendering, container))
             if container.ports["http"] != port:
-                yield pod.owner, (
-                    f"container {container.name}: port http is {container.ports['http']}, and "
-                    f"{container.part} listens on {port}"
+                yield (
+                    pod.owner,
+                    (
+                        f"container {container.name}: port http is {container.ports['http']}, and "
+                        f"{container.part} listens on {port}"
+                    ),
                 )
 
 
@@ -89,7 +92,10 @@ def _grace_problems(rendering: Rendering, pod: Pod, container: Container) -> Ite
     drain = float(variables(rendering, container).get("LAKEFEED_DRAIN_SECONDS", default))
     grace = float(pod.spec.get("terminationGracePeriodSeconds", 30))
     if grace <= drain:
-        yield pod.owner, (
-            f"terminationGracePeriodSeconds is {grace:g}, and LAKEFEED_DRAIN_SECONDS {drain:g}: it would be "
-            "killed while it still stores"
+        yield (
+            pod.owner,
+            (
+                f"terminationGracePeriodSeconds is {grace:g}, and LAKEFEED_DRAIN_SECONDS {drain:g}: it would be "
+                "killed while it still stores"
+            ),
         )

@@ -11,7 +11,9 @@ from k8s.check.manifests import Body, Container, Pod, Rendering, Resource, selec
 
 Problem = tuple[Resource, str]
 _PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
-_CREATE_SECRET = re.compile(r"create secret generic (?:-n \S+ |--namespace[ =]\S+ )*([a-z0-9.-]+)((?:\s+--\S+)+)")
+_CREATE_SECRET = re.compile(
+    r"create secret generic (?:-n \S+ |--namespace[ =]\S+ )*([a-z0-9.-]+)((?:\s+--\S+)+)"
+)
 _SECRET_KEY = re.compile(r"--from-(?:literal|file)=([A-Za-z0-9._-]+)")
 
 
@@ -153,8 +155,11 @@ def check_ports(rendering: Rendering) -> Iterator[Problem]:
                 if target not in pod.ports:
                     yield service, f"port {target} leads to {pod.owner}, which has {_ports(pod)}"
                 elif service.spec.get("clusterIP") == "None" and port["port"] != pod.ports[target]:
-                    yield service, (
-                        f"is headless, so its port {port['port']} must be the pods' own, {pod.ports[target]}"
+                    yield (
+                        service,
+                        (
+                            f"is headless, so its port {port['port']} must be the pods' own, {pod.ports[target]}"
+                        ),
                     )
     for each in rendering.of_kind("StatefulSet"):
         name = each.spec.get("serviceName")
@@ -187,9 +192,12 @@ def _path_problems(pod: Pod, container: Container, path: str, where: str) -> Ite
         case False:
             yield pod.owner, f"{where}: {container.image} does not answer {path}"
         case None:
-            yield pod.owner, (
-                f"{where}: nothing is known of the paths of {container.image}; see FOREIGN_PATHS in "
-                "k8s/check/services.py"
+            yield (
+                pod.owner,
+                (
+                    f"{where}: nothing is known of the paths of {container.image}; see FOREIGN_PATHS in "
+                    "k8s/check/services.py"
+                ),
             )
 
 

@@ -122,7 +122,9 @@ def render(wanted: Kustomization) -> Rendering:
         done = subprocess.run([kubectl(), "kustomize", folder], capture_output=True, text=True, check=False)
         if done.returncode or done.stderr:
             raise CannotRenderError(f"{wanted.name}: kubectl kustomize: {done.stderr.strip()}")
-        resources = tuple(_resource(body, Path(folder)) for body in yaml.load_all(done.stdout, _LOADER) if body)
+        resources = tuple(
+            _resource(body, Path(folder)) for body in yaml.load_all(done.stdout, _LOADER) if body
+        )
     return Rendering(wanted.name, resources, wanted.applied)
 
 

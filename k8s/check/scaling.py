@@ -37,9 +37,12 @@ def _container(target: Resource | None, name: str | None) -> Container | None:
 def _bounds(scaled: Resource, given: Mapping[str, str]) -> Iterator[Problem]:
     partitions = int(given.get("LAKEFEED_TOPIC_PARTITIONS", "1"))
     if scaled.spec.get("maxReplicaCount", 100) > partitions:
-        yield scaled, (
-            f"maxReplicaCount is {scaled.spec.get('maxReplicaCount', 'unset')}, and "
-            f"LAKEFEED_TOPIC_PARTITIONS {partitions}: consumers beyond the partitions have nothing to do"
+        yield (
+            scaled,
+            (
+                f"maxReplicaCount is {scaled.spec.get('maxReplicaCount', 'unset')}, and "
+                f"LAKEFEED_TOPIC_PARTITIONS {partitions}: consumers beyond the partitions have nothing to do"
+            ),
         )
     if scaled.spec.get("minReplicaCount", 0) < 1:
         yield scaled, "minReplicaCount is 0: nobody would tell the lag, and LakefeedNoConsumer would alert"

@@ -12,7 +12,8 @@ from jsonschema import Draft202012Validator
 
 from k8s.check.manifests import Resource
 
-VERSIONS = tuple(kubernetes_validate.utils.all_versions()[-3:])
+# The package lists each version twice, for its strict schemas.
+VERSIONS = tuple(dict.fromkeys(kubernetes_validate.utils.all_versions()))[-3:]
 # Models that are generated from the CustomResourceDefinitions of a release, by `apiVersion`.
 CUSTOM = {
     "keda.sh/v1alpha1": "cloudcoil.models.keda.v1alpha1",

@@ -40,9 +40,12 @@ def _lookup_problems(
         yield config, f"job {job}: no rendering has a Service {name}"
     for service in services:
         if service.spec.get("clusterIP") != "None" or not service.spec.get("publishNotReadyAddresses"):
-            yield config, (
-                f"job {job}: the Service {name} does not name every pod; that takes clusterIP: None and "
-                "publishNotReadyAddresses: true"
+            yield (
+                config,
+                (
+                    f"job {job}: the Service {name} does not name every pod; that takes clusterIP: None and "
+                    "publishNotReadyAddresses: true"
+                ),
             )
         if port not in {each["port"] for each in service.spec["ports"]}:
             yield config, f"job {job}: the Service {name} has no port {port}"

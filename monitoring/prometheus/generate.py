@@ -75,7 +75,10 @@ def prometheus_rule(groups: list[dict[str, Any]]) -> dict[str, Any]:
     """The rules as the Prometheus Operator takes them, narrowed to what is ours."""
     recorded = {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
     ours = [
-        {**group, "rules": [{**rule, "expr": narrowed(rule["expr"], OURS, recorded)} for rule in group["rules"]]}
+        {
+            **group,
+            "rules": [{**rule, "expr": narrowed(rule["expr"], OURS, recorded)} for rule in group["rules"]],
+        }
         for group in groups
     ]
     return {

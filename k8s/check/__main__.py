@@ -1,0 +1,38 @@
+"""`python -m k8s.check`: exit code 0 when nothing is wrong, 1 with a line for each thing that is, 2 when it
+cannot be told."""
+
+from __future__ import annotations
+
+import sys
+
+from k8s.check import checks, references, render, scan, schemas
+from lakefeed_common.errors import LakefeedError
+
+
+def main() -> int:
+    """Render, check, scan, and tell."""
+    try:
+        skips = scan.read_skips()
+        renderings = render.render_all(render.kustomizations())
+        given = references.given_secrets(sorted(render.K8S.rglob("*.yaml")))
+        findings = [
+            *checks.check_schemas(renderings),
+            *checks.check(renderings, given),
+            *scan.scan(renderings, skips),
+        ]
+    except LakefeedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for finding in findings:
+        print(f"{finding.rendering}: {finding.resource}: {finding.message}", file=sys.stderr)
+    resources = len(checks.distinct(renderings))
+    print(
+        f"k8s: {len(renderings)} renderings, {resources} different resources, "
+        f"Kubernetes {', '.join(schemas.VERSIONS)}, {len(skips)} explained findings: "
+        + (f"{len(findings)} problems" if findings else "all is well")
+    )
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
