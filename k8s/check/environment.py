@@ -39,26 +39,29 @@ def check_variables(rendering: Rendering) -> Iterator[Problem]:
     """Variables are settings of the service that gets them, with values that it would start with."""
     for pod in rendering.pods():
         for container in pod.containers:
-            if container.part is None:
-                continue
-            where = f"container {container.name}"
-            try:
-                own = services.variables_of(container.part).keys() | services.AWS_VARIABLES
-            except KeyError:
-                yield pod.owner, f"{where}: there is no part {container.part} with settings of its own"
-                continue
-            given = {each["name"] for each in container.body.get("env", [])}
-            for name in sorted(given - own):
-                if services.concerns_us(name):
-                    yield pod.owner, f"{where}: {name} is no setting of {container.part}"
-            wrong = services.wrong_values(container.part, variables(rendering, container))
-            if wrong is not None:
-                yield pod.owner, f"{where} would not start: {wrong}"
+            if container.part is not None:
+                for message in _variable_problems(rendering, container, container.part):
+                    yield pod.owner, f"container {container.name}: {message}"
     # A ConfigMap is shared, so its keys may be any part's.
     for each in rendering.of_kind("ConfigMap", "Secret"):
         for name in each.body.get("data") or {}:
             if services.concerns_us(name) and name not in services.all_variables():
                 yield each, f"{name} is no setting of any part"
+
+
+def _variable_problems(rendering: Rendering, container: Container, part: str) -> Iterator[str]:
+    try:
+        own = services.variables_of(part).keys() | services.AWS_VARIABLES
+    except KeyError:
+        yield f"there is no part {part} with settings of its own"
+        return
+    for variable in container.body.get("env", []):
+        name = variable["name"]
+        if services.concerns_us(name) and name not in own:
+            yield f"{name} is no setting of {part}"
+    wrong = services.wrong_values(part, variables(rendering, container))
+    if wrong is not None:
+        yield f"it would not start: {wrong}"
 
 
 def check_http_ports(rendering: Rendering) -> Iterator[Problem]:
@@ -92,10 +95,5 @@ def _grace_problems(rendering: Rendering, pod: Pod, container: Container) -> Ite
     drain = float(variables(rendering, container).get("LAKEFEED_DRAIN_SECONDS", default))
     grace = float(pod.spec.get("terminationGracePeriodSeconds", 30))
     if grace <= drain:
-        yield (
-            pod.owner,
-            (
-                f"terminationGracePeriodSeconds is {grace:g}, and LAKEFEED_DRAIN_SECONDS {drain:g}: it would be "
-                "killed while it still stores"
-            ),
-        )
+        message = "it would be killed while it still stores"
+        yield pod.owner, f"terminationGracePeriodSeconds {grace:g} for a drain of {drain:g} s: {message}"

@@ -56,10 +56,9 @@ def _values(selector: Body | None) -> Iterator[str]:
 def _ports(policy: Resource, ports: Iterable[Body], pods: Iterable[Pod]) -> Iterator[Problem]:
     there = {port for pod in pods for port in pod.ports}
     for port in ports:
-        first = port.get("port")
-        wanted = range(first, port["endPort"] + 1) if "endPort" in port else [first]
+        wanted = range(port["port"], port["endPort"] + 1) if "endPort" in port else [port["port"]]
         for each in wanted:
-            if each is not None and each not in there:
+            if each not in there:
                 yield policy, f"port {each} is none of the pods that it is about: {_told(there)}"
 
 

@@ -45,13 +45,13 @@ def check_objects(rendering: Rendering, given: Mapping[str, frozenset[str]]) -> 
     """ConfigMaps, Secrets, claims and service accounts that pods name are there, with the keys they name."""
     for pod in rendering.pods():
         for kind, name, keys, where in _wanted_objects(pod):
-            there = _keys(rendering, kind, name, given)
+            there = keys_of(rendering, kind, name, given)
             if there is None:
                 told = "; no manifest or command in a comment of k8s/ makes it" if kind == "Secret" else ""
                 yield pod.owner, f"{where}: there is no {kind} {name}{told}"
             else:
                 for key in sorted(keys - there):
-                    yield pod.owner, f"{where}: {kind} {name} has no key {key}, only {_listed(there)}"
+                    yield pod.owner, f"{where}: {kind} {name} has no key {key}, only {listed(there)}"
 
 
 def _wanted_objects(pod: Pod) -> Iterator[tuple[str, str, set[str], str]]:
@@ -85,7 +85,7 @@ def _wanted_by_volume(volume: str, source: Body) -> Iterator[tuple[str, str, set
         yield "PersistentVolumeClaim", source["persistentVolumeClaim"]["claimName"], set(), where
 
 
-def _keys(
+def keys_of(
     rendering: Rendering, kind: str, name: str, given: Mapping[str, frozenset[str]]
 ) -> frozenset[str] | None:
     """The keys of an object that is there or that people make; None if there is no such object."""
@@ -96,7 +96,8 @@ def _keys(
     return given.get(name) if kind == "Secret" else None
 
 
-def _listed(keys: Iterable[str]) -> str:
+def listed(keys: Iterable[str]) -> str:
+    """Names in a line, or `none`."""
     return ", ".join(sorted(keys)) or "none"
 
 
@@ -155,12 +156,8 @@ def check_ports(rendering: Rendering) -> Iterator[Problem]:
                 if target not in pod.ports:
                     yield service, f"port {target} leads to {pod.owner}, which has {_ports(pod)}"
                 elif service.spec.get("clusterIP") == "None" and port["port"] != pod.ports[target]:
-                    yield (
-                        service,
-                        (
-                            f"is headless, so its port {port['port']} must be the pods' own, {pod.ports[target]}"
-                        ),
-                    )
+                    number = pod.ports[target]
+                    yield service, f"is headless: its port {port['port']} must be the pods' own, {number}"
     for each in rendering.of_kind("StatefulSet"):
         name = each.spec.get("serviceName")
         own = rendering.find("Service", name) if name else None
@@ -210,7 +207,7 @@ def check_images(rendering: Rendering) -> Iterator[Problem]:
             name = f"lakefeed-{container.part}" if container.part else repository
             where = f"container {container.name}: image {container.image}"
             if name not in known:
-                yield pod.owner, f"{where} is none of docker-compose.yml: {_listed(known)}"
+                yield pod.owner, f"{where} is none of docker-compose.yml: {listed(known)}"
             elif container.part is None and tag != known[name]:
                 yield pod.owner, f"{where}, and docker-compose.yml has {name}:{known[name]}"
             elif not repository or tag == "latest":

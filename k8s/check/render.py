@@ -119,12 +119,14 @@ def render(wanted: Kustomization) -> Rendering:
         # kustomize takes no absolute path, hence a folder next to what it refers to.
         file = Path(folder) / "kustomization.yaml"
         file.write_text(yaml.safe_dump(_wrapped(wanted, Path(folder))))
-        done = subprocess.run([kubectl(), "kustomize", folder], capture_output=True, text=True, check=False)
+        # Some kubectl ask the cluster for its version first, and none is meant here.
+        environment = {**os.environ, "KUBECONFIG": os.devnull}
+        command = [kubectl(), "kustomize", folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode or done.stderr:
             raise CannotRenderError(f"{wanted.name}: kubectl kustomize: {done.stderr.strip()}")
-        resources = tuple(
-            _resource(body, Path(folder)) for body in yaml.load_all(done.stdout, _LOADER) if body
-        )
+        bodies = yaml.load_all(done.stdout, _LOADER)
+        resources = tuple(_resource(body, Path(folder)) for body in bodies if body)
     return Rendering(wanted.name, resources, wanted.applied)
 
 

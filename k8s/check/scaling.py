@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from k8s.check.environment import variables
 from k8s.check.manifests import Body, Container, Rendering, Resource
-from k8s.check.references import Problem, _keys, _listed
+from k8s.check.references import Problem, keys_of, listed
 
 _MECHANISMS = {"SCRAM-SHA-512": "scram_sha512", "SCRAM-SHA-256": "scram_sha256", "PLAIN": "plaintext"}
 
@@ -77,18 +77,18 @@ def _unlike(metadata: Body, shown: set[str], given: Mapping[str, str]) -> Iterat
     sasl = _MECHANISMS.get(mechanism, mechanism) if protocol.startswith("SASL") else "none"
     for key, wanted, default in (("tls", tls, "disable"), ("sasl", sasl, "none")):
         if metadata.get(key, default) != wanted:
-            yield f"the consumer has {protocol}, which wants {key}: {wanted}, not {metadata.get(key, default)}"
+            yield f"the consumer has {protocol}: {key} must be {wanted} here"
     expected = {"username", "password"} if sasl in _MECHANISMS.values() else set()
     files = {"ca": "CA", "cert": "CERTIFICATE", "key": "KEY"}
     expected |= {key for key, name in files.items() if given.get(f"LAKEFEED_KAFKA_SSL_{name}_FILE")}
     if shown != expected:
-        yield f"the consumer shows the broker {_listed(expected)}, and KEDA {_listed(shown)}"
+        yield f"the consumer shows the broker {listed(expected)}, and KEDA {listed(shown)}"
 
 
 def check_trigger_secrets(rendering: Rendering, given: Mapping[str, frozenset[str]]) -> Iterator[Problem]:
     """The keys that KEDA reads are in their Secrets."""
     for authentication in rendering.of_kind("TriggerAuthentication"):
         for each in _references(authentication):
-            keys = _keys(rendering, "Secret", each["name"], given)
+            keys = keys_of(rendering, "Secret", each["name"], given)
             if keys is None or each["key"] not in keys:
                 yield authentication, f"{each['parameter']}: no Secret {each['name']} has a key {each['key']}"

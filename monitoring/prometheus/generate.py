@@ -74,18 +74,16 @@ def _target(job: dict[str, Any]) -> tuple[str, int]:
 def prometheus_rule(groups: list[dict[str, Any]]) -> dict[str, Any]:
     """The rules as the Prometheus Operator takes them, narrowed to what is ours."""
     recorded = {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
-    ours = [
-        {
-            **group,
-            "rules": [{**rule, "expr": narrowed(rule["expr"], OURS, recorded)} for rule in group["rules"]],
-        }
-        for group in groups
-    ]
+
+    def ours(rule: dict[str, Any]) -> dict[str, Any]:
+        return {**rule, "expr": narrowed(rule["expr"], OURS, recorded)}
+
+    narrow = [{**group, "rules": [ours(rule) for rule in group["rules"]]} for group in groups]
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
         "metadata": {"name": "lakefeed"},
-        "spec": {"groups": ours},
+        "spec": {"groups": narrow},
     }
 
 

@@ -1,0 +1,252 @@
+"""Each check notices what is wrong, and names the file and the resource."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from k8s.check import references, render, schemas
+from lakefeed_common.errors import LakefeedError
+from tests.unit.k8s.manifests import Bodies, broken, container, findings, good
+
+
+def pod(bodies: Bodies) -> dict[str, object]:
+    spec: dict[str, object] = bodies["Deployment"]["spec"]["template"]["spec"]
+    return spec
+
+
+def test_nothing_is_wrong_where_all_is_well() -> None:
+    assert findings(good()) == []
+
+
+def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
+    minors = [int(version.split(".")[1]) for version in schemas.VERSIONS]
+    assert minors == list(range(minors[-1] - 2, minors[-1] + 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "resource", "message"),
+    [
+        # References.
+        (
+            lambda b: container(b)["env"][1]["valueFrom"]["secretKeyRef"].update(key="user"),
+            "Deployment/consumer",
+            "container consumer: variable LAKEFEED_KAFKA_SASL_USERNAME: Secret lakefeed-kafka has no key "
+            "user, only password, username",
+        ),
+        (
+            lambda b: container(b)["envFrom"][0]["configMapRef"].update(name="setings"),
+            "Deployment/consumer",
+            "container consumer: there is no ConfigMap setings",
+        ),
+        (
+            lambda b: pod(b).update(serviceAccountName="consumr"),
+            "Deployment/consumer",
+            "serviceAccountName: there is no ServiceAccount consumr",
+        ),
+        (
+            lambda b: container(b)["volumeMounts"].append({"name": "state", "mountPath": "/state"}),
+            "Deployment/consumer",
+            "container consumer mounts state, which is no volume",
+        ),
+        (
+            lambda b: container(b)["volumeMounts"].clear(),
+            "Deployment/consumer",
+            "volume tmp is mounted nowhere",
+        ),
+        (
+            lambda b: container(b)["readinessProbe"]["httpGet"].update(port="web"),
+            "Deployment/consumer",
+            "container consumer: readinessProbe: the container has no port web",
+        ),
+        (
+            lambda b: container(b)["readinessProbe"]["httpGet"].update(path="/ready"),
+            "Deployment/consumer",
+            "container consumer: readinessProbe: lakefeed-consumer:1.2.3 does not answer /ready",
+        ),
+        (
+            lambda b: b["Service"]["spec"]["ports"][0].update(targetPort="web"),
+            "Service/consumer",
+            "port web leads to Deployment/consumer (k8s/x.yaml), which has 8002, http",
+        ),
+        (
+            lambda b: b["Service"]["spec"].update(selector={"app": "consumer"}),
+            "Service/consumer",
+            "its selector app=consumer selects no pod",
+        ),
+        (
+            lambda b: b["Deployment"]["spec"]["selector"].update(matchLabels={"app": "consumer"}),
+            "Deployment/consumer",
+            "its selector app=consumer does not select its own pods",
+        ),
+        (
+            lambda b: container(b).update(image="apache/kafka:3.9.2"),
+            "Deployment/consumer",
+            "container consumer: image apache/kafka:3.9.2, and docker-compose.yml has apache/kafka:3.9.1",
+        ),
+        (
+            lambda b: container(b).update(image="lakefeed-consumer:latest"),
+            "Deployment/consumer",
+            "container consumer: image lakefeed-consumer:latest has no tag of its own",
+        ),
+        (
+            lambda b: b["ServiceAccount"]["metadata"].pop("namespace"),
+            "ServiceAccount/consumer",
+            "has no namespace, and would go to whichever the context has",
+        ),
+        # Environment.
+        (
+            lambda b: container(b)["env"].append({"name": "LAKEFEED_TOPICC", "value": "x"}),
+            "Deployment/consumer",
+            "container consumer: LAKEFEED_TOPICC is no setting of consumer",
+        ),
+        (
+            lambda b: container(b)["env"].append({"name": "LAKEFEED_RATE", "value": "1"}),
+            "Deployment/consumer",
+            "container consumer: LAKEFEED_RATE is no setting of consumer",
+        ),
+        (
+            lambda b: b["ConfigMap"]["data"].update(LAKEFEED_BUCKETT="x"),
+            "ConfigMap/settings",
+            "LAKEFEED_BUCKETT is no setting of any part",
+        ),
+        (
+            lambda b: b["ConfigMap"]["data"].update(LAKEFEED_TOPIC="a b"),
+            "Deployment/consumer",
+            "container consumer: it would not start: LAKEFEED_TOPIC='a b': string should match pattern "
+            "'^[A-Za-z0-9._-]{1,249}$'. Topic of the events.",
+        ),
+        (
+            lambda b: container(b)["ports"][0].update(containerPort=8001),
+            "Deployment/consumer",
+            "container consumer: port http is 8001, and consumer listens on 8002",
+        ),
+        (
+            lambda b: pod(b).update(terminationGracePeriodSeconds=20),
+            "Deployment/consumer",
+            "terminationGracePeriodSeconds 20 for a drain of 25 s: it would be killed while it still stores",
+        ),
+        # Security.
+        (
+            lambda b: container(b)["securityContext"].update(privileged=True),
+            "Deployment/consumer",
+            "container consumer: privileged",
+        ),
+        (
+            lambda b: container(b)["securityContext"].update(readOnlyRootFilesystem=False),
+            "Deployment/consumer",
+            "container consumer: readOnlyRootFilesystem is not true",
+        ),
+        (lambda b: pod(b).update(hostNetwork=True), "Deployment/consumer", "hostNetwork is on"),
+        (
+            lambda b: pod(b).update(automountServiceAccountToken=True),
+            "Deployment/consumer",
+            "automountServiceAccountToken is not false: it would hold a token of the cluster's API",
+        ),
+        (
+            lambda b: container(b)["resources"]["limits"].pop("memory"),
+            "Deployment/consumer",
+            "container consumer: has no limits for memory",
+        ),
+        # Network policies.
+        (
+            lambda b: b["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0].update(port="web"),
+            "NetworkPolicy/consumer",
+            "port web is none of the pods that it is about: 8002, http",
+        ),
+        (
+            lambda b: b["NetworkPolicy"]["spec"].update(podSelector={"matchLabels": {"app": "x"}}),
+            "NetworkPolicy/consumer",
+            "its podSelector selects no pod of any rendering",
+        ),
+        (
+            lambda b: b["NetworkPolicy"]["spec"]["egress"][0]["to"][0].update(
+                podSelector={"matchLabels": {"app": "x"}}
+            ),
+            "NetworkPolicy/consumer",
+            "the peer {'matchLabels': {'app': 'x'}} is no pod of any rendering",
+        ),
+        # Scaling and monitoring.
+        (
+            lambda b: b["ScaledObject"]["spec"].update(maxReplicaCount=4),
+            "ScaledObject/consumer",
+            "maxReplicaCount is 4, and LAKEFEED_TOPIC_PARTITIONS 3: consumers beyond the partitions have "
+            "nothing to do",
+        ),
+        (
+            lambda b: b["Deployment"]["spec"].update(replicas=2),
+            "Deployment/consumer",
+            "has replicas, which each apply would set against ScaledObject/consumer",
+        ),
+        (
+            lambda b: b["ScaledObject"]["spec"]["triggers"][0]["metadata"].pop("sasl"),
+            "ScaledObject/consumer",
+            "the consumer has SASL_SSL: sasl must be scram_sha512 here",
+        ),
+        (
+            lambda b: b["TriggerAuthentication"]["spec"]["secretTargetRef"].pop(),
+            "ScaledObject/consumer",
+            "the consumer shows the broker password, username, and KEDA username",
+        ),
+        (
+            lambda b: b["PodMonitor"]["spec"]["podMetricsEndpoints"][0].update(port="metrics"),
+            "PodMonitor/consumer",
+            "Deployment/consumer (k8s/x.yaml) has no port metrics",
+        ),
+        # Schemas.
+        (
+            lambda b: b["PodMonitor"]["spec"].update(jobLable="x"),
+            "PodMonitor/consumer",
+            "monitoring.coreos.com/v1: spec: Additional properties are not allowed ('jobLable' was "
+            "unexpected)",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said(change: Callable[[Bodies], object], resource: str, message: str) -> None:
+    assert f"overlays/x: {resource} (k8s/x.yaml): {message}" in broken(change)
+
+
+def test_a_field_that_kubernetes_does_not_know_is_said_for_each_version() -> None:
+    said = broken(lambda b: b["Deployment"]["spec"].update(replica=2))
+    for version in schemas.VERSIONS:
+        assert any(f"Kubernetes {version}: spec: " in line and "'replica'" in line for line in said), said
+
+
+def test_a_kind_without_a_schema_is_no_pass() -> None:
+    said = broken(lambda b: b["ServiceAccount"].update(apiVersion="example.org/v1"))
+    assert any("has no ServiceAccount in example.org/v1" in line for line in said)
+
+
+def test_secrets_that_people_make_are_those_of_the_commands(tmp_path: Path) -> None:
+    file = tmp_path / "kustomization.yaml"
+    file.write_text(
+        "# kubectl -n lakefeed create secret generic some-thing \\\n"
+        "#   --from-literal=user=me --from-file=ca.crt --from-file=key=/dev/stdin\n"
+    )
+    assert references.given_secrets([file]) == {"some-thing": frozenset({"user", "ca.crt", "key"})}
+
+
+def test_without_kubectl_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(render.CannotRenderError, match=r"kubectl is not on the PATH.*install it"):
+        render.kubectl()
+
+
+def test_every_component_is_combined_with_every_other_that_it_may_be_with() -> None:
+    chosen = [set(each.components) for each in render.kustomizations() if not each.applied]
+    for one in render.COMPONENTS:
+        for other in render.COMPONENTS:
+            apart = {one, other} in ({"kafka", "tls"}, {"kafka", "mutual-tls"}, {"kafka", "sasl"})
+            assert any({one, other} <= each for each in chosen) is not apart, (one, other)
+
+
+def test_a_component_without_a_place_in_the_order_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "components" / "other").mkdir(parents=True)
+    (tmp_path / "components" / "other" / "kustomization.yaml").touch()
+    monkeypatch.setattr(render, "K8S", tmp_path)
+    with pytest.raises(LakefeedError, match=r"\['other'\].*COMPONENTS"):
+        render.kustomizations()
