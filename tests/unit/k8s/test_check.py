@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from k8s.check import references, render, schemas
+from k8s.check.checks import check, check_schemas
 from lakefeed_common.errors import LakefeedError
-from tests.unit.k8s.manifests import Bodies, broken, container, findings, good
+from tests.unit.k8s.manifests import Bodies, container, good, rendering, said
+
+GIVEN = {"lakefeed-kafka": frozenset({"username", "password"})}
 
 
 def pod(bodies: Bodies) -> dict[str, object]:
@@ -18,7 +22,8 @@ def pod(bodies: Bodies) -> dict[str, object]:
 
 
 def test_nothing_is_wrong_where_all_is_well() -> None:
-    assert findings(good()) == []
+    overlay = rendering(good())
+    assert said(check([overlay], GIVEN) + check_schemas([overlay])) == []
 
 
 def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
@@ -195,28 +200,40 @@ def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
             "PodMonitor/consumer",
             "Deployment/consumer (k8s/x.yaml) has no port metrics",
         ),
-        # Schemas.
-        (
-            lambda b: b["PodMonitor"]["spec"].update(jobLable="x"),
-            "PodMonitor/consumer",
-            "monitoring.coreos.com/v1: spec: Additional properties are not allowed ('jobLable' was "
-            "unexpected)",
-        ),
     ],
 )
 def test_what_is_wrong_is_said(change: Callable[[Bodies], object], resource: str, message: str) -> None:
-    assert f"overlays/x: {resource} (k8s/x.yaml): {message}" in broken(change)
+    bodies = good()
+    change(bodies)
+    assert f"overlays/x: {resource} (k8s/x.yaml): {message}" in said(check([rendering(bodies)], GIVEN))
+
+
+def schema_says(body: dict[str, Any]) -> list[str]:
+    return said(check_schemas([rendering({"": body})]))
 
 
 def test_a_field_that_kubernetes_does_not_know_is_said_for_each_version() -> None:
-    said = broken(lambda b: b["Deployment"]["spec"].update(replica=2))
+    body = good()["Deployment"]
+    body["spec"]["replica"] = 2
+    lines = schema_says(body)
     for version in schemas.VERSIONS:
-        assert any(f"Kubernetes {version}: spec: " in line and "'replica'" in line for line in said), said
+        assert any(f"Kubernetes {version}: spec: " in line and "'replica'" in line for line in lines), lines
+
+
+def test_a_field_that_a_custom_resource_does_not_have_is_said() -> None:
+    body = good()["PodMonitor"]
+    body["spec"]["jobLable"] = "x"
+    assert schema_says(body) == [
+        "overlays/x: PodMonitor/consumer (k8s/x.yaml): monitoring.coreos.com/v1: spec: Additional properties "
+        "are not allowed ('jobLable' was unexpected)"
+    ]
 
 
 def test_a_kind_without_a_schema_is_no_pass() -> None:
-    said = broken(lambda b: b["ServiceAccount"].update(apiVersion="example.org/v1"))
-    assert any("has no ServiceAccount in example.org/v1" in line for line in said)
+    body = good()["ServiceAccount"]
+    body["apiVersion"] = "example.org/v1"
+    assert all("has no ServiceAccount in example.org/v1" in line for line in schema_says(body))
+    assert len(schema_says(body)) == len(schemas.VERSIONS)
 
 
 def test_secrets_that_people_make_are_those_of_the_commands(tmp_path: Path) -> None:
