@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
@@ -91,15 +91,38 @@ def kustomizations() -> list[Kustomization]:
         Kustomization(" + ".join(["base", *chosen]), K8S / "base", chosen, applied=False)
         for chosen in _combinations()
     ]
-    return overlays + combined
+    more = [
+        Kustomization(" + ".join([each.name, *chosen]), each.folder, chosen)
+        for each in overlays
+        for chosen in _additions(each.folder)
+    ]
+    return overlays + more + combined
 
 
 def _combinations() -> Iterator[tuple[str, ...]]:
     for size in range(len(COMPONENTS) + 1):
-        for chosen in combinations(COMPONENTS, size):
-            apart = not any(pair <= set(chosen) for pair in _NOT_TOGETHER)
-            if apart and all(_NEEDS.get(each, each) in chosen for each in chosen):
-                yield chosen
+        yield from (chosen for chosen in combinations(COMPONENTS, size) if _may_be(chosen))
+
+
+def _additions(overlay: Path) -> Iterator[tuple[str, ...]]:
+    """What people add to an overlay: each component that it lacks, or all that go with it together."""
+    listed = yaml.safe_load((overlay / "kustomization.yaml").read_text()).get("components", [])
+    own = tuple(Path(path).name for path in listed if Path(path).name in COMPONENTS)
+    # Whether broker and AWS are in the cluster is the overlay's own choice.
+    others = [name for name in COMPONENTS if name not in {*own, "kafka", "local-aws"}]
+    every: tuple[str, ...] = ()
+    for name in others:
+        if _may_be((*own, name)):
+            yield (name,)
+        if _may_be((*own, *every, name)):
+            every = (*every, name)
+    yield every
+
+
+def _may_be(chosen: Collection[str]) -> bool:
+    """Whether these components go together."""
+    apart = not any(pair <= set(chosen) for pair in _NOT_TOGETHER)
+    return apart and all(_NEEDS.get(each, each) in chosen for each in chosen)
 
 
 def render_all(wanted: Iterable[Kustomization]) -> list[Rendering]:
