@@ -97,16 +97,16 @@ soak: setup fetch ## memory, open files and threads of the services over MINUTES
 # ---- AWS with Terraform -------------------------------------------------------------------
 
 # TF_PLUGIN_DIR=folder takes the provider from there, on a machine that reaches no registry of providers.
-.PHONY: terraform
-terraform:
-	@command -v terraform >/dev/null || { echo 'error: terraform is not on the path: https://developer.hashicorp.com/terraform/install' >&2; exit 2; }
+NEEDS_TERRAFORM = @command -v terraform >/dev/null || { echo 'error: terraform is not on the path: https://developer.hashicorp.com/terraform/install' >&2; exit 2; }
 
 .PHONY: infra-test
-infra-test: terraform setup fetch ## Terraform's modules and examples on a local AWS, and the rights that the services need
+infra-test: setup fetch ## Terraform's modules and examples on a local AWS, and the rights that the services need
+	$(NEEDS_TERRAFORM)
 	@$(BIN)/python -m pytest -n0 tests/infra --ignore tests/infra/test_kafka_ec2.py $(ARGS)
 
 .PHONY: infra-e2e
-infra-e2e: terraform setup fetch ## the EC2 instance with Kafka, booted in a container, a client outside it (wants Docker and root)
+infra-e2e: setup fetch ## the EC2 instance with Kafka, booted in a container, a client outside it (wants Docker and root)
+	$(NEEDS_TERRAFORM)
 	@$(BIN)/python -m pytest -n0 -p no:randomly tests/infra/test_kafka_ec2.py $(ARGS)
 
 # ---- the pipeline without Docker ----------------------------------------------------------

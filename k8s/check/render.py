@@ -33,9 +33,14 @@ COMPONENTS = (
     "tls",
     "mutual-tls",
     "sasl",
+    "msk-iam",
 )
-# The broker of the component `kafka` has neither TLS nor users.
-_NOT_TOGETHER = ({"kafka", "tls"}, {"kafka", "mutual-tls"}, {"kafka", "sasl"})
+# The broker of the component `kafka` has neither TLS nor users, and MSK with IAM needs no Secret.
+_SECURE = ("tls", "mutual-tls", "sasl", "msk-iam")
+_NOT_TOGETHER = [
+    *({"kafka", name} for name in _SECURE),
+    *({"msk-iam", name} for name in _SECURE[:-1]),
+]
 _NEEDS = {"mutual-tls": "tls"}
 _ORIGIN = "config.kubernetes.io/origin"
 # By libyaml where PyYAML has it: ten times as fast.
@@ -48,11 +53,18 @@ class CannotRenderError(LakefeedError):
 
 @dataclass(frozen=True)
 class Kustomization:
-    """What is rendered: a folder, with components on top of it."""
+    """What is rendered: a folder as it stands, or with these components of `k8s/components`.
+
+    Attributes:
+        name: what problems are told of.
+        folder: `k8s/base`, or an overlay.
+        components: those that it is to have; as many as it lists by itself where None.
+        applied: whether people apply it as it is, so that nothing may be missing.
+    """
 
     name: str
     folder: Path
-    components: tuple[str, ...] = ()
+    components: tuple[str, ...] | None = None
     applied: bool = True
 
 
@@ -91,12 +103,12 @@ def kustomizations() -> list[Kustomization]:
         Kustomization(" + ".join(["base", *chosen]), K8S / "base", chosen, applied=False)
         for chosen in _combinations()
     ]
-    more = [
-        Kustomization(" + ".join([each.name, *chosen]), each.folder, chosen)
+    changed = [
+        Kustomization(f"{each.name} with {' + '.join(chosen)}", each.folder, chosen)
         for each in overlays
-        for chosen in _additions(each.folder)
+        for chosen in _changes(each.folder)
     ]
-    return overlays + more + combined
+    return overlays + changed + combined
 
 
 def _combinations() -> Iterator[tuple[str, ...]]:
@@ -104,19 +116,26 @@ def _combinations() -> Iterator[tuple[str, ...]]:
         yield from (chosen for chosen in combinations(COMPONENTS, size) if _may_be(chosen))
 
 
-def _additions(overlay: Path) -> Iterator[tuple[str, ...]]:
-    """What people add to an overlay: each component that it lacks, or all that go with it together."""
-    listed = yaml.safe_load((overlay / "kustomization.yaml").read_text()).get("components", [])
-    own = tuple(Path(path).name for path in listed if Path(path).name in COMPONENTS)
+def _changes(overlay: Path) -> Iterator[tuple[str, ...]]:
+    """What people make of an overlay's components: one more, or all that go with it."""
+    listed = yaml.safe_load((overlay / "kustomization.yaml").read_text())["components"]
+    own = {Path(path).name for path in listed}.intersection(COMPONENTS)
     # Whether broker and AWS are in the cluster is the overlay's own choice.
     others = [name for name in COMPONENTS if name not in {*own, "kafka", "local-aws"}]
-    every: tuple[str, ...] = ()
+    every = own
     for name in others:
-        if _may_be((*own, name)):
-            yield (name,)
-        if _may_be((*own, *every, name)):
-            every = (*every, name)
-    yield every
+        more = {name, _NEEDS.get(name, name)}
+        # What does not go with it leaves: who adds `sasl` has no `msk-iam`.
+        staying = {each for each in own if _may_be({each, *more})}
+        if "kafka" in staying or "kafka" not in own:
+            yield _in_order(staying | more)
+        if _may_be(every | more):
+            every = every | more
+    yield _in_order(every)
+
+
+def _in_order(names: Collection[str]) -> tuple[str, ...]:
+    return tuple(name for name in COMPONENTS if name in names)
 
 
 def _may_be(chosen: Collection[str]) -> bool:
@@ -157,16 +176,33 @@ def _wrapped(wanted: Kustomization, folder: Path) -> dict[str, Any]:
     def relative(path: Path) -> str:
         return os.path.relpath(path, folder)
 
-    components = [relative(K8S / "components" / name) for name in wanted.components]
+    components = [relative(K8S / "components" / name) for name in wanted.components or ()]
+    if wanted.components is not None and wanted.applied:
+        made = _edited(wanted.folder, folder, components)
+    else:
+        made = {"resources": [relative(wanted.folder)], "components": components}
     # An overlay says these for itself.
     own = {} if wanted.applied else {"namespace": NAMESPACE, "labels": [_LABELS]}
-    return {
-        "kind": "Kustomization",
-        "resources": [relative(wanted.folder)],
-        "components": components,
-        "buildMetadata": ["originAnnotations"],
-        **own,
-    }
+    return {"kind": "Kustomization", "buildMetadata": ["originAnnotations"], **made, **own}
+
+
+def _edited(overlay: Path, folder: Path, components: list[str]) -> dict[str, Any]:
+    """A copy of an overlay in another folder, these in the place of its components of `k8s/components`."""
+    shutil.copytree(overlay, folder, dirs_exist_ok=True)
+    own: dict[str, Any] = yaml.safe_load((overlay / "kustomization.yaml").read_text())
+
+    def moved(paths: list[str]) -> list[str]:
+        return [
+            path if (folder / path).exists() else os.path.relpath(overlay / path, folder) for path in paths
+        ]
+
+    listed: list[str] = own["components"]
+    ours = [Path(path).name in COMPONENTS for path in listed]
+    first = ours.index(True)
+    after = [path for path, known in zip(listed[first:], ours[first:], strict=True) if not known]
+    own["components"] = moved(listed[:first]) + components + moved(after)
+    own["resources"] = moved(own["resources"])
+    return own
 
 
 _LABELS = {"pairs": {"app.kubernetes.io/part-of": "lakefeed"}, "includeTemplates": True}

@@ -8,7 +8,8 @@ from k8s.check.environment import variables
 from k8s.check.manifests import Body, Container, Rendering, Resource
 from k8s.check.references import Problem, keys_of, listed
 
-_MECHANISMS = {"SCRAM-SHA-512": "scram_sha512", "SCRAM-SHA-256": "scram_sha256", "PLAIN": "plaintext"}
+_WITH_PASSWORD = {"SCRAM-SHA-512": "scram_sha512", "SCRAM-SHA-256": "scram_sha256", "PLAIN": "plaintext"}
+_MECHANISMS = {**_WITH_PASSWORD, "AWS_MSK_IAM": "aws_msk_iam"}
 
 
 def check_scaling(rendering: Rendering) -> Iterator[Problem]:
@@ -78,7 +79,9 @@ def _unlike(metadata: Body, shown: set[str], given: Mapping[str, str]) -> Iterat
     for key, wanted, default in (("tls", tls, "disable"), ("sasl", sasl, "none")):
         if metadata.get(key, default) != wanted:
             yield f"the consumer has {protocol}: {key} must be {wanted} here"
-    expected = {"username", "password"} if sasl in _MECHANISMS.values() else set()
+    if sasl == "aws_msk_iam" and metadata.get("awsRegion") != given.get("AWS_REGION"):
+        yield f"awsRegion is {metadata.get('awsRegion')}, and AWS_REGION {given.get('AWS_REGION')}"
+    expected = {"username", "password"} if sasl in _WITH_PASSWORD.values() else set()
     files = {"ca": "CA", "cert": "CERTIFICATE", "key": "KEY"}
     expected |= {key for key, name in files.items() if given.get(f"LAKEFEED_KAFKA_SSL_{name}_FILE")}
     if shown != expected:

@@ -288,7 +288,10 @@ def test_what_is_published_is_answered_by_athena(instance: Instance, cloud: Clou
         program = Path(sys.executable).with_name("lakefeed-analytics")
         return run(str(program), *arguments, environment=settings)
 
-    with CrawlService(cloud.endpoint_url), Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
+    with (
+        CrawlService(cloud.endpoint_url),
+        Service("consumer", "run", log=tmp_path / "log", **settings) as consumer,
+    ):
         consumer.wait_ready()
         wait_for(
             lambda: consumer.metric("lakefeed_consumer_objects_total", outcome="stored") >= len(sample()),
