@@ -274,6 +274,16 @@ class Deployment:
                 parts.append(f"---- {name} {' '.join(more)}\n{log}")
         return "\n".join(parts)
 
+    def usage(self) -> str:
+        """What the first container of each running pod took since its start."""
+        lines = []
+        for pod in self.json("get", "pods", "--field-selector", "status.phase=Running")["items"]:
+            name = pod["metadata"]["name"]
+            told = self.kubectl("exec", name, "--", "sh", "-c", _READ_USAGE)
+            memory, nanoseconds = map(int, told.split())
+            lines.append(f"{name}: {memory / 2**20:.0f} MiB at the most, {nanoseconds / 1e9:.1f} s of CPU")
+        return "\n".join(lines)
+
     def start_job(self, name: str, *options: str) -> None:
         """Start a job of the CronJob `publish`; `options` follow its arguments."""
         self.kubectl("delete", "job", name, "--ignore-not-found")
@@ -313,6 +323,18 @@ class Deployment:
                 yield f"127.0.0.1:{match[1]}"
             finally:
                 process.terminate()
+
+
+# By cgroup v2, or v1: bytes, and nanoseconds (v2 has microseconds).
+_READ_USAGE = """
+cd /sys/fs/cgroup
+if [ -f memory.peak ]; then
+    cat memory.peak
+    while read -r name value; do [ "$name" != usage_usec ] || echo "${value}000"; done <cpu.stat
+else
+    cat memory/memory.max_usage_in_bytes cpuacct/cpuacct.usage
+fi
+"""
 
 
 def _literals(settings: dict[str, str]) -> list[str]:

@@ -300,7 +300,8 @@ def test_what_is_published_is_answered_by_athena(instance: Instance, cloud: Clou
             every=0.5,
         )
         analytics("crawl")
-        answer = analytics("query", 'SELECT ticker, "date", close FROM demo_testing', "--format", "csv")
+        sql = 'SELECT ticker, "date", close FROM demo_testing'
+        answer = analytics("query", sql, "--limit", "0", "--format", "csv")
     stored = [
         (row["ticker"], row["date"], float(row["close"])) for row in csv.DictReader(answer.splitlines())
     ]

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from k8s.cluster import ROOT, Deployment, build
+from monitoring.check_queries import empty
 from tests.k8s.conftest import SECOND, api_of, s3_of
 from tests.support import wait_for
 
@@ -244,6 +245,20 @@ def test_all_that_was_published_is_stored_byte_for_byte_and_counted(pipeline: De
     }
     print(f"restarts: {restarts}")
     assert not any(restarts.values())
+
+
+def test_prometheus_sees_every_service_and_answers_the_dashboard(pipeline: Deployment) -> None:
+    services = {"producer", "consumer", "analytics", "crawler", "kafka", "prometheus"}
+    with pipeline.forwarded("prometheus", 9090) as address:
+        prometheus = f"http://{address}"
+
+        def seen() -> bool:
+            answer = httpx.get(f"{prometheus}/api/v1/query", params={"query": "up == 1"}).raise_for_status()
+            return {each["metric"]["job"] for each in answer.json()["data"]["result"]} >= services
+
+        wait_for(seen, 60, pipeline.state, every=1)
+        assert not empty(prometheus)
+    print(pipeline.usage())
 
 
 pytestmark = pytest.mark.timeout(900)
