@@ -10,11 +10,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from k8s.check.manifests import Pod, Rendering, Resource
 from lakefeed_common.errors import LakefeedError, SettingsError, UnavailableError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,6 +140,27 @@ def _docker(*arguments: str) -> None:
 # ---- manifests --------------------------------------------------------------------------------------
 
 
+def leave_out(pods: Iterable[Pod], lacking: Collection[str]) -> list[dict[str, str]]:
+    """Patches that take the monitoring out whose images are lacking, and a line of each.
+
+    Raises:
+        ClusterError: the pipeline itself lacks one.
+    """
+    patches = []
+    for pod in pods:
+        for image in sorted({container.image for container in pod.containers}.intersection(lacking)):
+            workload = pod.owner
+            if workload.labels.get("app.kubernetes.io/component") != "monitoring":
+                raise ClusterError(
+                    f"{workload} needs the image {image}, which the local Docker does not have and cannot get: "
+                    f"see `docker pull {image}`"
+                )
+            print(f"left out: {workload}, since its image {image} cannot be had here", file=sys.stderr)
+            told = {"apiVersion": "apps/v1", "kind": workload.kind, "metadata": {"name": workload.name}}
+            patches.append({"patch": json.dumps({"$patch": "delete", **told})})
+    return patches
+
+
 class Deployment:
     """The local overlay in a namespace, by a kustomization of its own in `build`.
 
@@ -180,11 +204,14 @@ class Deployment:
         kubectl("apply", "--kustomize", str(self._folder))
 
     def prepare(self, version: str, **settings: str) -> None:
-        """Bring the images in, and write the kustomization; what has no image is left out, and told of.
+        """Bring the images in, and write the kustomization; monitoring without its image is left out.
 
         Args:
             version: tag of the project's images.
             settings: variables of `lakefeed-settings` that differ.
+
+        Raises:
+            ClusterError: an image of the pipeline cannot be had.
         """
         images = [{"name": f"lakefeed-{part}", "newTag": version} for part in PARTS]
         changed = {"name": "lakefeed-settings", "behavior": "merge", "literals": _literals(settings)}
@@ -197,29 +224,21 @@ class Deployment:
             "configMapGenerator": [changed] if settings else [],
         }
         self._write(kustomization)
-        wanted = self._images()
+        pods = self._pods()
+        wanted = {container.image for pod in pods for container in pod.containers}
         lacking = {image for image in wanted if not image.startswith("lakefeed-") and not had(image)}
+        patches = leave_out(pods, lacking)
         load(self._load, sorted(wanted - lacking))
-        for image in sorted(lacking):
-            name = image.split(":")[0].rpartition("/")[2]
-            print(f"left out: {name}, since its image {image} cannot be had here", file=sys.stderr)
-            delete = {
-                "$patch": "delete",
-                "apiVersion": "apps/v1",
-                "kind": "Deployment",
-                "metadata": {"name": name},
-            }
-            kustomization.setdefault("patches", []).append({"patch": json.dumps(delete)})
-        self._write(kustomization)
+        self._write({**kustomization, "patches": patches})
 
     def _write(self, kustomization: dict[str, Any]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         # JSON is YAML.
         (self._folder / "kustomization.yaml").write_text(json.dumps(kustomization, indent=2) + "\n")
 
-    def _images(self) -> set[str]:
-        rendered = kubectl("kustomize", str(self._folder))
-        return set(re.findall(r"^\s*(?:- )?image: (\S+)$", rendered, re.MULTILINE))
+    def _pods(self) -> list[Pod]:
+        bodies = yaml.safe_load_all(kubectl("kustomize", str(self._folder)))
+        return list(Rendering(self.namespace, tuple(map(Resource, bodies))).pods())
 
     def restart(self) -> None:
         """Let everything start anew, for images that changed under the same tag."""
