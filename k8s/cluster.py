@@ -152,8 +152,8 @@ def leave_out(pods: Iterable[Pod], lacking: Collection[str]) -> list[dict[str, s
             workload = pod.owner
             if workload.labels.get("app.kubernetes.io/component") != "monitoring":
                 raise ClusterError(
-                    f"{workload} needs the image {image}, which the local Docker does not have and cannot get: "
-                    f"see `docker pull {image}`"
+                    f"{workload} needs the image {image}, which the local Docker does not have and cannot "
+                    f"get: see `docker pull {image}`"
                 )
             print(f"left out: {workload}, since its image {image} cannot be had here", file=sys.stderr)
             told = {"apiVersion": "apps/v1", "kind": workload.kind, "metadata": {"name": workload.name}}
