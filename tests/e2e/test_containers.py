@@ -180,6 +180,7 @@ def test_on_a_real_account_nothing_of_the_local_aws_is_left() -> None:
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "LAKEFEED_BUCKET": "bucket",
+        "LAKEFEED_WORKGROUP": "another",
         "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": "broker.example:9093",
     }
     with pytest.MonkeyPatch.context() as patch:
@@ -194,6 +195,7 @@ def test_on_a_real_account_nothing_of_the_local_aws_is_left() -> None:
         assert told[name]["environment"]["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] == "broker.example:9093"
     for name in ("consumer", "analytics"):
         assert told[name]["environment"]["LAKEFEED_BUCKET"] == "bucket"
+    assert told["analytics"]["environment"]["LAKEFEED_WORKGROUP"] == "another"
 
 
 def test_kafkas_own_tools_run_in_its_container() -> None:
