@@ -38,6 +38,11 @@ output "aws_config" {
   ])
 }
 
+output "instance_id" {
+  description = "Id of the instance, to stop and start it, and to read its console."
+  value       = module.kafka.instance_id
+}
+
 output "connect_command" {
   description = "Opens a shell on the instance, without SSH."
   value       = module.kafka.connect_command
