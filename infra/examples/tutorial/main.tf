@@ -9,10 +9,20 @@ data "aws_iam_session_context" "current" {
 
 data "aws_region" "current" {}
 
+# The oldest zone of us-east-1, under another letter in each account, has no t3 instances.
+data "aws_availability_zones" "this" {
+  exclude_zone_ids = ["use1-az3"]
+}
+
 data "aws_subnets" "public" {
   filter {
     name   = "default-for-az"
     values = ["true"]
+  }
+
+  filter {
+    name   = "availability-zone"
+    values = data.aws_availability_zones.this.names
   }
 
   lifecycle {
