@@ -98,14 +98,6 @@ resource "aws_msk_cluster" "this" {
     revision = aws_msk_configuration.this.latest_revision
   }
 
-  open_monitoring {
-    prometheus {
-      jmx_exporter {
-        enabled_in_broker = true
-      }
-    }
-  }
-
   logging_info {
     broker_logs {
       cloudwatch_logs {
