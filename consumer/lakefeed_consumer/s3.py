@@ -17,6 +17,7 @@ from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
 
 if TYPE_CHECKING:
+    from botocore.credentials import Credentials
     from obstore.store import ClientConfig, S3Credential
 
 _STATUS = re.compile(r"status code: (\d{3})")
@@ -49,9 +50,10 @@ class S3ObjectStore:
         self._store = S3Store(
             settings.bucket,
             region=settings.aws_region,
-            # A server that is not AWS's own seldom has a name for each bucket.
-            virtual_hosted_style_request=settings.aws_endpoint_url is None,
-            credential_provider=_credentials(settings),
+            # A server that is not AWS's own seldom has a name for each bucket, and AWS's certificate has none
+            # for a bucket with dots.
+            virtual_hosted_style_request=settings.aws_endpoint_url is None and "." not in settings.bucket,
+            credential_provider=_provider(find_credentials(settings)),
             client_options=options,
             retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
             **endpoint,
@@ -92,6 +94,9 @@ class S3ObjectStore:
         except _FAILURES as error:
             raise self._explain(error) from error
 
+    async def close(self) -> None:
+        """See `ObjectStore.close`; obstore ends its connections by itself."""
+
     def _explain(self, error: Exception) -> StoreUnavailableError | StoreRefusedError:
         """Translate an error of obstore, which gives S3's answer only as text.
 
@@ -125,8 +130,8 @@ class S3ObjectStore:
         return StoreUnavailableError(f"{where}: no answer ({detail[1] if detail else cause})", cause)
 
 
-def _credentials(settings: ConsumerSettings) -> Callable[[], S3Credential]:
-    """obstore's credential provider: what boto3's chain gives, renewed as `aws.session` says.
+def find_credentials(settings: ConsumerSettings) -> Credentials:
+    """What boto3's chain finds, renewed as `aws.session` says.
 
     Raises:
         StoreRefusedError: the chain has none.
@@ -137,9 +142,14 @@ def _credentials(settings: ConsumerSettings) -> Callable[[], S3Credential]:
         raise StoreRefusedError(f"there are no AWS credentials ({error}). {_SOURCES}") from error
     if found is None:
         raise StoreRefusedError(f"there are no AWS credentials. {_SOURCES}")
+    return found
+
+
+def _provider(credentials: Credentials) -> Callable[[], S3Credential]:
+    """obstore's credential provider."""
 
     def keys() -> S3Credential:
-        frozen: Any = found.get_frozen_credentials()
+        frozen: Any = credentials.get_frozen_credentials()
         return {
             "access_key_id": frozen.access_key,
             "secret_access_key": frozen.secret_key,

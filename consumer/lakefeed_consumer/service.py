@@ -15,9 +15,9 @@ from lakefeed_common.web import StatusServer
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.broker import find_topic
 from lakefeed_consumer.feeder import Feeder
+from lakefeed_consumer.lean.store import open_store
 from lakefeed_consumer.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.sink import Sink, StoredUpTo
 from lakefeed_consumer.store import ObjectStore
@@ -58,7 +58,10 @@ async def run(settings: ConsumerSettings) -> None:
             store = await _unless(stop, _prepare(settings, health))
             if store is None:
                 return
-            await _consume(settings, store, metrics, health, stop)
+            try:
+                await _consume(settings, store, metrics, health, stop)
+            finally:
+                await store.close()
         finally:
             pulse.cancel()
     log.info("stopped")
@@ -112,7 +115,7 @@ async def _prepare(settings: ConsumerSettings, health: Health) -> ObjectStore:
 
 
 async def _open_store(settings: ConsumerSettings) -> ObjectStore:
-    store = S3ObjectStore(settings)
+    store = open_store(settings)
     await store.check()
     return store
 

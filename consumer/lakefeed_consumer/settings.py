@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from lakefeed_common.settings import KafkaSettings, LakeSettings, ServiceSettings, setting
 
 
@@ -15,6 +17,11 @@ class ConsumerSettings(ServiceSettings, KafkaSettings, LakeSettings):
         "lakefeed-consumer",
         "Consumer group; workers of one group share the topic's partitions.",
         pattern=r"^[A-Za-z0-9._-]{1,249}$",
+    )
+    s3_client: Literal["lean", "obstore"] = setting(
+        "lean",
+        "What puts the objects: `lean`, a client for this one request that leaves each doubt to obstore; or "
+        "`obstore` alone.",
     )
     puts_in_flight: int = setting(
         64, "How many objects one worker puts at the same time at the most.", ge=1, le=10_000

@@ -49,3 +49,6 @@ class ObjectStore(Protocol):
 
     async def check(self) -> None:
         """Return when the bucket can be reached with these credentials."""
+
+    async def close(self) -> None:
+        """Close its connections, after the last call has ended."""

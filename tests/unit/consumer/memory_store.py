@@ -45,6 +45,9 @@ class MemoryStore:
     async def check(self) -> None:
         self._raise_fault("")
 
+    async def close(self) -> None:
+        pass
+
     def _raise_fault(self, key: str) -> None:
         fault = self.fault(key)
         if fault is not None:

@@ -1,0 +1,46 @@
+"""The addresses of a server's name: all of them take connections in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+
+class Addresses:
+    """What a name leads to, asked anew from time to time.
+
+    Args:
+        every: how long an answer of the name service is good, in seconds.
+    """
+
+    def __init__(self, host: str, port: int, *, every: float = 30.0) -> None:
+        self._host = host
+        self._port = port
+        self._every = every
+        self._known: list[str] = []
+        self._ask_at = float("-inf")
+        self._next = 0
+        self._asking = asyncio.Lock()
+
+    async def in_turn(self) -> list[str]:
+        """All addresses; each call begins with another one.
+
+        Raises:
+            OSError: the name is not known, or the name service is away.
+        """
+        loop = asyncio.get_running_loop()
+        async with self._asking:
+            if loop.time() >= self._ask_at:
+                found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+                self._known = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+                self._ask_at = loop.time() + self._every
+        self._next += 1
+        start = self._next % len(self._known)
+        return self._known[start:] + self._known[:start]
+
+    def leave_out(self, address: str) -> None:
+        """Until the name is asked for again: nobody listens there. With none left it is asked for at once."""
+        if address in self._known:
+            self._known.remove(address)
+        if not self._known:
+            self._ask_at = float("-inf")

@@ -1,0 +1,166 @@
+"""The lean client as an `ObjectStore`: it creates objects, and leaves the rest and every doubt to obstore."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+from lakefeed_consumer.lean.addresses import Addresses
+from lakefeed_consumer.lean.answers import Answer, doubtful
+from lakefeed_consumer.lean.connections import Connections
+from lakefeed_consumer.lean.credentials import RenewedKeys
+from lakefeed_consumer.lean.signing import Signer, request_path
+from lakefeed_consumer.s3 import S3ObjectStore, find_credentials
+from lakefeed_consumer.settings import ConsumerSettings
+from lakefeed_consumer.store import (
+    ObjectExistsError,
+    ObjectStore,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+
+log = logging.getLogger(__name__)
+
+_REST_SECONDS = 1.0
+_TELL_EVERY_SECONDS = 60.0
+
+
+def open_store(settings: ConsumerSettings) -> ObjectStore:
+    """The client that `LAKEFEED_S3_CLIENT` chooses; obstore alone where a proxy leads to the server.
+
+    Raises:
+        StoreRefusedError: there are no AWS credentials.
+    """
+    store = S3ObjectStore(settings)
+    if settings.s3_client == "obstore":
+        return store
+    server = urlsplit(_base_url(settings))
+    proxied = {server.scheme, "all"} & urllib.request.getproxies().keys()
+    if proxied and not urllib.request.proxy_bypass(server.netloc):
+        log.info("objects are put by obstore: a proxy leads to %s", server.hostname)
+        return store
+    return LeanObjectStore(settings, store)
+
+
+class LeanObjectStore:
+    """`ObjectStore` that puts at the cost of little more than its bytes.
+
+    A put that is not stored beyond doubt is handed over: the other client tries it again, and its error or
+    success counts. One that was stored all the same is then found there, with the same body.
+
+    Args:
+        fallback: of the same bucket. While it fails, it alone is asked: a server in trouble is not asked
+            twice.
+    """
+
+    def __init__(self, settings: ConsumerSettings, fallback: S3ObjectStore) -> None:
+        url = urlsplit(_base_url(settings))
+        port = url.port or (443 if url.scheme == "https" else 80)
+        name = url.hostname or ""
+        self._fallback = fallback
+        self._keys = RenewedKeys(find_credentials(settings))
+        self._signer = Signer(_host(url.netloc, url.scheme), url.path, settings.aws_region)
+        self._connections = Connections(
+            Addresses(name, port),
+            port,
+            tls=ssl.create_default_context() if url.scheme == "https" else None,
+            name=name,
+            timeout=settings.put_timeout_seconds,
+        )
+        self._fallback_fails = False
+        self._rest_until = float("-inf")
+        self._tell_at = float("-inf")
+        self._handed_over = 0
+
+    async def create(self, key: str, body: bytes) -> None:
+        """See `ObjectStore.create`."""
+        answer = await self._put(key, body)
+        if not answer.stored:
+            await self._hand_over(key, body, answer)
+
+    async def _put(self, key: str, body: bytes) -> Answer:
+        now = asyncio.get_running_loop().time()
+        if self._fallback_fails or now < self._rest_until:
+            return doubtful("the server is in trouble")
+        path = request_path(key)
+        if path is None:
+            return doubtful("the key has parts that some clients leave out")
+        keys = self._keys.current(now)
+        if keys is None:
+            await self._keys.first()
+            keys = self._keys.current(now)
+            if keys is None:
+                return doubtful("no credentials")
+        if self._connections.idle:
+            connection = self._connections.idle.pop()
+        else:
+            try:
+                connection = await self._connections.connect()
+            except OSError as error:
+                self._rest_until = now + _REST_SECONDS
+                return doubtful(f"cannot connect ({error})")
+            now = asyncio.get_running_loop().time()
+        head = self._signer.head(path, body, keys, time.time())
+        return await connection.put(head + body, now)
+
+    async def _hand_over(self, key: str, body: bytes, answer: Answer) -> None:
+        if answer.status in (400, 401, 403):
+            self._keys.look_again()
+        self._tell(answer.doubt)
+        try:
+            await self._fallback.create(key, body)
+        except (StoreUnavailableError, StoreRefusedError):
+            self._fallback_fails = True
+            raise
+        except ObjectExistsError:
+            self._fallback_fails = False
+            raise
+        self._fallback_fails = False
+
+    def _tell(self, doubt: str) -> None:
+        """One line a minute, however many puts are handed over."""
+        self._handed_over += 1
+        now = time.monotonic()
+        if now >= self._tell_at:
+            log.info("puts left to obstore: %d so far; the last: %s", self._handed_over, doubt)
+            self._tell_at = now + _TELL_EVERY_SECONDS
+
+    async def read(self, key: str) -> bytes | None:
+        """See `ObjectStore.read`."""
+        return await self._fallback.read(key)
+
+    def keys(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+        """See `ObjectStore.keys`."""
+        return self._fallback.keys(prefix, after)
+
+    async def check(self) -> None:
+        """See `ObjectStore.check`."""
+        await self._fallback.check()
+
+    async def close(self) -> None:
+        """See `ObjectStore.close`."""
+        self._connections.close()
+        # Closed connections tell so in the event loop's next round.
+        await asyncio.sleep(0)
+
+
+def _base_url(settings: ConsumerSettings) -> str:
+    """Where the keys begin, with a slash at the end.
+
+    A server that is not AWS's own seldom has a name for each bucket, and certificates know no names for
+    buckets with dots.
+    """
+    server = settings.aws_endpoint_url or f"https://s3.{settings.aws_region}.amazonaws.com"
+    if settings.aws_endpoint_url or "." in settings.bucket:
+        return f"{server.rstrip('/')}/{settings.bucket}/"
+    return server.replace("://", f"://{settings.bucket}.") + "/"
+
+
+def _host(netloc: str, scheme: str) -> str:
+    """The `Host` header: without a user's name, and without the scheme's own port."""
+    return netloc.rpartition("@")[2].removesuffix(":443" if scheme == "https" else ":80")
