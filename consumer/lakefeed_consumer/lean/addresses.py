@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from time import monotonic
 
 
 class Addresses:
@@ -28,12 +29,12 @@ class Addresses:
         Raises:
             OSError: the name is not known, or the name service is away.
         """
-        loop = asyncio.get_running_loop()
         async with self._asking:
-            if loop.time() >= self._ask_at:
+            if monotonic() >= self._ask_at:
+                loop = asyncio.get_running_loop()
                 found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
                 self._known = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-                self._ask_at = loop.time() + self._every
+                self._ask_at = monotonic() + self._every
         self._next += 1
         start = self._next % len(self._known)
         return self._known[start:] + self._known[:start]

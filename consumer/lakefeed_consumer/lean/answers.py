@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 _LIMIT = 16 << 10
 _END = b"\r\n\r\n"
+_GOOD = b"HTTP/1.1 200 "
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: .*)?", re.DOTALL)
+_FRAMING = (b"content-length", b"transfer-encoding", b"connection")
 _NO_CHUNKS = b"0\r\n\r\n"
 
 
@@ -36,32 +38,37 @@ def doubtful(why: str, status: int = 0) -> Answer:
     return Answer(stored=False, doubt=why, status=status)
 
 
-def judge(data: bytes) -> Answer | None:
-    """Judge what a connection has brought since a put was sent; None when more must come.
+class Judge:
+    """Judges the answers of one server, which look alike: the last good one is the pattern of the next."""
 
-    Only the whole of an answer 200 without a body, with an ETag, and nothing behind it is beyond doubt.
-    """
-    return _STORED if _is_usual(data) else _read(data)
+    def __init__(self) -> None:
+        self._matches_last = re.compile(rb"(?!)").fullmatch
 
+    def __call__(self, data: bytes) -> Answer | None:
+        """Judge what a connection has brought since a put was sent; None when more must come.
 
-def _is_usual(data: bytes) -> bool:
-    """Whether it is a good answer as servers mostly write it: `_read` finds the same, but slowly."""
-    if not data.startswith(b"HTTP/1.1 200 "):
-        return False
-    head = data.lower()
-    return (
-        head.find(_END) == len(head) - 4
-        and b"\r\ncontent-length: 0\r\n" in head
-        and head.count(b"\r\ncontent-length:") == 1
-        and b"\r\netag:" in head
-        and b"\r\ntransfer-encoding:" not in head
-        and head.count(b"\r\nconnection:") == head.count(b"\r\nconnection: keep-alive\r\n")
-        and b"\r\n " not in head
-        and b"\r\n\t" not in head
-    )
+        Only the whole of an answer 200 without a body, with an ETag, and nothing behind it is beyond doubt.
+        """
+        if self._matches_last(data):
+            return _STORED
+        answer = read(data)
+        if answer is _STORED and data.startswith(_GOOD) and data.find(_END) == len(data) - len(_END):
+            self._matches_last = _pattern(data).fullmatch
+        return answer
 
 
-def _read(data: bytes) -> Answer | None:
+def _pattern(data: bytes) -> re.Pattern[bytes]:
+    """Matches answers with the fields of a good one, and its values where they say what ends where."""
+    parts = [re.escape(_GOOD) + rb"[^\r]*"]
+    for line in data.removesuffix(_END).split(b"\r\n")[1:]:
+        name, colon, _ = line.partition(b":")
+        framing = not colon or name.lower() in _FRAMING
+        parts.append(re.escape(line) if framing else re.escape(name) + rb":[^\r]*")
+    return re.compile(b"\r\n".join(parts) + _END)
+
+
+def read(data: bytes) -> Answer | None:
+    """What `Judge` finds, from the data alone."""
     if len(data) > _LIMIT:
         return doubtful("an answer without an end")
     code, keeps_open, rest = 100, True, data
@@ -109,5 +116,6 @@ def _behind_the_head(rest: bytes, fields: dict[str, list[str]], keeps_open: bool
     if rest != wanted:
         return None if wanted.startswith(rest) else doubtful("200 with a body, or more than one answer", 200)
     said = fields.get("connection", ["keep-alive"])
-    reusable = keeps_open and all(each.lower() == "keep-alive" for each in said)
-    return Answer(stored=True, reusable=reusable, status=200)
+    if not keeps_open or any(each.lower() != "keep-alive" for each in said):
+        return Answer(stored=True, status=200)
+    return _STORED

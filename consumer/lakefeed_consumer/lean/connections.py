@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
+from time import monotonic
 
 from lakefeed_consumer.lean.addresses import Addresses
-from lakefeed_consumer.lean.answers import Answer, doubtful, judge
+from lakefeed_consumer.lean.answers import Answer, Judge, doubtful
 
 _CONNECT_SECONDS = 5.0
 
@@ -16,7 +17,7 @@ class Connection(asyncio.Protocol):
     """One connection: idle, or waiting for the answer to a put.
 
     Attributes:
-        since: when the put was sent or the connection became idle, by the event loop's time.
+        since: when the put was sent or the connection became idle, by `time.monotonic`.
     """
 
     def __init__(self, pool: Connections, now: float) -> None:
@@ -44,7 +45,7 @@ class Connection(asyncio.Protocol):
         if self._received:
             data = self._received + data
         # What comes while nothing was asked belongs to no put.
-        answer = judge(data) if self._waiting is not None else doubtful("an answer to nothing")
+        answer = self._pool.judge(data) if self._waiting is not None else doubtful("an answer to nothing")
         if answer is None:
             self._received = data
         else:
@@ -58,7 +59,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, answer: Answer) -> None:
         waiting, self._waiting = self._waiting, None
-        now = self._pool.loop.time()
+        now = monotonic()
         if answer.reusable and now < self.replace_at:
             self.since = now
             self._pool.idle.append(self)
@@ -114,6 +115,7 @@ class Connections:
         self.timeout = timeout
         self.idle_seconds = idle_seconds
         self.age = age
+        self.judge = Judge()
         self.open: set[Connection] = set()
         # The one used last comes first, so that those which are too many grow old.
         self.idle: list[Connection] = []
@@ -131,7 +133,7 @@ class Connections:
             try:
                 async with asyncio.timeout(min(_CONNECT_SECONDS, self.timeout)):
                     _, made = await self.loop.create_connection(
-                        lambda: Connection(self, self.loop.time()),
+                        lambda: Connection(self, monotonic()),
                         address,
                         self._port,
                         ssl=self._tls,
@@ -153,7 +155,7 @@ class Connections:
 
     def _check(self) -> None:
         """Look after all connections, several times within the shortest wait, as long as there are any."""
-        now = self.loop.time()
+        now = monotonic()
         for connection in list(self.open):
             connection.check(now)
         period = min(self.timeout, self.idle_seconds) / 8

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
-from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lakefeed_consumer.lean.signing import Keys
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
 
 log = logging.getLogger(__name__)
 
@@ -18,9 +21,10 @@ class RenewedKeys:
     """The keys that sign now.
 
     Args:
-        chain: asked for its keys in a thread. botocore renews them ten minutes before they expire.
+        chain: asked for its keys, the first time at once, later in a thread. botocore renews those that
+            expire ten minutes before they do.
         every: how often it is asked, in seconds.
-        trusted: for how long keys are used while it gives no others, in seconds.
+        trusted: for how long keys are used while it gives none, in seconds.
     """
 
     def __init__(self, chain: Credentials, *, every: float = 10.0, trusted: float = 60.0) -> None:
@@ -28,36 +32,33 @@ class RenewedKeys:
         self._every = every
         self._trusted = trusted
         self._keys: Keys | None = None
-        self._look_at = self._good_until = float("-inf")
+        self._good_until = float("-inf")
+        self._look_at = monotonic() + every
         self._looking: asyncio.Task[None] | None = None
-
-    async def first(self) -> None:
-        """Wait for the first look, if there was none yet."""
-        if self._looking is not None:
-            await asyncio.shield(self._looking)
+        self._look()
 
     def current(self, now: float) -> Keys | None:
         """The same object until they change; None when there are none that can be trusted.
 
         Args:
-            now: the event loop's time, in seconds.
+            now: of `time.monotonic`.
         """
-        if now >= self._look_at:
+        if now >= self._look_at and (self._looking is None or self._looking.done()):
             self._look_at = now + self._every
-            self._looking = asyncio.create_task(self._look())
+            self._looking = asyncio.create_task(asyncio.to_thread(self._look))
         return self._keys if now < self._good_until else None
 
     def look_again(self) -> None:
-        """Ask anew before the next put: a server does not take these."""
+        """Ask anew with the next put: a server does not take these."""
         self._look_at = float("-inf")
 
-    async def _look(self) -> None:
+    def _look(self) -> None:
         try:
-            found: Any = await asyncio.to_thread(self._chain.get_frozen_credentials)
+            found: Any = self._chain.get_frozen_credentials()
         except (BotoCoreError, ClientError, OSError) as error:
             log.debug("the AWS credentials cannot be renewed: %s", error)
             return
         keys = Keys(found.access_key, found.secret_key, found.token)
         if keys != self._keys:
             self._keys = keys
-        self._good_until = asyncio.get_running_loop().time() + self._trusted
+        self._good_until = monotonic() + self._trusted

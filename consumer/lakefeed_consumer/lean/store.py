@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import time
 import urllib.request
 from collections.abc import AsyncIterator
+from time import monotonic, time
 from urllib.parse import urlsplit
 
 from lakefeed_consumer.lean.addresses import Addresses
@@ -26,8 +26,10 @@ from lakefeed_consumer.store import (
 
 log = logging.getLogger(__name__)
 
+# After a connection that could not be opened.
 _REST_SECONDS = 1.0
 _TELL_EVERY_SECONDS = 60.0
+_NOT_TRIED = doubtful("not tried, for want of a connection or of keys, or by the object's name")
 
 
 def open_store(settings: ConsumerSettings) -> ObjectStore:
@@ -79,34 +81,26 @@ class LeanObjectStore:
 
     async def create(self, key: str, body: bytes) -> None:
         """See `ObjectStore.create`."""
-        answer = await self._put(key, body)
+        now = monotonic()
+        path, keys = request_path(key), self._keys.current(now)
+        if path is None or keys is None or self._fallback_fails or now < self._rest_until:
+            await self._hand_over(key, body, _NOT_TRIED)
+            return
+        head = self._signer.head(path, body, keys, time())
+        if self._connections.idle:
+            answer = await self._connections.idle.pop().put(head + body, now)
+        else:
+            answer = await self._connect_and_put(head + body)
         if not answer.stored:
             await self._hand_over(key, body, answer)
 
-    async def _put(self, key: str, body: bytes) -> Answer:
-        now = asyncio.get_running_loop().time()
-        if self._fallback_fails or now < self._rest_until:
-            return doubtful("the server is in trouble")
-        path = request_path(key)
-        if path is None:
-            return doubtful("the key has parts that some clients leave out")
-        keys = self._keys.current(now)
-        if keys is None:
-            await self._keys.first()
-            keys = self._keys.current(now)
-            if keys is None:
-                return doubtful("no credentials")
-        if self._connections.idle:
-            connection = self._connections.idle.pop()
-        else:
-            try:
-                connection = await self._connections.connect()
-            except OSError as error:
-                self._rest_until = now + _REST_SECONDS
-                return doubtful(f"cannot connect ({error})")
-            now = asyncio.get_running_loop().time()
-        head = self._signer.head(path, body, keys, time.time())
-        return await connection.put(head + body, now)
+    async def _connect_and_put(self, request: bytes) -> Answer:
+        try:
+            connection = await self._connections.connect()
+        except (OSError, UnicodeError) as error:
+            self._rest_until = monotonic() + _REST_SECONDS
+            return doubtful(f"cannot connect ({error})")
+        return await connection.put(request, monotonic())
 
     async def _hand_over(self, key: str, body: bytes, answer: Answer) -> None:
         if answer.status in (400, 401, 403):
@@ -125,7 +119,7 @@ class LeanObjectStore:
     def _tell(self, doubt: str) -> None:
         """One line a minute, however many puts are handed over."""
         self._handed_over += 1
-        now = time.monotonic()
+        now = monotonic()
         if now >= self._tell_at:
             log.info("puts left to obstore: %d so far; the last: %s", self._handed_over, doubt)
             self._tell_at = now + _TELL_EVERY_SECONDS
