@@ -1,0 +1,81 @@
+"""The lean client's signatures are botocore's, byte for byte."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import pytest
+from botocore import auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.utils import percent_encode
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakefeed_consumer.lean.signing import Keys, Signer, request_path
+
+HOST, REGION = "lake.s3.eu-central-1.amazonaws.com", "eu-central-1"
+SIGNER = Signer(HOST, "/", REGION)
+
+parts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/"), min_size=1)
+parts = (parts | st.from_regex(r"[\w.!*'()=-]+", fullmatch=True)).filter(lambda each: each not in (".", ".."))
+paths = st.lists(parts, min_size=1, max_size=5).map("/".join)
+words = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60)
+keys = st.builds(Keys, st.from_regex(r"[A-Z0-9]{16,20}", fullmatch=True), words, st.none() | words)
+seconds = st.floats(0, 4e9)
+
+
+def fields(head: bytes) -> dict[str, str]:
+    lines = head.decode().removesuffix("\r\n\r\n").split("\r\n")[1:]
+    return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+
+
+def by_botocore(url: str, body: bytes, signing: Keys, now: float) -> dict[str, str]:
+    request = AWSRequest("PUT", url, headers={"If-None-Match": "*"}, data=body)
+    request.context["payload_signing_enabled"] = True
+    moment = datetime.fromtimestamp(int(now), UTC)
+    with pytest.MonkeyPatch.context() as clock:
+        clock.setattr(auth, "get_current_datetime", lambda: moment)
+        auth.S3SigV4Auth(Credentials(*signing), "s3", REGION).add_auth(request)
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+@given(paths, st.binary(), keys, seconds)
+def test_a_put_is_signed_as_botocore_signs_it(key: str, body: bytes, signing: Keys, now: float) -> None:
+    path = request_path(key)
+    assert path is not None
+    head = SIGNER.head(path, body, signing, now)
+    assert head.startswith(f"PUT /{path} HTTP/1.1\r\n".encode())
+    assert head.endswith(b"\r\n\r\n")
+    ours = fields(head)
+    theirs = by_botocore(f"https://{HOST}/{path}", body, signing, now)
+    assert ours.pop("host") == HOST
+    assert int(ours.pop("content-length")) == len(body)
+    assert ours == theirs
+    assert ours["x-amz-content-sha256"] == sha256(body).hexdigest()
+
+
+@given(paths)
+def test_a_path_is_encoded_as_botocore_encodes_it(key: str) -> None:
+    assert request_path(key) == percent_encode(key, safe="/~")
+
+
+@given(st.lists(st.tuples(keys, seconds), min_size=2, max_size=6))
+def test_what_is_kept_for_a_second_is_that_of_its_keys_and_its_second(
+    sequence: list[tuple[Keys, float]],
+) -> None:
+    signer = Signer(HOST, "/", REGION)
+    for put in (*sequence, *sequence):
+        assert signer.head("a", b"{}", *put) == Signer(HOST, "/", REGION).head("a", b"{}", *put)
+
+
+@given(st.lists(st.sampled_from(["", ".", "..", "a", "a.b"]), min_size=1, max_size=4))
+def test_parts_that_urls_do_not_keep_are_left_to_others(found: list[str]) -> None:
+    unusual = any(part in ("", ".", "..") for part in found)
+    assert (request_path("/".join(found)) is None) == unusual
+
+
+def test_the_secret_is_not_shown() -> None:
+    assert not re.search("hidden|token", repr(Keys("AKIA", "hidden", "token")))
