@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from lakefeed_consumer.store import ObjectStore
 from tests.services import Service
 from tests.support import wait_for
 
@@ -15,6 +18,18 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 Position = tuple[int, int]
+
+
+def run(store: ObjectStore, scenario: Callable[[], Awaitable[None]]) -> None:
+    """Run a test's calls of a store in an event loop, and close its connections there."""
+
+    async def whole() -> None:
+        try:
+            await scenario()
+        finally:
+            await store.close()
+
+    asyncio.run(whole())
 
 
 def make_topic(kafka: str, topic: str, partitions: int = 1, config: dict[str, str] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -11,9 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from lakefeed_common.settings import load
-from lakefeed_consumer.s3 import S3ObjectStore
+from lakefeed_consumer.lean.store import open_store
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.store import StoreRefusedError, StoreUnavailableError
+from lakefeed_consumer.store import ObjectStore, StoreRefusedError, StoreUnavailableError
+from tests.consuming import run
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -38,15 +38,15 @@ class Answers(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3ObjectStore]:
+@pytest.fixture(params=["lean", "obstore"])
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-secret")
-    yield S3ObjectStore(load(ConsumerSettings, {"put_timeout_seconds": 0.5}))
+    yield open_store(load(ConsumerSettings, {"put_timeout_seconds": 0.5, "s3_client": request.param}))
     server.shutdown()
     server.server_close()
     thread.join()
@@ -65,9 +65,9 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3ObjectStore]:
         ("200-Reset", "connection"),
     ],
 )
-def test_what_passes_is_tried_again(store: S3ObjectStore, answer: str, cause: str) -> None:
+def test_what_passes_is_tried_again(store: ObjectStore, answer: str, cause: str) -> None:
     with pytest.raises(StoreUnavailableError) as caught:
-        asyncio.run(store.create(answer, b"{}"))
+        run(store, lambda: store.create(answer, b"{}"))
     assert caught.value.cause == cause
     # The reason of a state must not change with each key.
     assert answer not in str(caught.value)
@@ -84,7 +84,7 @@ def test_what_passes_is_tried_again(store: S3ObjectStore, answer: str, cause: st
         ("301-PermanentRedirect", "AWS_REGION"),
     ],
 )
-def test_what_somebody_must_mend_is_refused(store: S3ObjectStore, answer: str, said: str) -> None:
+def test_what_somebody_must_mend_is_refused(store: ObjectStore, answer: str, said: str) -> None:
     with pytest.raises(StoreRefusedError, match=said) as caught:
-        asyncio.run(store.create(answer, b"{}"))
+        run(store, lambda: store.create(answer, b"{}"))
     assert "hidden-secret" not in str(caught.value)

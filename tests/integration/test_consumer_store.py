@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 
 from lakefeed_common.settings import load
+from lakefeed_consumer.lean.store import LeanObjectStore, open_store
 from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.store import (
@@ -17,15 +19,32 @@ from lakefeed_consumer.store import (
     StoreRefusedError,
     StoreUnavailableError,
 )
+from tests.chaos.store import SeaweedS3, access
+from tests.consuming import run
 from tests.services import free_port
 from tests.unit.consumer.memory_store import MemoryStore
 
 
-@pytest.fixture(params=["memory", "s3"])
+CLIENTS = ("lean", "obstore")
+
+
+@pytest.fixture
+def seaweed_bucket(seaweed: SeaweedS3, topic: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket on the server that checks signatures."""
+    for name, value in access(seaweed.endpoint_url).items():
+        monkeypatch.setenv(name, value)
+    seaweed.client().create_bucket(Bucket=topic)
+    return topic
+
+
+@pytest.fixture(params=["memory", *product(CLIENTS, ("bucket", "seaweed_bucket"))], ids=str)
 def store(request: pytest.FixtureRequest) -> ObjectStore:
     if request.param == "memory":
         return MemoryStore()
-    return S3ObjectStore(load(ConsumerSettings, {"bucket": request.getfixturevalue("bucket")}))
+    client, bucket = request.param
+    return open_store(
+        load(ConsumerSettings, {"s3_client": client, "bucket": request.getfixturevalue(bucket)})
+    )
 
 
 def test_an_object_is_created_and_read_back(store: ObjectStore) -> None:
@@ -37,7 +56,7 @@ def test_an_object_is_created_and_read_back(store: ObjectStore) -> None:
             await store.create(key, body)
             assert await store.read(key) == body
 
-    asyncio.run(scenario())
+    run(store, scenario)
 
 
 def test_a_key_is_created_once_and_never_replaced(store: ObjectStore) -> None:
@@ -48,7 +67,7 @@ def test_a_key_is_created_once_and_never_replaced(store: ObjectStore) -> None:
                 await store.create("events/a.json", body)
         assert await store.read("events/a.json") == b"first"
 
-    asyncio.run(scenario())
+    run(store, scenario)
 
 
 def test_of_concurrent_creations_one_wins(store: ObjectStore) -> None:
@@ -61,7 +80,7 @@ def test_of_concurrent_creations_one_wins(store: ObjectStore) -> None:
         assert len(winners) == 1
         assert await store.read("events/b.json") == winners[0]
 
-    asyncio.run(scenario())
+    run(store, scenario)
 
 
 def test_keys_come_in_order_under_a_prefix_and_behind_a_key(store: ObjectStore) -> None:
@@ -76,15 +95,56 @@ def test_keys_come_in_order_under_a_prefix_and_behind_a_key(store: ObjectStore) 
         assert len([key async for key in store.keys("dead")]) == len(names) + len(marks) + 1
         assert [key async for key in store.keys("dead/nobody")] == []
 
-    asyncio.run(scenario())
+    run(store, scenario)
 
 
-def complaint(call: Callable[[ObjectStore], object], **options: object) -> Exception:
+class ReadsOnly(S3ObjectStore):
+    """obstore's client, refusing the puts that the lean one is not sure of."""
+
+    async def create(self, key: str, body: bytes) -> None:
+        raise StoreRefusedError("left to obstore")
+
+
+@pytest.mark.parametrize("server", ["bucket", "seaweed_bucket"])
+def test_the_lean_client_needs_no_help_with_whatever_key_and_body(
+    server: str, request: pytest.FixtureRequest
+) -> None:
+    settings = load(ConsumerSettings, {"bucket": request.getfixturevalue(server)})
+    store = LeanObjectStore(settings, ReadsOnly(settings))
+    names = ["a b", "é!*'()~x", "a+b&c?d#e", "a%20b", "=@:,;$", "üñ中", "{}[]|<>^`\"]
+    objects = {f"events/{name}/{n}-{name}.json": name.encode() * n for n, name in enumerate(names)}
+    objects |= {f"events/t/dt=2026-01-01/{n:020d}.json": str(n).encode() for n in range(200)}
+    objects["events/large"] = bytes(range(256)) * 4096
+
     async def scenario() -> None:
-        await call(S3ObjectStore(load(ConsumerSettings, options)))  # type: ignore[misc]
+        await asyncio.gather(*(store.create(key, body) for key, body in objects.items()))
+        for key, body in objects.items():
+            assert await store.read(key) == body, key
+        with pytest.raises(StoreRefusedError, match="left to obstore"):
+            await store.create("events/large", b"another")
+
+    run(store, scenario)
+
+
+def test_a_wrong_signature_is_no_success(seaweed_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    store = open_store(load(ConsumerSettings, {"bucket": seaweed_bucket}))
+
+    async def scenario() -> None:
+        with pytest.raises(StoreRefusedError, match="SignatureDoesNotMatch"):
+            await store.create("events/a.json", b"{}")
+
+    run(store, scenario)
+
+
+def complaint(client: str, call: Callable[[ObjectStore], object], **options: object) -> Exception:
+    store = open_store(load(ConsumerSettings, {"s3_client": client, **options}))
+
+    async def scenario() -> None:
+        await call(store)  # type: ignore[misc]
 
     with pytest.raises((StoreRefusedError, StoreUnavailableError)) as caught:
-        asyncio.run(scenario())
+        run(store, scenario)
     return caught.value
 
 
@@ -96,20 +156,24 @@ CALLS = [
 ]
 
 
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("call", CALLS)
-def test_a_missing_bucket_is_refused_and_named(aws: str, call: Callable[[ObjectStore], object]) -> None:
-    error = complaint(call, bucket="nobody-made-this")
+def test_a_missing_bucket_is_refused_and_named(
+    aws: str, client: str, call: Callable[[ObjectStore], object]
+) -> None:
+    error = complaint(client, call, bucket="nobody-made-this")
     assert isinstance(error, StoreRefusedError)
     assert "bucket nobody-made-this" in str(error)
     assert "LAKEFEED_BUCKET" in str(error)
 
 
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_server_that_is_away_is_unavailable(
-    aws: str, monkeypatch: pytest.MonkeyPatch, call: Callable[[ObjectStore], object]
+    aws: str, monkeypatch: pytest.MonkeyPatch, client: str, call: Callable[[ObjectStore], object]
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    error = complaint(call)
+    error = complaint(client, call)
     assert isinstance(error, StoreUnavailableError)
     assert error.cause == "connection"
     assert "Connection refused" in str(error)
@@ -121,4 +185,4 @@ def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(StoreRefusedError, match="AWS_ACCESS_KEY_ID"):
-        S3ObjectStore(load(ConsumerSettings))
+        open_store(load(ConsumerSettings))
