@@ -24,7 +24,6 @@ from tests.consuming import run
 from tests.services import free_port
 from tests.unit.consumer.memory_store import MemoryStore
 
-
 CLIENTS = ("lean", "obstore")
 
 
@@ -37,7 +36,10 @@ def seaweed_bucket(seaweed: SeaweedS3, topic: str, monkeypatch: pytest.MonkeyPat
     return topic
 
 
-@pytest.fixture(params=["memory", *product(CLIENTS, ("bucket", "seaweed_bucket"))], ids=str)
+MEMORY_AND_MINISTACK = ["memory", *product(CLIENTS, ["bucket"])]
+
+
+@pytest.fixture(params=[*MEMORY_AND_MINISTACK, *product(CLIENTS, ["seaweed_bucket"])], ids=str)
 def store(request: pytest.FixtureRequest) -> ObjectStore:
     if request.param == "memory":
         return MemoryStore()
@@ -83,6 +85,8 @@ def test_of_concurrent_creations_one_wins(store: ObjectStore) -> None:
     run(store, scenario)
 
 
+# SeaweedFS leaves out the whole folder where the key to begin behind is a folder's name.
+@pytest.mark.parametrize("store", MEMORY_AND_MINISTACK, indirect=True, ids=str)
 def test_keys_come_in_order_under_a_prefix_and_behind_a_key(store: ObjectStore) -> None:
     async def scenario() -> None:
         names = [f"dead/t/dt=2026-01-0{n % 3 + 1}/00000-{n:020d}.json" for n in range(120)]
@@ -111,7 +115,7 @@ def test_the_lean_client_needs_no_help_with_whatever_key_and_body(
 ) -> None:
     settings = load(ConsumerSettings, {"bucket": request.getfixturevalue(server)})
     store = LeanObjectStore(settings, ReadsOnly(settings))
-    names = ["a b", "é!*'()~x", "a+b&c?d#e", "a%20b", "=@:,;$", "üñ中", "{}[]|<>^`\"]
+    names = ["a b", "é!*'()~x", "a+b&c?d#e", "a%20b", "=@:,;$", "üñ中", "{}[]|<>^`"]
     objects = {f"events/{name}/{n}-{name}.json": name.encode() * n for n, name in enumerate(names)}
     objects |= {f"events/t/dt=2026-01-01/{n:020d}.json": str(n).encode() for n in range(200)}
     objects["events/large"] = bytes(range(256)) * 4096
