@@ -10,7 +10,8 @@ import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from lakefeed_consumer.store import ObjectStore
+from lakefeed_consumer.s3 import S3ObjectStore
+from lakefeed_consumer.store import ObjectStore, StoreRefusedError
 from tests.services import Service
 from tests.support import wait_for
 
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 Position = tuple[int, int]
+
+
+class ReadsOnly(S3ObjectStore):
+    """obstore's client, refusing the puts that the lean one is not sure of."""
+
+    async def create(self, key: str, body: bytes) -> None:
+        raise StoreRefusedError("left to obstore")
 
 
 def run(store: ObjectStore, scenario: Callable[[], Awaitable[None]]) -> None:

@@ -32,10 +32,15 @@ _USERS = {
 
 
 class SeaweedS3:
-    """SeaweedFS's S3 server with its own master, volume server and filer, from `with` to the end of it."""
+    """SeaweedFS's S3 server with its own master, volume server and filer, from `with` to the end of it.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        certificate: PEM files of a certificate and of its key, for `https_port`; without them there is no TLS.
+    """
+
+    def __init__(self, folder: Path, certificate: tuple[Path, Path] | None = None) -> None:
         self._folder = folder.absolute()
+        self._certificate = certificate
         self._child: Child | None = None
 
     def __enter__(self) -> Self:
@@ -67,6 +72,10 @@ class SeaweedS3:
             "s3.autoCreateBucket": "false",
             **{f"{name}.localSocket": self._folder / f"{name}.sock" for name in ("s3", "filer")},
         }
+        if self._certificate is not None:
+            self.https_port = free_port()
+            files = dict(zip(("s3.cert.file", "s3.key.file"), self._certificate, strict=True))
+            options |= {"s3.port.https": self.https_port, **files}
         weed = Path(sys.executable).with_name("weed")
         arguments = [f"-{name}={value}" for name, value in options.items()]
         log = self._folder / "seaweedfs.log"

@@ -122,7 +122,8 @@ def test_a_full_disk_stops_nobody_for_good(
 # Runs the consumer's own command after a change to it.
 CHANGED = """
 import asyncio, sys, threading, time
-from lakefeed_consumer import cli, feeder, s3, transport
+from lakefeed_consumer import cli, feeder, transport
+from lakefeed_consumer.lean.store import LeanObjectStore
 {change}
 sys.argv = ["lakefeed-consumer", "run"]
 sys.exit(cli.main())
@@ -204,11 +205,11 @@ def test_liveness_bears_with_what_is_slow(
     consumer_settings |= {"LAKEFEED_STALL_SECONDS": "6", "LAKEFEED_PUTS_IN_FLIGHT": "1"}
     program = CHANGED.format(
         change="""
-create = s3.S3ObjectStore.create
+create = LeanObjectStore.create
 async def slowly(self, key, body):
     await asyncio.sleep(10)
     await create(self, key, body)
-s3.S3ObjectStore.create = slowly
+LeanObjectStore.create = slowly
 """
     )
     publish(kafka, topic, events(3))

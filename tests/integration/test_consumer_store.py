@@ -11,7 +11,6 @@ import pytest
 
 from lakefeed_common.settings import load
 from lakefeed_consumer.lean.store import LeanObjectStore, open_store
-from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.store import (
     ObjectExistsError,
@@ -20,7 +19,7 @@ from lakefeed_consumer.store import (
     StoreUnavailableError,
 )
 from tests.chaos.store import SeaweedS3, access
-from tests.consuming import run
+from tests.consuming import ReadsOnly, run
 from tests.services import free_port
 from tests.unit.consumer.memory_store import MemoryStore
 
@@ -100,13 +99,6 @@ def test_keys_come_in_order_under_a_prefix_and_behind_a_key(store: ObjectStore) 
         assert [key async for key in store.keys("dead/nobody")] == []
 
     run(store, scenario)
-
-
-class ReadsOnly(S3ObjectStore):
-    """obstore's client, refusing the puts that the lean one is not sure of."""
-
-    async def create(self, key: str, body: bytes) -> None:
-        raise StoreRefusedError("left to obstore")
 
 
 @pytest.mark.parametrize("server", ["bucket", "seaweed_bucket"])
