@@ -35,7 +35,7 @@ class SeaweedS3:
     """SeaweedFS's S3 server with its own master, volume server and filer, from `with` to the end of it.
 
     Args:
-        certificate: PEM files of a certificate and of its key, for `https_port`; without them there is no TLS.
+        certificate: PEM files of a certificate and of its key, for `https_port`; none is no TLS.
     """
 
     def __init__(self, folder: Path, certificate: tuple[Path, Path] | None = None) -> None:
