@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,16 +30,16 @@ def why_dead(value: bytes | None) -> str | None:
         return _why_not_json(value, error)
     if not isinstance(document, dict):
         return f"not a JSON object but {_JSON_NAMES[type(document)]}"
-    # Hadoop ends a line at LF, CR or both; JSON allows either of them only between its tokens.
-    line = value.removesuffix(b"\n").removesuffix(b"\r")
-    if b"\n" in line or b"\r" in line:
+    if (_LF in value or _CR in value) and _has_lines(value):
         return "not on one line: Athena would read each line as an event"
     # As many colons as keys is the usual case, and costs next to nothing.
-    if value.count(b":") != len(document) and _keys_written(value) != _keys_read(document):
+    if value.count(b":") != len(document) and _has_a_key_twice(value, document):
         return "a key is there twice: readers differ in which value they take, and Athena takes none"
     return None
 
 
+# As numbers, because bytes look for a number in a fifth of the time.
+_LF, _CR = b"\n\r"
 _JSON_NAMES = {
     list: "an array",
     str: "a string",
@@ -56,6 +57,23 @@ def _why_not_json(value: bytes, error: orjson.JSONDecodeError) -> str:
     except UnicodeDecodeError as wrong:
         return f"not UTF-8: {wrong.reason} at byte {wrong.start}"
     return f"not JSON: {error}"
+
+
+def _has_lines(value: bytes) -> bool:
+    """Whether a JSON document is on several lines for Hadoop, which ends one at LF, CR or both.
+
+    JSON allows either of them only between its tokens. One line end behind the document is none too many.
+    """
+    line = value.removesuffix(b"\n").removesuffix(b"\r")
+    return _LF in line or _CR in line
+
+
+def _has_a_key_twice(value: bytes, document: dict[str, Any]) -> bool:
+    with suppress(orjson.JSONEncodeError):  # of what is nested too deep to be written
+        # What this library or one like it wrote: it writes each key once.
+        if orjson.dumps(document) == value:
+            return False
+    return _keys_written(value) != _keys_read(document)
 
 
 def _keys_written(value: bytes) -> int:

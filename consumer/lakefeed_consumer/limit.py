@@ -47,8 +47,6 @@ class DeadLetterLimit:
         self._window_seconds = window_seconds
         self._clock = clock
         self._slots: deque[_Slot] = deque([_Slot(clock())])
-        self._events = 0
-        self._dead = 0
         self._exceeded: DeadLetterLimitError | None = None
 
     def count(self, record: Record, reason: str | None) -> None:
@@ -57,34 +55,34 @@ class DeadLetterLimit:
         Raises:
             DeadLetterLimitError: this dead letter is one too many. Each later one is, too.
         """
-        slot = self._slot()
+        now = self._clock()
+        if now - self._slots[-1].began > self._window_seconds / _SLOTS:
+            self._slots.append(_Slot(now))
+            self._forget_before(now - self._window_seconds)
+        slot = self._slots[-1]
         slot.events += 1
-        self._events += 1
-        if reason is None:
-            return
-        slot.dead += 1
-        self._dead += 1
-        if self._exceeded is None and self._dead > max(self._number, self._share * self._events):
-            self._exceeded = DeadLetterLimitError(self._explain(record, reason))
+        if reason is not None:
+            slot.dead += 1
+            self._forget_before(now - self._window_seconds)
+            self._check(record, reason)
+
+    def _forget_before(self, began: float) -> None:
+        while self._slots[0].began < began:
+            self._slots.popleft()
+
+    def _check(self, record: Record, reason: str) -> None:
+        if self._exceeded is None:
+            events = sum(slot.events for slot in self._slots)
+            dead = sum(slot.dead for slot in self._slots)
+            if dead > max(self._number, self._share * events):
+                self._exceeded = DeadLetterLimitError(self._explain(dead, events, record, reason))
         if self._exceeded is not None:
             raise self._exceeded
 
-    def _slot(self) -> _Slot:
-        now = self._clock()
-        while now - self._slots[0].began > self._window_seconds:
-            gone = self._slots.popleft()
-            self._events -= gone.events
-            self._dead -= gone.dead
-            if not self._slots:
-                self._slots.append(_Slot(now))
-        if now - self._slots[-1].began > self._window_seconds / _SLOTS:
-            self._slots.append(_Slot(now))
-        return self._slots[-1]
-
-    def _explain(self, record: Record, reason: str) -> str:
+    def _explain(self, dead: int, events: int, record: Record, reason: str) -> str:
         topic, partition = record.partition
         return (
-            f"stopped, because topic {topic} is broken: {self._dead} of {self._events} events read within "
+            f"stopped, because topic {topic} is broken: {dead} of {events} events read within "
             f"{self._window_seconds:g} s are dead letters, such as partition {partition}, offset "
             f"{record.offset}: {reason}. What was not stored will be read again. "
             f"See `lakefeed-consumer dead-letters list --topic {topic}` and mend the producer; or raise "

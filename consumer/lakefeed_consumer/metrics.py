@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
 from lakefeed_common.metrics import ServiceMetrics
+from lakefeed_consumer.counting import PlainCounter, PlainCounters, PlainGauge, PlainHistogram
 
 OUTCOMES = ("stored", "already_there", "conflict", "dead_letter")
 RETRY_CAUSES = ("slow_down", "server_error", "timeout", "connection", "refused", "other")
@@ -17,28 +18,42 @@ class ConsumerMetrics(ServiceMetrics):
 
     def __init__(self) -> None:
         super().__init__("consumer")
-        self.events_taken = Counter(
-            "lakefeed_consumer_events_taken_total", "Events read from Kafka.", registry=self.registry
+        # What changes with each event.
+        self.events_taken = PlainCounter(
+            "lakefeed_consumer_events_taken_total", "Events read from Kafka.", self.registry
         )
-        self.objects = Counter(
+        self.objects = PlainCounters(
             "lakefeed_consumer_objects_total",
             "Events that are safe in the bucket, by what became of them: stored; already_there, the same "
             "body was stored before; conflict, another body had its key, so it was stored aside; "
             "dead_letter, it was no JSON object.",
-            ["outcome"],
-            registry=self.registry,
+            "outcome",
+            OUTCOMES,
+            self.registry,
         )
-        self.object_bytes = Counter(
+        self.object_bytes = PlainCounter(
             "lakefeed_consumer_object_bytes_total",
             "Bytes of the events stored, as `stored` counts them.",
-            registry=self.registry,
+            self.registry,
         )
-        self.put_seconds = Histogram(
+        self.put_seconds = PlainHistogram(
             "lakefeed_consumer_put_seconds",
             "Time of each single put, failed ones included.",
-            buckets=SECONDS,
-            registry=self.registry,
+            SECONDS,
+            self.registry,
         )
+        self.event_age_seconds = PlainHistogram(
+            "lakefeed_consumer_event_age_seconds",
+            "Age of an event, from its record's timestamp, when its object is stored.",
+            AGES,
+            self.registry,
+        )
+        self.last_stored = PlainGauge(
+            "lakefeed_consumer_last_stored_timestamp_seconds",
+            "When an object was last stored, in seconds since 1970.",
+            self.registry,
+        )
+        # What changes now and then.
         self.retries = Counter(
             "lakefeed_consumer_put_retries_total",
             "Puts that failed and were tried again, by cause.",
@@ -48,17 +63,6 @@ class ConsumerMetrics(ServiceMetrics):
         self.in_flight = Gauge(
             "lakefeed_consumer_in_flight_events",
             "Events taken and not yet stored.",
-            registry=self.registry,
-        )
-        self.event_age_seconds = Histogram(
-            "lakefeed_consumer_event_age_seconds",
-            "Age of an event, from its record's timestamp, when its object is stored.",
-            buckets=AGES,
-            registry=self.registry,
-        )
-        self.last_stored = Gauge(
-            "lakefeed_consumer_last_stored_timestamp_seconds",
-            "When an object was last stored, in seconds since 1970.",
             registry=self.registry,
         )
         self.lag = Gauge(
@@ -83,7 +87,5 @@ class ConsumerMetrics(ServiceMetrics):
             "How often partitions were given to this worker anew.",
             registry=self.registry,
         )
-        for outcome in OUTCOMES:
-            self.objects.labels(outcome)
         for cause in RETRY_CAUSES:
             self.retries.labels(cause)

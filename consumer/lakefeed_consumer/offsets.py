@@ -10,33 +10,30 @@ class OffsetRun:
 
     Offsets may have gaps (compaction, transactions). A run that has ended reports nothing
     more: what its puts still bring about belongs to whoever has the partition by then.
+
+    Attributes:
+        last: the offset taken last, -1 before the first.
+        ended: whether the partition is no longer ours, or is read anew.
     """
 
+    __slots__ = ("_early", "_waiting", "ended", "last")
+
     def __init__(self) -> None:
+        self.last = -1
+        self.ended = False
         self._waiting: deque[int] = deque()
-        self._stored: set[int] = set()
-        self._last = -1
-        self._ended = False
-
-    @property
-    def last(self) -> int:
-        """The offset taken last, -1 before the first."""
-        return self._last
-
-    @property
-    def ended(self) -> bool:
-        """Whether the partition is no longer ours, or is read anew."""
-        return self._ended
+        # Stored while an offset before it was not.
+        self._early: set[int] = set()
 
     def take(self, offset: int) -> None:
-        """Note that an offset is being stored.
+        """Note that an offset is to be stored.
 
         Raises:
             ValueError: the offset is not greater than the last one.
         """
-        if offset <= self._last:
-            raise ValueError(f"offset {offset} after {self._last}")
-        self._last = offset
+        if offset <= self.last:
+            raise ValueError(f"offset {offset} after {self.last}")
+        self.last = offset
         self._waiting.append(offset)
 
     def store(self, offset: int) -> int | None:
@@ -45,17 +42,20 @@ class OffsetRun:
         Returns:
             The highest offset up to which everything taken is stored, if this moved it.
         """
-        if self._ended:
+        if self.ended:
             return None
-        self._stored.add(offset)
-        reached = None
-        while self._waiting and self._waiting[0] in self._stored:
-            reached = self._waiting.popleft()
-            self._stored.discard(reached)
+        waiting, early = self._waiting, self._early
+        if offset != waiting[0]:
+            early.add(offset)
+            return None
+        reached = waiting.popleft()
+        while early and waiting[0] in early:
+            reached = waiting.popleft()
+            early.remove(reached)
         return reached
 
     def end(self) -> None:
         """The partition is no longer ours, or is read again from an earlier offset."""
-        self._ended = True
+        self.ended = True
         self._waiting.clear()
-        self._stored.clear()
+        self._early.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from typing import NamedTuple
@@ -19,8 +18,7 @@ class Partition(NamedTuple):
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record of a topic; `timestamp_ms` is milliseconds since 1970, the record's own."""
 
     partition: Partition
@@ -31,9 +29,13 @@ class Record:
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-@lru_cache(maxsize=64)
-def _day(number: int) -> str:
-    return date.fromordinal(_EPOCH + number).isoformat()
+# Records of one partition and day come one after the other.
+@lru_cache(maxsize=1024)
+def _stem(prefix: str, partition: Partition, day: int) -> str:
+    # Kafka marks a record without a timestamp by -1, and a producer that writes micro- or nanoseconds
+    # brings it into years that no date has.
+    when = date.fromordinal(_EPOCH + min(max(day, 0), _LAST_DAY))
+    return f"{prefix}/{partition.topic}/dt={when.isoformat()}/{partition.number:05d}-"
 
 
 def object_key(prefix: str, record: Record) -> str:
@@ -41,8 +43,5 @@ def object_key(prefix: str, record: Record) -> str:
 
     The same record always has the same key: that is what makes writing again harmless.
     """
-    # Kafka marks a record without a timestamp by -1, and a producer that writes micro- or nanoseconds
-    # brings it into years that no date has.
-    day = _day(min(max(record.timestamp_ms, 0) // _DAY_MS, _LAST_DAY))
-    topic, number = record.partition
-    return f"{prefix}/{topic}/dt={day}/{number:05d}-{record.offset:020d}.json"
+    stem = _stem(prefix, record.partition, record.timestamp_ms // _DAY_MS)
+    return f"{stem}{record.offset:020d}.json"

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from hashlib import sha256
-from typing import Literal, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 from lakefeed_common.health import Health
 from lakefeed_consumer.backoff import Backoff
@@ -30,7 +32,9 @@ from lakefeed_consumer.store import (
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+P = ParamSpec("P")
 StoredUpTo = Callable[[Partition, int], None]
+Taken = tuple[Record, OffsetRun]
 Outcome = Literal["stored", "already_there", "conflict", "dead_letter"]
 
 # A store that fails a put this many times in a row is away, not merely busy.
@@ -40,11 +44,15 @@ _FAILURES_TO_BE_AWAY = 4
 class Sink:
     """Stores records concurrently, never more than `in_flight` at a time.
 
+    Records wait in one line. A pool of put tasks takes them from there, each one record after the other:
+    a put that ends costs no turn of the event loop before the next one begins.
+
     Args:
         store: where the objects go.
         events_prefix, dead_letter_prefix: first parts of the keys.
-        in_flight: `submit` waits while that many records are not stored yet; so memory stays
-            bounded, and whoever feeds the sink stops reading when the store is away.
+        in_flight: how many records are put at a time; `submit` waits while more than that many wait for
+            their put besides. So memory stays bounded, and whoever feeds the sink stops reading when the
+            store is away.
         backoff: waits between the tries of a put.
         on_stored: called with a partition and an offset when everything that was submitted
             of the partition up to this offset is stored, as object or dead letter.
@@ -68,37 +76,44 @@ class Sink:
         self._store = store
         self._events_prefix = events_prefix
         self._dead_letter_prefix = dead_letter_prefix
-        self._slots = asyncio.Semaphore(in_flight)
+        self._most = in_flight
         self._backoff = backoff
         self._on_stored = on_stored
         self._limit = limit
         self._metrics = metrics
         self._health = health
         self._runs: dict[Partition, OffsetRun] = {}
-        self._puts: set[asyncio.Task[None]] = set()
+        self._line: deque[Taken] = deque()
+        self._room = asyncio.Event()
+        self._pool: list[asyncio.Task[None]] = []
+        # What those of the pool that have nothing to do wait for.
+        self._idle: list[asyncio.Future[Taken]] = []
+        self._in_flight = 0
+        self._settled = asyncio.Event()
         # While the store refuses, one put at a time asks whether it was mended.
         self._refused = asyncio.Lock()
-        self._away = False
-        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # None before the first answer.
+        self._away: bool | None = None
+        self._loop = asyncio.get_running_loop()
+        self._failure: asyncio.Future[None] = self._loop.create_future()
+        metrics.in_flight.set_function(lambda: self._in_flight)
 
     async def submit(self, records: Iterable[Record]) -> None:
-        """Take records of any partitions, in offset order for each; returns when all are in flight.
+        """Take records of any partitions, in offset order for each; returns when nearly all are in flight.
 
         An offset that is not greater than the partition's last one starts the partition anew.
         """
+        partition, run = None, OffsetRun()
         for record in records:
-            # Taken before the wait for a slot: the partition may be revoked meanwhile, and be back.
-            run = self._run_of(record)
+            if record.partition != partition or record.offset <= run.last:
+                partition, run = record.partition, self._run_of(record)
+            # In line the record counts already: no offset behind it is reported before it is stored.
             run.take(record.offset)
-            await self._slots.acquire()
-            if run.ended:
-                self._slots.release()
-                continue
-            self._metrics.events_taken.inc()
-            self._metrics.in_flight.inc()
-            put = asyncio.create_task(self._handle(record, run))
-            self._puts.add(put)
-            put.add_done_callback(self._puts.discard)
+            self._line.append((record, run))
+        self._hand_out()
+        while len(self._line) > self._most:
+            self._room.clear()
+            await self._room.wait()
 
     def _run_of(self, record: Record) -> OffsetRun:
         run = self._runs.get(record.partition)
@@ -108,17 +123,51 @@ class Sink:
             run = self._runs[record.partition] = OffsetRun()
         return run
 
+    def _hand_out(self) -> None:
+        """Give records to those of the pool that have none; make more of them while the pool is small."""
+        while self._idle or len(self._pool) < self._most:
+            taken = self._take()
+            if taken is None:
+                return
+            if self._idle:
+                self._idle.pop().set_result(taken)
+            else:
+                self._pool.append(asyncio.create_task(self._put_one_by_one(taken)))
+
+    def _take(self) -> Taken | None:
+        """The next record in line; None when there is none."""
+        line = self._line
+        while line:
+            taken = line.popleft()
+            if len(line) == self._most:
+                self._room.set()
+            if not taken[1].ended:
+                self._in_flight += 1
+                self._metrics.events_taken.value += 1
+                return taken
+        return None
+
     @property
     def in_flight(self) -> int:
-        """How many events are taken and not stored yet."""
-        return len(self._puts)
+        """How many events are taken from the line and not stored yet."""
+        return self._in_flight
 
     async def drain(self, seconds: float) -> int:
-        """Wait until nothing is in flight, for so long at the most; returns how many events still are."""
-        if not self._puts:
-            return 0
-        _, unfinished = await asyncio.wait(self._puts, timeout=seconds)
-        return len(unfinished)
+        """Give up the line and wait for what is in flight, for so long at the most.
+
+        What stood in line will be read again: its run reports nothing behind it any more.
+
+        Returns:
+            How many events still are in flight.
+        """
+        self._line.clear()
+        self._room.set()
+        if self._in_flight:
+            self._settled.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._settled.wait()
+        return self._in_flight
 
     def revoke(self, partitions: Iterable[Partition]) -> None:
         """Report nothing more of these partitions; puts in flight end, and are harmless."""
@@ -136,28 +185,38 @@ class Sink:
 
     async def close(self) -> None:
         """Give up what is still in flight; it was not reported and will be read again."""
-        for put in self._puts:
+        self._line.clear()
+        for put in self._pool:
             put.cancel()
-        await asyncio.gather(*self._puts, return_exceptions=True)
+        await asyncio.gather(*self._pool, return_exceptions=True)
+        self._in_flight = 0
 
-    async def _handle(self, record: Record, run: OffsetRun) -> None:
+    async def _put_one_by_one(self, taken: Taken | None) -> None:
+        """One of the pool."""
+        while True:
+            while taken is not None:
+                await self._put(*taken)
+                taken = self._take()
+            idle = self._loop.create_future()
+            self._idle.append(idle)
+            taken = await idle
+
+    async def _put(self, record: Record, run: OffsetRun) -> None:
         try:
             outcome = await self._store_record(record)
-        except asyncio.CancelledError:
-            raise
+            self._count(record, outcome)
+            reached = run.store(record.offset)
+            if reached is not None:
+                self._on_stored(record.partition, reached)
         except Exception as error:
             # Never acknowledged: the service ends with this error and reads the record again.
             if not self._failure.done():
                 self._metrics.count_error(error)
                 self._failure.set_exception(error)
-            return
         finally:
-            self._slots.release()
-            self._metrics.in_flight.dec()
-        self._count(record, outcome)
-        reached = run.store(record.offset)
-        if reached is not None:
-            self._on_stored(record.partition, reached)
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._settled.set()
 
     async def _store_record(self, record: Record) -> Outcome:
         reason = why_dead(record.value)
@@ -182,8 +241,8 @@ class Sink:
     async def _place(self, key: str, body: bytes) -> Literal["stored", "already_there", "conflict"]:
         """Create an object, or find out what its key holds already."""
         tries = 0
-        while not await self._until_it_works(lambda: self._create(key, body)):
-            there = await self._until_it_works(lambda: self._store.read(key))
+        while not await self._until_it_works(self._create, key, body):
+            there = await self._until_it_works(self._store.read, key)
             if there is not None:
                 return "already_there" if there == body else "conflict"
             # S3 answers "exists" also while another request for the key is under way.
@@ -201,28 +260,28 @@ class Sink:
             self._metrics.put_seconds.observe(time.perf_counter() - began)
         return True
 
-    async def _until_it_works(self, action: Callable[[], Awaitable[T]]) -> T:
+    async def _until_it_works(self, action: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         failures = 0
         while True:
             try:
-                done = await action()
+                done = await action(*args, **kwargs)
             except StoreUnavailableError as error:
                 failures += 1
                 self._note_failure(error, away=failures >= _FAILURES_TO_BE_AWAY)
                 await asyncio.sleep(self._backoff.wait(failures))
             except StoreRefusedError as error:
                 self._note_failure(error, away=True)
-                return await self._until_it_is_mended(action)
+                return await self._until_it_is_mended(action, *args, **kwargs)
             else:
                 self._note_success()
                 return done
 
-    async def _until_it_is_mended(self, action: Callable[[], Awaitable[T]]) -> T:
+    async def _until_it_is_mended(self, action: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         async with self._refused:
             failures = 0
             while True:
                 try:
-                    done = await action()
+                    done = await action(*args, **kwargs)
                 except (StoreUnavailableError, StoreRefusedError) as error:
                     failures += 1
                     self._note_failure(error, away=True)
@@ -242,14 +301,15 @@ class Sink:
         self._health.unready("bucket", str(error))
 
     def _note_success(self) -> None:
-        self._away = False
-        self._health.ready("bucket")
+        if self._away is not False:
+            self._away = False
+            self._health.ready("bucket")
 
     def _count(self, record: Record, outcome: Outcome) -> None:
-        now = time.time()
-        self._metrics.objects.labels(outcome).inc()
+        metrics, now = self._metrics, time.time()
+        metrics.objects.values[outcome] += 1
         if outcome == "stored" and record.value is not None:
-            self._metrics.object_bytes.inc(len(record.value))
+            metrics.object_bytes.value += len(record.value)
         if record.timestamp_ms >= 0:
-            self._metrics.event_age_seconds.observe(max(0.0, now - record.timestamp_ms / 1000))
-        self._metrics.last_stored.set(now)
+            metrics.event_age_seconds.observe(max(0.0, now - record.timestamp_ms / 1000))
+        metrics.last_stored.value = now

@@ -1,0 +1,90 @@
+"""Metrics that the event loop alone changes: without a lock, counting costs next to nothing.
+
+Another thread reads them at each scrape, as they are. The client library's own take a lock and check
+their arguments each time, which for an event's five counts is more than all else that is done with it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from math import inf
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
+
+
+class _Plain:
+    def __init__(self, name: str, documentation: str, registry: CollectorRegistry) -> None:
+        self._about = name, documentation
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """What a scrape reads."""
+        raise NotImplementedError
+
+    def describe(self) -> Iterable[Metric]:
+        """Which metrics these are."""
+        return self.collect()
+
+
+class PlainCounter(_Plain):
+    """A counter; whoever counts raises `value`."""
+
+    value = 0
+
+    def collect(self) -> Iterable[Metric]:
+        """See `_Plain.collect`."""
+        return [CounterMetricFamily(*self._about, value=self.value)]
+
+
+class PlainCounters(_Plain):
+    """A counter for each value of a label; whoever counts raises `values[label]`."""
+
+    def __init__(
+        self, name: str, documentation: str, label: str, values: Iterable[str], registry: CollectorRegistry
+    ) -> None:
+        self._label = label
+        self.values = dict.fromkeys(values, 0)
+        super().__init__(name, documentation, registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """See `_Plain.collect`."""
+        family = CounterMetricFamily(*self._about, labels=[self._label])
+        for label, value in self.values.items():
+            family.add_metric([label], value)
+        return [family]
+
+
+class PlainGauge(_Plain):
+    """A gauge; whoever measures sets `value`."""
+
+    value = 0.0
+
+    def collect(self) -> Iterable[Metric]:
+        """See `_Plain.collect`."""
+        return [GaugeMetricFamily(*self._about, value=self.value)]
+
+
+class PlainHistogram(_Plain):
+    """A histogram; `buckets` are upper bounds in rising order, without the infinite one."""
+
+    def __init__(
+        self, name: str, documentation: str, buckets: Sequence[float], registry: CollectorRegistry
+    ) -> None:
+        self._bounds = (*map(float, buckets), inf)
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0
+        super().__init__(name, documentation, registry)
+
+    def observe(self, value: float) -> None:
+        """Count a value in its bucket: the first whose bound is not below it."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def collect(self) -> Iterable[Metric]:
+        """See `_Plain.collect`."""
+        buckets = list(zip(map(floatToGoString, self._bounds), accumulate(self._counts), strict=True))
+        return [HistogramMetricFamily(*self._about, buckets=buckets, sum_value=self._sum)]
