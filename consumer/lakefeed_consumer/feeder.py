@@ -3,6 +3,9 @@
 Faust acknowledges an event even when its body raised, and can commit past an event that is
 still in flight. So the stream runs with `noack`, and the transport commits what the sink says
 is stored without a hole.
+
+The transport gives a batch of records the form of one message. To Faust the batch is an event like
+any other: its conductor brings it to the agent's stream, which drops it when a rebalance comes.
 """
 
 from __future__ import annotations
@@ -23,19 +26,30 @@ from lakefeed_common.health import Health
 from lakefeed_consumer.access import credentials, why_not
 from lakefeed_consumer.broker import no_topic
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.records import Partition, Record
+from lakefeed_consumer.records import Partition
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.sink import Sink, StoredUpTo
-from lakefeed_consumer.transport import Look, Transport
+from lakefeed_consumer.transport import EventTransport, Look, Transport
 
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 2.0
 _PULSE_SECONDS = 1.0
+_TRANSPORTS = {"batches": Transport, "events": EventTransport}
 _LOOP = "agent"
 _THREAD = "kafka client"
 # What Faust may take to stop once nothing is in flight: it commits and leaves the group.
 _STOP_SECONDS = 5.0
+
+
+class _Records(faust.Schema[Any, Any]):
+    """Leaves a message as the transport made it: its value is a list of records."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002 - as Faust calls it
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002
+        return message.value
 
 
 class Feeder:
@@ -79,22 +93,17 @@ class Feeder:
             # New partitions are seen within this time.
             consumer_metadata_max_age_ms=10_000,
             stream_buffer_maxsize=4096,
+            broker_max_poll_records=2000,
             topic_allow_declare=False,
             topic_disable_leader=True,
             web_enabled=False,
             datadir=self._folder.name,
         )
-        transport = Transport(app.conf.broker, app, loop=asyncio.get_running_loop())
+        transport = _TRANSPORTS[settings.feed](app.conf.broker, app, loop=asyncio.get_running_loop())
         transport.drain, transport.drain_seconds = self._sink.drain, settings.drain_seconds
         self._lost = transport.lost = asyncio.get_running_loop().create_future()
         app.transport = transport
-        raw: Any = {
-            "key_type": bytes,
-            "value_type": bytes,
-            "key_serializer": "raw",
-            "value_serializer": "raw",
-        }
-        topic = app.topic(settings.topic, **raw)
+        topic = app.topic(settings.topic, schema=_Records())
         self._agent: Any = app.agent(topic, name="store_events")(self._store_events)
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         app.on_partitions_assigned.connect(self._on_assigned, weak=False)
@@ -157,7 +166,7 @@ class Feeder:
 
     async def _store_events(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            await self._sink.submit([to_record(event.message)])
+            await self._sink.submit(event.value)
             self.app.consumer.taken(event.message)
             self._taken += 1
 
@@ -240,17 +249,3 @@ class Feeder:
             offset = look.starts[tp] if committed is None else committed
             self._metrics.committed_offset.labels(*labels).set(offset)
             self._metrics.lag.labels(*labels).set(max(0, look.ends[tp] - offset))
-
-
-def to_record(message: Any) -> Record:
-    """A Faust message as the core's record; Faust's timestamp is in seconds."""
-    headers = message.headers or ()
-    pairs = headers.items() if isinstance(headers, dict) else headers
-    return Record(
-        Partition(message.topic, message.partition),
-        message.offset,
-        -1 if message.timestamp is None else round(message.timestamp * 1000),
-        message.key,
-        message.value,
-        tuple(pairs),
-    )

@@ -23,6 +23,11 @@ class ConsumerSettings(ServiceSettings, KafkaSettings, LakeSettings):
         "What puts the objects: `lean`, a client for this one request that leaves each doubt to obstore; or "
         "`obstore` alone.",
     )
+    feed: Literal["batches", "events"] = setting(
+        "batches",
+        "How events come from Kafka to the agent: in batches as they are fetched, or each by itself, which "
+        "costs ten times the CPU time and is there to compare with.",
+    )
     puts_in_flight: int = setting(
         64, "How many objects one worker puts at the same time at the most.", ge=1, le=10_000
     )

@@ -260,7 +260,9 @@ class Sink:
             self._metrics.put_seconds.observe(time.perf_counter() - began)
         return True
 
-    async def _until_it_works(self, action: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _until_it_works(
+        self, action: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         failures = 0
         while True:
             try:
@@ -276,7 +278,9 @@ class Sink:
                 self._note_success()
                 return done
 
-    async def _until_it_is_mended(self, action: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _until_it_is_mended(
+        self, action: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         async with self._refused:
             failures = 0
             while True:

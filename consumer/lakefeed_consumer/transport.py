@@ -1,30 +1,36 @@
-"""Faust's Kafka transport, with commits of what the sink has stored, and of nothing else.
+"""Faust's Kafka transport: records in batches, and commits of what the sink has stored and of nothing else.
 
 Faust's own bookkeeping commits past events in flight when offsets have gaps, forgets what it was about to
 commit when partitions are revoked, takes a failed commit for done, and stops the worker over a commit that
-the broker refuses. docs/decisions/0016-commits-of-our-own.md says more.
+the broker refuses: docs/decisions/0016-commits-of-our-own.md. And its way to the agent costs each message
+more than all that is done with an event: docs/decisions/0022-batches-under-faust.md.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from lakefeed_consumer.records import Partition, Record
 
 log = logging.getLogger("lakefeed_consumer")
 
 # Faust's thread serves two calls at a time: none may hold its place for long.
 _ANSWER_SECONDS = 10.0
-# Faust bounds what waits for the agent by its number; large events would still fill the memory.
+# Nothing more is fetched while the agent has not taken so much of what was. A batch in its hands and one
+# behind it keep it busy.
+_MOST_WAITING = 4_000
 _MOST_WAITING_BYTES = 64 * 1024 * 1024
-_NAP_SECONDS = 0.05
 
 
 class TopicMadeAnewError(Exception):
@@ -78,26 +84,62 @@ class Consumer(driver.Consumer):
         self._handed: dict[TP, int] = {}
         self._stored: dict[TP, int] = {}
         self._committed: dict[TP, int] = {}
-        self._waiting_bytes = 0
+        self._waiting = self._waiting_bytes = 0
+        self._room = asyncio.Event()
         self._failing = False
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
-    def _to_message(self, tp: TP, record: Any) -> Any:
-        self._handed[tp] = record.offset
-        self._waiting_bytes += record.serialized_value_size
-        return super()._to_message(tp, record)
+    # ---- from the broker to the agent -------------------------------------------------------------
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
-        if self._waiting_bytes > _MOST_WAITING_BYTES:
-            await self.sleep(_NAP_SECONDS)
+        if self._waiting > _MOST_WAITING or self._waiting_bytes > _MOST_WAITING_BYTES:
+            self._room.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._room.wait()
             return {}
         return await super()._getmany(active_partitions, timeout)
 
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        return self._message_of(tp, [record])
+
+    def _message_of(self, tp: TP, fetched: Sequence[Any]) -> ConsumerMessage:
+        """aiokafka's records of a partition, in order, as the one message of them that the agent gets."""
+        partition = Partition(*tp)
+        # Faust calls a message's value bytes; only the topic's schema looks at it.
+        records: Any = [
+            # What was written before records had a timestamp has none.
+            Record(partition, r.offset, -1 if r.timestamp is None else r.timestamp, r.key, r.value, r.headers)
+            for r in fetched
+        ]
+        size = sum(r.serialized_value_size for r in fetched)
+        self._handed[tp] = fetched[-1].offset
+        self._waiting += len(fetched)
+        self._waiting_bytes += size
+        return ConsumerMessage(
+            topic=tp.topic,
+            partition=tp.partition,
+            offset=fetched[0].offset,
+            timestamp=0.0,  # this and what follows: each record has its own
+            timestamp_type=0,
+            headers=None,
+            key=None,
+            value=records,
+            checksum=None,
+            serialized_key_size=0,
+            serialized_value_size=size,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
     def taken(self, message: Any) -> None:
-        """Take note that an event waits no more."""
-        self._waiting_bytes -= message.serialized_value_size
+        """Take note that a message's records wait no more."""
+        # A rebalance may have forgotten them before.
+        self._waiting = max(0, self._waiting - len(message.value))
+        self._waiting_bytes = max(0, self._waiting_bytes - message.serialized_value_size)
+        self._room.set()
 
     # ---- what is stored and committed -------------------------------------------------------------
 
@@ -111,7 +153,8 @@ class Consumer(driver.Consumer):
             for known in (self._handed, self._stored, self._committed):
                 known.pop(tp, None)
         # A rebalance takes all partitions away, and Faust throws away what waits.
-        self._waiting_bytes = 0
+        self._waiting = self._waiting_bytes = 0
+        self._room.set()
 
     def committed(self, tp: TP) -> int | None:
         """Offset that is read next after a restart, as far as this worker knows; None before a commit."""
@@ -252,8 +295,35 @@ class Consumer(driver.Consumer):
         return Look(topics, *({TP(*tp): at for tp, at in each.items()} for each in (starts, ends, positions)))
 
 
+class BatchConsumer(Consumer):
+    """Makes one message of all records that were fetched of a partition, where Faust makes one of each."""
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """Fetch, and give out by partition; as Faust does, unless a rebalance takes the partitions away."""
+        fetched, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if not fetched or self.should_stop:
+            return
+        if not self.flow_active:
+            # Kafka's client takes for read what is dropped here.
+            await self._go_back()
+            return
+        for tp, records in fetched.items():
+            # Between two batches a rebalance may begin, and end.
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if active and tp in active:
+                yield tp, self._message_of(tp, records)
+
+    async def _go_back(self) -> None:
+        try:
+            await self.perform_seek()
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            log.info("back to what is committed with the end of the rebalance: %r", error)
+
+
 class Transport(driver.Transport):
-    """Makes such consumers.
+    """Makes consumers that give the agent batches.
 
     Attributes:
         drain: waits so many seconds for what is in flight, and returns how many events still are.
@@ -261,7 +331,13 @@ class Transport(driver.Transport):
         lost: fails when the offsets mean other events than before.
     """
 
-    Consumer = Consumer
+    Consumer: ClassVar[type[Consumer]] = BatchConsumer
     drain: Callable[[float], Awaitable[int]]
     drain_seconds: float
     lost: asyncio.Future[None]
+
+
+class EventTransport(Transport):
+    """Makes consumers that give the agent each record as a message of its own, Faust's way."""
+
+    Consumer = Consumer

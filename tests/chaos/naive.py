@@ -14,11 +14,22 @@ import faust
 
 from lakefeed_common.settings import load
 from lakefeed_consumer.dead_letters import DeadLetter, why_dead
-from lakefeed_consumer.feeder import to_record
-from lakefeed_consumer.records import Record, object_key
+from lakefeed_consumer.records import Partition, Record, object_key
 from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
+
+
+def to_record(message: Any) -> Record:
+    """A Faust message as a record; Faust's timestamp is in seconds."""
+    return Record(
+        Partition(message.topic, message.partition),
+        message.offset,
+        round(message.timestamp * 1000),
+        message.key,
+        message.value,
+        message.headers,
+    )
 
 
 def make_app(settings: ConsumerSettings) -> Any:
