@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
@@ -93,6 +94,35 @@ def test_a_record_becomes_its_object_or_a_dead_letter_that_gives_it_back(
 @given(st.dictionaries(st.text(max_size=4), documents, max_size=4))
 def test_a_document_on_one_line_is_an_event_whatever_is_in_it(document: dict[str, object]) -> None:
     assert why_dead(orjson.dumps(document)) is None
+
+
+def is_dead(value: bytes) -> bool:
+    """The verdict, by rules that look at each key and line end as they are, however long that takes."""
+    try:
+        document = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return True
+    twice: list[bool] = []
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        twice.append(len({name for name, _ in pairs}) < len(pairs))
+        return dict(pairs)
+
+    if not isinstance(document, dict):
+        return True
+    json.loads(value, object_pairs_hook=once)
+    return any(twice) or bool(re.search(rb"[\r\n]", re.sub(rb"\r?\n?\Z", b"", value)))
+
+
+@given(values.filter(lambda value: value is not None))
+@example(b'{"at":"10:00:00","b":{"at":1}}')
+@example(b'{"a":1,"a" :2}')
+@example(b'{"a":1,"a":":"}')
+@example(b'{"a":{"b":1,"b":"10:00"}}')
+@example(b"{}\r\n")
+@example(b"{}\n\r")
+def test_the_verdict_is_that_of_the_plain_rules(value: bytes) -> None:
+    assert (why_dead(value) is not None) == is_dead(value)
 
 
 @given(jsons.filter(lambda value: value.startswith(b"{") and b"\n" not in value), st.data())
