@@ -293,6 +293,31 @@ def test_revoked_partitions_report_nothing_more_and_others_go_on() -> None:
     asyncio.run(scenario())
 
 
+def test_what_a_stop_gave_up_in_line_is_never_passed_over() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        store.hold = asyncio.Event()
+        bench = Bench(store, in_flight=2)
+        feeding = asyncio.create_task(bench.sink.submit(record(offset) for offset in range(6)))
+        await bench.until(lambda: store.most_at_once == 2)
+        assert not feeding.done()
+        draining = asyncio.create_task(bench.sink.drain(5))
+        await feeding
+        store.hold.set()
+        assert await draining == 0
+        assert sorted(store.objects) == [object_key("events", record(offset)) for offset in (0, 1)]
+        await bench.sink.submit([record(6)])
+        await bench.settled()
+        assert bench.reported[-1] == (P0, 1)
+        # It is read again from what was committed.
+        await bench.sink.submit(record(offset) for offset in range(2, 7))
+        await bench.until(lambda: len(store.objects) == 7)
+        await bench.settled()
+        assert bench.reported[-1] == (P0, 6)
+
+    asyncio.run(scenario())
+
+
 def test_an_unforeseen_failure_is_raised_and_never_acknowledged() -> None:
     class Broken(MemoryStore):
         async def create(self, key: str, body: bytes) -> None:
