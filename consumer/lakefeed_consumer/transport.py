@@ -30,7 +30,7 @@ _ANSWER_SECONDS = 10.0
 # Nothing more is fetched while the agent has not taken so much of what was. A batch in its hands and one
 # behind it keep it busy.
 _MOST_WAITING = 4_000
-_MOST_WAITING_BYTES = 64 * 1024 * 1024
+_MOST_WAITING_BYTES = 32 * 1024 * 1024
 
 
 class TopicMadeAnewError(Exception):
