@@ -94,6 +94,12 @@ MINUTES ?= 30
 soak: setup fetch ## memory, open files and threads of the services over MINUTES=30 at a steady RATE=300 events/s
 	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --rate $(or $(RATE),300)
 
+# ---- measurements -------------------------------------------------------------------------
+
+.PHONY: bench
+bench: setup fetch ## measure speed, latency, memory, queries: SUITE=sink (one part) QUICK=1 (does it run); build/bench.md
+	@$(BIN)/python -m benchmarks $(if $(SUITE),--suite $(SUITE)) $(if $(QUICK),--quick)
+
 # ---- AWS with Terraform -------------------------------------------------------------------
 
 # TF_PLUGIN_DIR=folder takes the provider from there, on a machine that reaches no registry of providers.

@@ -13,9 +13,10 @@ import statistics
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.processes import Sample, sample
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
 from tests.chaos.store import ACCESS_KEY, REGION, SECRET_KEY, SeaweedS3
@@ -31,27 +32,6 @@ _MORE_HANDLES = 2
 # The consumer's S3 client keeps a connection and a thread for as many puts as were ever under way at once:
 # 64 at the most by its default setting, besides what it has anyway. A leak would go past this.
 _POOL = 64 + 40
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One process at one moment: resident memory in MiB, open files, threads."""
-
-    memory_mib: float
-    files: int
-    threads: int
-
-
-def sample(pid: int) -> Sample:
-    """Read what the kernel says of a process."""
-    status = dict(
-        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
-    )
-    return Sample(
-        int(status["VmRSS"].split()[0]) / 1024,
-        len(list(Path(f"/proc/{pid}/fd").iterdir())),
-        int(status["Threads"]),
-    )
 
 
 def median(samples: list[Sample]) -> Sample:

@@ -36,6 +36,10 @@ class SeaweedS3:
 
     Args:
         certificate: PEM files of a certificate and of its key, for `https_port`; none is no TLS.
+
+    Attributes:
+        filer: address of the filer in the form that `weed` takes: host:port.grpc-port.
+        metrics_port: where its own metrics are served.
     """
 
     def __init__(self, folder: Path, certificate: tuple[Path, Path] | None = None) -> None:
@@ -49,14 +53,18 @@ class SeaweedS3:
         users = self._folder / "s3.json"
         users.write_text(json.dumps(_USERS))
         self.port = free_port()
+        self.metrics_port = free_port()
         ports = {name: free_port() for name in ("master", "volume", "filer")}
+        grpc_ports = {name: free_port() for name in (*ports, "s3")}
+        self.filer = f"127.0.0.1:{ports['filer']}.{grpc_ports['filer']}"
         options = {
             "dir": data,
             "ip": "127.0.0.1",
             "ip.bind": "127.0.0.1",
             # The ports of gRPC would be these plus 10,000: taken, perhaps.
             **{f"{name}.port": port for name, port in ports.items()},
-            **{f"{name}.port.grpc": free_port() for name in (*ports, "s3")},
+            **{f"{name}.port.grpc": port for name, port in grpc_ports.items()},
+            "metricsPort": self.metrics_port,
             "master.telemetry": "false",
             "master.volumeSizeLimitMB": 256,
             # Each bucket takes seven at least; they are empty until used.

