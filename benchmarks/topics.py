@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 
-from confluent_kafka import Consumer, ConsumerGroupState, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -61,7 +61,10 @@ def wait_for_group(broker: str, group: str, topic: str, partitions: int, members
     admin = _admin(broker)
 
     def settled() -> bool:
-        told = admin.describe_consumer_groups([group], request_timeout=10)[group].result()
+        try:
+            told = admin.describe_consumer_groups([group], request_timeout=10)[group].result()
+        except KafkaException:  # a broker that has just started makes its topic of offsets first
+            return False
         shares = [
             sum(one.topic == topic for one in member.assignment.topic_partitions)
             for member in told.members
@@ -96,7 +99,10 @@ def append_times(broker: str, topic: str, count: int) -> dict[int, int]:
         while len(times) < count:
             messages = reader.consume(10_000, timeout=30)
             assert messages, f"{topic}: {len(times)} of {count} records could be read"
-            times |= {message.offset(): message.timestamp()[1] for message in messages}
+            for message in messages:
+                offset = message.offset()
+                assert offset is not None, message.error()
+                times[offset] = message.timestamp()[1]
     return times
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -12,7 +13,8 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.store import S3Store
 
-from lakefeed_local.process import Child, free_port
+from lakefeed_local.process import Child
+from tests.services import steady_port
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -52,10 +54,11 @@ class SeaweedS3:
         data.mkdir(parents=True, exist_ok=True)
         users = self._folder / "s3.json"
         users.write_text(json.dumps(_USERS))
-        self.port = free_port()
-        self.metrics_port = free_port()
-        ports = {name: free_port() for name in ("master", "volume", "filer")}
-        grpc_ports = {name: free_port() for name in (*ports, "s3")}
+        # It listens on some of them seconds after others: an outgoing connection could have taken one.
+        numbers = count(steady_port(9))
+        self.port, self.metrics_port = next(numbers), next(numbers)
+        ports = {name: next(numbers) for name in ("master", "volume", "filer")}
+        grpc_ports = {name: next(numbers) for name in (*ports, "s3")}
         self.filer = f"127.0.0.1:{ports['filer']}.{grpc_ports['filer']}"
         options = {
             "dir": data,

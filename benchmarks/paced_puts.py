@@ -1,0 +1,59 @@
+"""Puts by the consumer's own client at a steady rate, without Kafka and without Faust.
+
+`python -m benchmarks.paced_puts --prefix P --rate 1000 --seconds 6`; the settings are the consumer's.
+Prints a line of JSON: when each put was begun, in nanoseconds since 1970, in the order of their keys.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+
+import uvloop
+
+from benchmarks.pace import TICK_SECONDS, Pace
+from benchmarks.topics import events
+from lakefeed_common.settings import load
+
+# The very store that the consumer would use with these settings.
+from lakefeed_consumer.service import _open_store as open_store
+from lakefeed_consumer.settings import ConsumerSettings
+
+
+def key(number: int) -> str:
+    """The last part of the key of a put, as the consumer's are."""
+    return f"00000-{number:020d}.json"
+
+
+async def put_all(prefix: str, rate: float, seconds: float) -> list[int]:
+    """Begin puts at a rate, none waits for another; returns when each was begun."""
+    store = await open_store(load(ConsumerSettings))
+    bodies = events(int(rate * seconds))
+    began: list[int] = []
+    puts = []
+    pace = Pace(rate, len(bodies))
+    while not pace.over:
+        for number in pace.due():
+            began.append(time.time_ns())
+            puts.append(asyncio.create_task(store.create(f"{prefix}/{key(number)}", bodies[number])))
+        await asyncio.sleep(TICK_SECONDS)
+    await asyncio.gather(*puts)
+    return began
+
+
+def main() -> int:
+    """Read the arguments, put, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prefix", required=True)
+    parser.add_argument("--rate", type=float, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    given = parser.parse_args()
+    print(json.dumps(uvloop.run(put_all(given.prefix, given.rate, given.seconds))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

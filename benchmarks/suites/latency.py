@@ -1,0 +1,165 @@
+"""How long it takes from a record's append until its object exists, beside the put alone at the same rate.
+
+Both ends are told afterwards by those who own them, so that nobody looks meanwhile and nothing stands in the
+way. The broker stamps each record when it appends it (`message.timestamp.type=LogAppendTime`): milliseconds,
+rounded down, so half a millisecond too much on average, against us. SeaweedFS's filer logs with nanoseconds
+when it has an object's entry. The put alone is the consumer's own client in a process of its own, measured
+from its call to the same entry in the same log. All clocks are this machine's.
+
+The loads are shares of what the sink reaches on SeaweedFS, measured first.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+from benchmarks.figures import Figure, Result, Target, percentile, ratio
+from benchmarks.pace import TICK_SECONDS, Pace
+from benchmarks.paced_puts import key
+from benchmarks.stores import Seaweed, seaweed
+from benchmarks.suite import Bench, Suite
+from benchmarks.topics import append_times, events, topic, wait_for_group
+from benchmarks.workers import LAKEFEED, Backlog, Workers, consumer_environment, drain, without_aws
+from lakefeed_local.broker import Broker
+from tests.support import wait_for
+
+_ROUNDS = 3
+_LOADS = {"10 %": 0.1, "50 %": 0.5, "80 %": 0.8}
+_HALF = "50 %"
+# Connections are being opened, and caches filled: what begins in this time is sent, but not counted.
+_WARM_SECONDS = 1.0
+_STORED_SECONDS = 120.0
+_STAMPED = {"message.timestamp.type": "LogAppendTime"}
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds until the object existed."""
+
+    p50: float
+    p99: float
+    most: float
+
+    @classmethod
+    def of(cls, milliseconds: Iterable[float]) -> Latency:
+        """Of the times of all events."""
+        taken = list(milliseconds)
+        return cls(percentile(taken, 0.5), percentile(taken, 0.99), max(taken))
+
+
+def run(bench: Bench) -> Result:
+    """Measure latency."""
+    seconds = bench.size(6.0, 2.0) + _WARM_SECONDS
+    with (
+        Broker(bench.folder / "broker") as running,
+        seaweed(bench.folder / "seaweedfs") as store,
+    ):
+        broker, log = running.bootstrap_servers, bench.folder / "workers.log"
+        backlog = Backlog(bench.size(200_000, 2_000), 1, bench.size(6.0, 2.0))
+        full = [drain(broker, store, backlog, log).rate for _ in range(bench.size(_ROUNDS, 1))]
+        rate = sorted(full)[len(full) // 2]
+        bench.say(f"the sink reaches {rate:.0f} events a second on {store.name}")
+        cases: dict[str, Callable[[], Latency]] = {}
+        for load, share in _LOADS.items():
+            cases[f"put alone at {load}"] = partial(_alone, store, rate * share, seconds)
+            cases[f"append to object at {load}"] = partial(_piped, broker, store, rate * share, seconds, log)
+        found = bench.rounds(_ROUNDS, cases)
+    notes = (
+        f"One worker, 1 partition, {store.name}. Full load is the {rate:,.0f} events a second that the sink "
+        f"reached there just before; each load lasts {seconds:g} s, of which the first is not counted.",
+    )
+    return Result([*_figures(found), Figure("full_rate", "full load", tuple(full), "/s")], notes)
+
+
+def _alone(store: Seaweed, rate: float, seconds: float) -> Latency:
+    prefix = f"alone/{uuid.uuid4().hex[:8]}"
+    since = time.time()
+    arguments = {"prefix": prefix, "rate": rate, "seconds": seconds}
+    told = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.paced_puts"),
+            *(f"--{name}={value}" for name, value in arguments.items()),
+        ],
+        env=without_aws() | consumer_environment("localhost:9092", store, "none"),
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    began = dict(enumerate(json.loads(told)))
+    return _between(began, store.born(prefix, since))
+
+
+def _piped(broker: str, store: Seaweed, rate: float, seconds: float, log: Path) -> Latency:
+    bodies = events(int(rate * seconds))
+    with topic(broker, "latency", 1, _STAMPED) as name:
+        environment = consumer_environment(broker, store, name)
+        with Workers(LAKEFEED, 1, environment, log) as group:
+            wait_for_group(broker, group.group, name, 1, 1)
+            before, since = store.stored(), time.time()
+            _send(broker, name, bodies, rate)
+
+            def all_stored() -> bool:
+                group.check()
+                return store.stored() - before >= len(bodies)
+
+            wait_for(all_stored, _STORED_SECONDS, "not all events were stored", every=store.look_seconds)
+        appended = append_times(broker, name, len(bodies))
+        born = store.born(f"events/{name}", since)
+    return _between({offset: time_ms * 1_000_000 for offset, time_ms in appended.items()}, born)
+
+
+def _send(broker: str, topic: str, bodies: list[bytes], rate: float) -> None:
+    """Send at a rate, each event at once."""
+    producer = Producer({"bootstrap.servers": broker, "linger.ms": 0})
+    pace = Pace(rate, len(bodies))
+    while not pace.over:
+        for number in pace.due():
+            producer.produce(topic, bodies[number], partition=0)
+        producer.poll(0)
+        time.sleep(TICK_SECONDS)
+    assert producer.flush(30) == 0
+
+
+def _between(began: dict[int, int], born: dict[str, int]) -> Latency:
+    """From the beginnings, in ns by offset, to the objects, in ns by the last part of their key."""
+    counted = min(began.values()) + _WARM_SECONDS * 1e9
+    return Latency.of(
+        (born[key(number)] - begin) / 1e6 for number, begin in began.items() if begin >= counted
+    )
+
+
+def _figures(found: dict[str, list[Latency]]) -> list[Figure]:
+    figures = []
+    for load in _LOADS:
+        piped, alone = found[f"append to object at {load}"], found[f"put alone at {load}"]
+        share = load.split()[0]
+        figures.append(
+            ratio(
+                "p99_ratio_at_half_load" if load == _HALF else f"p99_ratio_at_{share}_percent",
+                f"p99 of append to object ÷ p99 of the put alone, at {load} load",
+                [one.p99 for one in piped],
+                [one.p99 for one in alone],
+                Target("at most", 3) if load == _HALF else None,
+            )
+        )
+        for name, rounds in (("append to object", piped), ("put alone", alone)):
+            key_start = f"{name.replace(' ', '_')}_at_{share}_percent"
+            for what in ("p50", "p99", "most"):
+                shown = "max" if what == "most" else what
+                values = tuple(getattr(one, what) for one in rounds)
+                figures.append(
+                    Figure(f"{key_start}_{shown}_ms", f"{name}, {shown}, at {load} load", values, "ms")
+                )
+    return figures
+
+
+SUITE = Suite("Latency: from the append to the object", run)
