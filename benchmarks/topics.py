@@ -97,7 +97,8 @@ def append_times(broker: str, topic: str, count: int) -> dict[int, int]:
     with closing(_reader(broker)) as reader:
         reader.assign([TopicPartition(topic, 0, 0)])
         while len(times) < count:
-            messages = reader.consume(10_000, timeout=30)
+            # It waits until it has as many as it was asked for.
+            messages = reader.consume(min(10_000, count - len(times)), timeout=30)
             assert messages, f"{topic}: {len(times)} of {count} records could be read"
             for message in messages:
                 offset = message.offset()
