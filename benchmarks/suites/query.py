@@ -1,0 +1,132 @@
+"""How long Athena's answer takes here, and what a crawl costs, over ever more one-event objects.
+
+Here means the local AWS: its S3, its Athena (DuckDB) and its crawl on this machine. The figures tell how the
+cost grows with the number of objects, not what AWS would take. One topic grows from size to size, so they
+cannot be taken in turns; each is crawled and asked several times. A crawl reads everything anew, so a later
+one is no cheaper. Objects are put by obstore; that is not measured, and is most of what this suite takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from functools import partial
+
+import boto3
+import obstore
+from obstore.store import S3Store
+
+from benchmarks.figures import Figure, Result
+from benchmarks.stores import BUCKET
+from benchmarks.suite import Bench, Suite
+from benchmarks.topics import events
+from lakefeed_analytics.athena import AthenaQueries, wait_for_query
+from lakefeed_analytics.crawl import GlueCrawler, wait_for_crawl
+from lakefeed_analytics.ensure import Ensurer
+from lakefeed_analytics.settings import AnalyticsSettings
+from lakefeed_local.aws import LocalAws
+from lakefeed_local.crawl_service import CrawlService
+
+_ROUNDS = 3
+_TOPIC = "bench"
+_REGION = "us-east-1"
+_KEY = "test"
+_PUTS_IN_FLIGHT = 16
+_LIMIT_SECONDS = 300.0
+_LOOK_SECONDS = 0.02
+# The last column of each counts the objects.
+_QUERIES = {
+    "count": f'SELECT count(*) FROM "{_TOPIC}"',  # noqa: S608 - a name of ours
+    "mean": f'SELECT ticker, avg(price), count(*) FROM "{_TOPIC}" GROUP BY ticker',  # noqa: S608
+}
+
+
+class Lake:
+    """Glue and Athena of a local AWS, with the catalogue of one topic."""
+
+    def __init__(self, endpoint_url: str, held: ExitStack) -> None:
+        settings = AnalyticsSettings(bucket=BUCKET, topic=_TOPIC, aws_endpoint_url=endpoint_url)
+        session = boto3.Session(_KEY, _KEY, region_name=_REGION)
+        glue = held.enter_context(closing(session.client("glue", endpoint_url=endpoint_url)))
+        athena = held.enter_context(closing(session.client("athena", endpoint_url=endpoint_url)))
+        s3 = held.enter_context(closing(session.client("s3", endpoint_url=endpoint_url)))
+        s3.create_bucket(Bucket=BUCKET)
+        for step in Ensurer(s3, glue, athena, settings).steps.values():
+            step()
+        self._crawler = GlueCrawler(glue, settings)
+        self._engine = AthenaQueries(athena, settings)
+
+    def crawl(self) -> float:
+        """Crawl; returns the seconds until the crawler was ready again."""
+        began = time.monotonic()
+        self._crawler.start()
+        wait_for_crawl(self._crawler, _LIMIT_SECONDS, sleep=_soon)
+        return time.monotonic() - began
+
+    def ask(self, sql: str, objects: int) -> float:
+        """Ask; returns the seconds until the answer's first page was there.
+
+        Raises:
+            RuntimeError: the answer does not count all objects.
+        """
+        began = time.monotonic()
+        query = self._engine.start(sql)
+        wait_for_query(self._engine, query, _LIMIT_SECONDS, sleep=_soon)
+        rows = self._engine.page(query, None, 100).rows
+        seconds = time.monotonic() - began
+        if [row[-1] for row in rows] != [objects]:
+            raise RuntimeError(f"{sql}: the answer is {rows}, but there are {objects} objects")
+        return seconds
+
+
+def run(bench: Bench) -> Result:
+    """Measure crawls and answers."""
+    figures: list[Figure] = []
+    with ExitStack() as held:
+        aws = held.enter_context(LocalAws(bench.folder / "aws"))
+        held.enter_context(CrawlService(aws.endpoint_url))
+        lake = Lake(aws.endpoint_url, held)
+        there = 0
+        for size in bench.size((1_000, 10_000, 50_000), (100, 200)):
+            began = time.monotonic()
+            asyncio.run(_put(aws.endpoint_url, range(there, size)))
+            there = size
+            bench.say(f"{size:,} objects are there, {time.monotonic() - began:.1f} s")
+            cases: dict[str, Callable[[], float]] = {"crawl": lake.crawl}
+            cases |= {name: partial(lake.ask, sql, size) for name, sql in _QUERIES.items()}
+            for case, seconds in bench.rounds(_ROUNDS, cases).items():
+                what = "crawl" if case == "crawl" else f"answer to `{_QUERIES[case]}`"
+                key = f"{case}_{size}_seconds"
+                figures.append(Figure(key, f"{what}, {size:,} objects", tuple(seconds), "s"))
+    return Result(figures, ("The local AWS on this machine; all objects in one day's folder.",))
+
+
+async def _put(endpoint_url: str, numbers: range) -> None:
+    """Put one-event objects as the consumer names them."""
+    store = S3Store(
+        BUCKET,
+        endpoint=endpoint_url,
+        region=_REGION,
+        access_key_id=_KEY,
+        secret_access_key=_KEY,
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+    bodies, left = events(numbers.stop), iter(numbers)
+
+    async def one_after_another() -> None:
+        for number in left:
+            key = f"events/{_TOPIC}/dt=2013-03-01/00000-{number:020d}.json"
+            await obstore.put_async(store, key, bodies[number], use_multipart=False)
+
+    await asyncio.gather(*(one_after_another() for _ in range(_PUTS_IN_FLIGHT)))
+
+
+def _soon(_: float) -> None:
+    """Look again soon, however long the service would wait: it waits to spare AWS's limits."""
+    time.sleep(_LOOK_SECONDS)
+
+
+SUITE = Suite("Query: crawls and answers of Athena, here", run)
