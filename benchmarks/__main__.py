@@ -42,7 +42,7 @@ def _measure(chosen: dict[str, suite.Suite], *, quick: bool) -> int:
     results: dict[str, tuple[str, Result]] = {}
     failed = False
     with own_folder(_BUILD / "bench"):
-        bench = suite.Bench(_BUILD / "bench", quick)
+        bench = suite.Bench(_BUILD / "bench", quick, alone=len(chosen) == 1)
         for name, one in chosen.items():
             bench.say(f"{name}: {one.title}")
             try:

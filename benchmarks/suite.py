@@ -25,10 +25,12 @@ class Bench:
     Attributes:
         folder: for data and logs of the suite.
         quick: sizes that only show that everything runs.
+        alone: one suite was asked for, which then may take the time of all.
     """
 
     folder: Path
     quick: bool
+    alone: bool
     began: float = field(default_factory=time.monotonic)
 
     def of(self, suite: str) -> Bench:
