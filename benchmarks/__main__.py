@@ -1,12 +1,13 @@
 """Measures everything, or one suite: `make bench`, `make bench SUITE=sink`, `QUICK=1` to see that it runs.
 
 Writes `build/bench.json` and `build/bench.md`. Exit codes: 0 measured, whatever the figures; 1 a suite
-failed; 2 wrong usage, or a program is missing.
+failed; 2 wrong usage, or a program is missing; 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -34,7 +35,12 @@ def main() -> int:
         packages = " ".join(program.debian_package for program in lacking)
         print(f"error: there is no {names}. On Debian: apt-get install {packages}", file=sys.stderr)
         return 2
-    return _measure(chosen, quick=given.quick)
+    # So that all that was started is ended then too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        return _measure(chosen, quick=given.quick)
+    except KeyboardInterrupt:
+        return 130
 
 
 def _measure(chosen: dict[str, suite.Suite], *, quick: bool) -> int:

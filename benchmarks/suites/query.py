@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 
@@ -92,10 +93,10 @@ def run(bench: Bench) -> Result:
             asyncio.run(_put(aws.endpoint_url, range(there, size)))
             there = size
             bench.say(f"{size:,} objects are there, {time.monotonic() - began:.1f} s")
-            found = bench.rounds(rounds, {"crawl": lake.crawl, "answer": partial(lake.ask, size)})
+            cases: dict[str, Callable[[], float]] = {"crawl": lake.crawl, "answer": partial(lake.ask, size)}
             figures += [
                 Figure(f"{case}_{size}_seconds", f"{case}, {size:,} objects", tuple(seconds), "s")
-                for case, seconds in found.items()
+                for case, seconds in bench.rounds(rounds, cases).items()
             ]
     notes = (f"The local AWS on this machine; all objects in one day's folder. Asked: `{_QUERY}`.",)
     return Result(figures, notes)
