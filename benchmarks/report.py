@@ -21,6 +21,9 @@ def write(folder: Path, results: Mapping[str, tuple[str, Result]], machine: Mach
     (folder / "bench.json").write_text(json.dumps(content, indent=2) + "\n")
     parts = [_QUICK] if quick else []
     parts.append(machine.sentence())
+    reach = [figure for _, result in results.values() for figure in result.figures if figure.target]
+    if reach:
+        parts.append(f"### What should be reached\n\n{table(Result(reach))}")
     for name, (title, result) in results.items():
         parts.append(f"### {title}\n\n`make bench SUITE={name}`")
         parts.append(table(result))

@@ -59,13 +59,13 @@ class Latency:
 
 def run(bench: Bench) -> Result:
     """Measure latency."""
-    seconds = bench.size(6.0, 2.0) + _WARM_SECONDS
+    seconds = bench.size(6.0, 1.0) + _WARM_SECONDS
     with (
         Broker(bench.folder / "broker") as running,
         seaweed(bench.folder / "seaweedfs") as store,
     ):
         broker, log = running.bootstrap_servers, bench.folder / "workers.log"
-        backlog = Backlog(bench.size(200_000, 2_000), 1, bench.size(6.0, 2.0))
+        backlog = Backlog(bench.size(200_000, 1_000), 1, bench.size(6.0, 1.0))
         full = [drain(broker, store, backlog, log).rate for _ in range(bench.size(_ROUNDS, 1))]
         rate = sorted(full)[len(full) // 2]
         bench.say(f"the sink reaches {rate:.0f} events a second on {store.name}")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from benchmarks.figures import Figure, Result, Target, percentile, ratio
-from benchmarks.report import suite_json, table
+from benchmarks.machine import Machine
+from benchmarks.report import suite_json, table, write
 
 
 def test_a_ratio_is_taken_round_by_round() -> None:
@@ -73,3 +77,19 @@ def test_the_json_has_the_medians_by_key_and_all_rounds() -> None:
     assert told["targets"]["ratio"] == {"at least": 4, "met": True}
     assert told["targets"]["peak"]["met"] is False
     assert told["notes"] == ["the machine was busy"]
+
+
+def test_the_report_shows_first_what_should_be_reached_of_all_suites(tmp_path: Path) -> None:
+    other = Result([Figure("ratio", "c ÷ d", (1.0,), "", Target("at most", 3))])
+    machine = Machine("2026-01-01", "abc", "run", "a CPU", 2, 8, "Linux", 0.1, {"Python": "3.11"}, {})
+    write(tmp_path, {"one": ("One", RESULT), "two": ("Two", other)}, machine, quick=True)
+    told = (tmp_path / "bench.md").read_text()
+    reach = told[told.index("### What should be reached") : told.index("### One")]
+    assert [line.split(" | ")[0] for line in reach.splitlines()[4:-1]] == [
+        "| a ÷ b",
+        "| at 10 M rows (not reached in 300 s)",
+        "| c ÷ d",
+    ]
+    assert "Its figures mean nothing" in told
+    content = json.loads((tmp_path / "bench.json").read_text())
+    assert (content["one"]["ratio"], content["two"]["ratio"], content["quick"]) == (4.2, 1.0, True)
