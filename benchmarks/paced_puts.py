@@ -29,16 +29,25 @@ def key(number: int) -> str:
 
 
 async def put_all(prefix: str, rate: float, seconds: float) -> list[int]:
-    """Begin puts at a rate, none waits for another; returns when each was begun."""
-    store = await open_store(load(ConsumerSettings))
+    """Begin puts at a rate, with as many in flight as the consumer has; returns when each was begun.
+
+    The wait of a put for one of those places is not its own: it is begun when it has one.
+    """
+    settings = load(ConsumerSettings)
+    store = await open_store(settings)
     bodies = events(int(rate * seconds))
-    began: list[int] = []
+    began = [0] * len(bodies)
+    places = asyncio.Semaphore(settings.puts_in_flight)
+
+    async def put(number: int) -> None:
+        async with places:
+            began[number] = time.time_ns()
+            await store.create(f"{prefix}/{key(number)}", bodies[number])
+
     puts = []
     pace = Pace(rate, len(bodies))
     while not pace.over:
-        for number in pace.due():
-            began.append(time.time_ns())
-            puts.append(asyncio.create_task(store.create(f"{prefix}/{key(number)}", bodies[number])))
+        puts += [asyncio.create_task(put(number)) for number in pace.due()]
         await asyncio.sleep(TICK_SECONDS)
     await asyncio.gather(*puts)
     return began

@@ -59,24 +59,19 @@ def open_store(concurrency: int) -> S3Store:
     )
 
 
-def ceiling(store: Store, count: int, seconds: float, concurrencies: tuple[int, ...]) -> Drained:
-    """What obstore reaches against a store, in a process of its own, with the best of some concurrencies."""
-
-    def run(concurrency: int, seconds: float) -> Drained:
-        arguments = {"concurrency": concurrency, "count": count, "seconds": seconds}
-        told = subprocess.run(
-            [
-                *(sys.executable, "-m", "benchmarks.raw_puts"),
-                *(f"--{name}={value}" for name, value in arguments.items()),
-            ],
-            env=without_aws() | store.environment,
-            stdout=subprocess.PIPE,
-            check=True,
-        ).stdout
-        return Drained(**json.loads(told))
-
-    tried = {concurrency: run(concurrency, seconds / 4).rate for concurrency in concurrencies}
-    return run(max(tried, key=lambda concurrency: tried[concurrency]), seconds)
+def ceiling(store: Store, count: int, seconds: float, concurrency: int) -> Drained:
+    """What obstore reaches against a store, in a process of its own."""
+    arguments = {"concurrency": concurrency, "count": count, "seconds": seconds}
+    told = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.raw_puts"),
+            *(f"--{name}={value}" for name, value in arguments.items()),
+        ],
+        env=without_aws() | store.environment,
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    return Drained(**json.loads(told))
 
 
 def main() -> int:

@@ -134,7 +134,6 @@ def drain(
     log: Path,
     command: Sequence[str] = LAKEFEED,
     workers: int = 1,
-    settings: Mapping[str, str] | None = None,
 ) -> Drained:
     """Measure how fast workers store a backlog.
 
@@ -143,7 +142,7 @@ def drain(
     there, so starting and joining do not. The store's own count says when all is stored.
     """
     with topic(broker, "backlog", backlog.partitions) as name:
-        environment = consumer_environment(broker, store, name) | dict(settings or {})
+        environment = consumer_environment(broker, store, name)
         with Workers(command, workers, environment, log) as group:
             wait_for_group(broker, group.group, name, backlog.partitions, workers)
             _store_first(broker, store, name, backlog.partitions, group)

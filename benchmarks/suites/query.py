@@ -38,7 +38,7 @@ _LIMIT_SECONDS = 300.0
 _LOOK_SECONDS = 0.02
 _QUERY = f'SELECT ticker, avg(price), count(*) FROM "{_TOPIC}" GROUP BY ticker'  # noqa: S608 - a name of ours
 # Objects, and how often they are crawled and asked for.
-_SIZES = {1_000: 3, 10_000: 3, 50_000: 1}
+_SIZES = {1_000: 3, 10_000: 2, 50_000: 1}
 _QUICK_SIZES = {100: 1, 200: 1}
 
 
