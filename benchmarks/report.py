@@ -41,6 +41,7 @@ def suite_json(result: Result) -> dict[str, Any]:
         if figure.target is not None
     }
     content["notes"] = list(result.notes)
+    content["notes"] += [f"{figure.key}: {figure.note}" for figure in result.figures if figure.note]
     return content
 
 

@@ -145,7 +145,7 @@ def drain(
         environment = consumer_environment(broker, store, name)
         with Workers(command, workers, environment, log) as group:
             wait_for_group(broker, group.group, name, backlog.partitions, workers)
-            _store_first(broker, store, name, backlog.partitions, group)
+            store_first(broker, store, name, backlog.partitions, group)
             group.hold()
             fill(broker, name, backlog.partitions, events(backlog.events))
             before, cpu_before = store.stored(), group.cpu_seconds()
@@ -162,7 +162,8 @@ def drain(
     return Drained(stored, seconds, cpu)
 
 
-def _store_first(broker: str, store: Store, name: str, partitions: int, group: Workers) -> None:
+def store_first(broker: str, store: Store, name: str, partitions: int, group: Workers) -> None:
+    """Append an event to each partition and wait until all are stored: the workers then do their work."""
     before = store.stored()
     fill(broker, name, partitions, [b'{"first":true}'] * partitions)
 

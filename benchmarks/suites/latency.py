@@ -29,7 +29,15 @@ from benchmarks.paced_puts import key
 from benchmarks.stores import Seaweed, seaweed
 from benchmarks.suite import Bench, Suite
 from benchmarks.topics import append_times, events, topic, wait_for_group
-from benchmarks.workers import LAKEFEED, Backlog, Workers, consumer_environment, drain, without_aws
+from benchmarks.workers import (
+    LAKEFEED,
+    Backlog,
+    Workers,
+    consumer_environment,
+    drain,
+    store_first,
+    without_aws,
+)
 from lakefeed_local.broker import Broker
 from tests.support import wait_for
 
@@ -103,6 +111,7 @@ def _piped(broker: str, store: Seaweed, rate: float, seconds: float, log: Path) 
         environment = consumer_environment(broker, store, name)
         with Workers(LAKEFEED, 1, environment, log) as group:
             wait_for_group(broker, group.group, name, 1, 1)
+            store_first(broker, store, name, 1, group)
             before, since = store.stored(), time.time()
             _send(broker, name, bodies, rate)
 
@@ -111,8 +120,9 @@ def _piped(broker: str, store: Seaweed, rate: float, seconds: float, log: Path) 
                 return store.stored() - before >= len(bodies)
 
             wait_for(all_stored, _STORED_SECONDS, "not all events were stored", every=store.look_seconds)
-        appended = append_times(broker, name, len(bodies))
+        appended = append_times(broker, name, 1 + len(bodies))
         born = store.born(f"events/{name}", since)
+    del appended[0]  # the one before all
     return _between({offset: time_ms * 1_000_000 for offset, time_ms in appended.items()}, born)
 
 

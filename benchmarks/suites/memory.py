@@ -120,27 +120,32 @@ def _store(broker: str, store: Instant, topic: str, rows: int, limit: float, fol
 
 def _figures(found: dict[int, list[Peaks]]) -> list[Figure]:
     smallest, largest = min(found), max(found)
-    # Both are worked on together, so the last round of the largest size tells how far it came.
-    done = found[largest][-1].consumer.rows
-    note = f"the consumer stored {done:,} of {largest:,} rows in the time it had" if done < largest else ""
     base_producer = statistics.median(one.producer.mib for one in found[smallest])
     base_consumer = statistics.median(one.consumer.mib for one in found[smallest])
     producer = tuple(one.producer.mib / base_producer for one in found[largest])
     consumer = tuple(one.consumer.mib / base_consumer for one in found[largest])
     sizes = f"{largest:,} rows ÷ {smallest:,} rows"
     worse = tuple(map(max, producer, consumer))
+    part = _part(largest, found[largest])
     figures = [
-        Figure("ratio_10m_to_100k", f"peak memory, {sizes}, the worse service", worse, "", _AT_MOST, note),
+        Figure("ratio_10m_to_100k", f"peak memory, {sizes}, the worse service", worse, "", _AT_MOST, part),
         Figure("producer_ratio_10m_to_100k", f"peak memory of the producer, {sizes}", producer),
-        Figure("consumer_ratio_10m_to_100k", f"peak memory of the consumer, {sizes}", consumer, note=note),
+        Figure("consumer_ratio_10m_to_100k", f"peak memory of the consumer, {sizes}", consumer, note=part),
     ]
     for rows, rounds in found.items():
-        told = note if rows == largest else ""
         mib = tuple(one.producer.mib for one in rounds)
         figures.append(Figure(f"producer_{rows}_mib", f"producer, {rows:,} rows", mib, "MiB"))
         mib = tuple(one.consumer.mib for one in rounds)
-        figures.append(Figure(f"consumer_{rows}_mib", f"consumer, {rows:,} rows", mib, "MiB", note=told))
+        figures.append(
+            Figure(f"consumer_{rows}_mib", f"consumer, {rows:,} rows", mib, "MiB", note=_part(rows, rounds))
+        )
     return figures
+
+
+def _part(rows: int, rounds: list[Peaks]) -> str:
+    """How far the consumer came in the time that it had, where it was not through."""
+    done = min(one.consumer.rows for one in rounds)
+    return f"the consumer had stored {done:,} of {rows:,} rows when its time was over" if done < rows else ""
 
 
 SUITE = Suite("Memory: by the number of rows", run, needs=(NGINX, HEADERS_MORE))
