@@ -55,7 +55,7 @@ class SeaweedS3:
         users = self._folder / "s3.json"
         users.write_text(json.dumps(_USERS))
         # It listens on some of them seconds after others: an outgoing connection could have taken one.
-        numbers = count(steady_port(9))
+        numbers = count(steady_port(10))
         self.port, self.metrics_port = next(numbers), next(numbers)
         ports = {name: next(numbers) for name in ("master", "volume", "filer")}
         grpc_ports = {name: next(numbers) for name in (*ports, "s3")}
@@ -84,7 +84,7 @@ class SeaweedS3:
             **{f"{name}.localSocket": self._folder / f"{name}.sock" for name in ("s3", "filer")},
         }
         if self._certificate is not None:
-            self.https_port = free_port()
+            self.https_port = next(numbers)
             files = dict(zip(("s3.cert.file", "s3.key.file"), self._certificate, strict=True))
             options |= {"s3.port.https": self.https_port, **files}
         weed = Path(sys.executable).with_name("weed")
