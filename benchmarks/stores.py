@@ -20,7 +20,7 @@ from typing import Protocol
 from benchmarks.programs import nginx_modules
 from lakefeed_local.process import Child
 from tests.chaos.store import SeaweedS3, access
-from tests.services import steady_port
+from tests.services import free_port
 
 BUCKET = "bench"
 _CONFIG = Path(__file__).with_name("nginx.conf")
@@ -135,7 +135,7 @@ class Seaweed:
 def instant(folder: Path) -> Iterator[Instant]:
     """nginx, from `with` to the end of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    port = steady_port()
+    port = free_port()
     config = folder / "nginx.conf"
     config.write_text(
         Template(_CONFIG.read_text()).safe_substitute(

@@ -20,27 +20,30 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import wait_for
 
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+# Below 32768, where no outgoing connection takes its port from (`ip_local_port_range`); each of up to four
+# processes that share the tests has a quarter for itself.
+_LOW, _EACH = 10_000, 5_600
+_given: set[int] = set()
 
 
-def steady_port(count: int = 1) -> int:
-    """A free port, or the first of several in a row, that no outgoing connection takes meanwhile.
+def free_port(count: int = 1) -> int:
+    """A free port, or the first of several in a row, that no other test gets.
 
-    Those have ports from 32768 on (`ip_local_port_range`), where `free_port` takes its own from.
+    Who asked can bind it later, and again after having left it.
     """
+    low = _LOW + _EACH * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4)
     while True:
-        first = random.SystemRandom().randrange(20_000, 32_768 - count)
+        first = random.SystemRandom().randrange(low, low + _EACH - count)
+        ports = range(first, first + count)
+        if not _given.isdisjoint(ports):
+            continue
         with ExitStack() as probes:
             try:
-                for port in range(first, first + count):
+                for port in ports:
                     probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
             except OSError:
                 continue
+        _given.update(ports)
         return first
 
 

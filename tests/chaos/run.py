@@ -24,7 +24,7 @@ from tests.chaos.schedule import Plan, Size, Step
 from tests.chaos.store import SeaweedS3, access
 from tests.chaos.verify import Verdict, compare_offsets, verify
 from tests.chaos.workers import Group, Program, quiet_environment
-from tests.services import steady_port
+from tests.services import free_port
 from tests.support import own_folder
 
 TOPIC, BUCKET, GROUP = "chaos", "chaos", "chaos-consumer"
@@ -109,10 +109,10 @@ class Run:
         self._journal = enter((self._folder / "steps.log").open("w", buffering=1))
         self._store = enter(SeaweedS3(self._folder / "s3"))
         self._store.client().create_bucket(Bucket=BUCKET)
-        ports = (steady_port(), steady_port())
+        ports = (free_port(), free_port())
         self._proxy = enter(S3Proxy(self._store.port, ports, self._folder / "proxy.log", self._seed))
         self._broker = enter(
-            Broker(self._folder / "broker", kafka_port=steady_port(), zookeeper_port=steady_port())
+            Broker(self._folder / "broker", kafka_port=free_port(), zookeeper_port=free_port())
         )
         self._topic = Topic(self._broker.bootstrap_servers, TOPIC, GROUP, _PARTITIONS)
         self._topic.create()

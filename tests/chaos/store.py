@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from obstore.store import S3Store
 
 from lakefeed_local.process import Child
-from tests.services import steady_port
+from tests.services import free_port
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -55,7 +55,7 @@ class SeaweedS3:
         users = self._folder / "s3.json"
         users.write_text(json.dumps(_USERS))
         # It listens on some of them seconds after others: an outgoing connection could have taken one.
-        numbers = count(steady_port(10))
+        numbers = count(free_port(10))
         self.port, self.metrics_port = next(numbers), next(numbers)
         ports = {name: next(numbers) for name in ("master", "volume", "filer")}
         grpc_ports = {name: next(numbers) for name in (*ports, "s3")}

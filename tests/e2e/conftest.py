@@ -15,7 +15,7 @@ import httpx
 import pytest
 from pytest_docker.plugin import Services
 
-from tests.services import steady_port
+from tests.services import free_port
 from tests.support import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ PROJECT = "lakefeed-e2e"
 GRAFANA_IMAGE = "grafana/grafana:12.1.0"
 # Where the container of the local AWS notes its calls.
 CALLS = "/state/calls.jsonl"
-PORTS = {name: steady_port() for name in ("KAFKA", "AWS", "PRODUCER", "ANALYTICS", "PROMETHEUS", "GRAFANA")}
+PORTS = {name: free_port() for name in ("KAFKA", "AWS", "PRODUCER", "ANALYTICS", "PROMETHEUS", "GRAFANA")}
 
 
 # What the containers said, where a test failed; printed at the end.
@@ -82,7 +82,7 @@ def environment(data_folder: Path) -> Iterator[None]:
         for name, port in PORTS.items():
             patch.setenv(f"LAKEFEED_{name}_PORT", str(port))
         # A range, as several consumers want one port each.
-        first = steady_port(6)
+        first = free_port(6)
         patch.setenv("LAKEFEED_CONSUMER_PORT", f"{first}-{first + 5}")
         patch.setenv("LAKEFEED_TOPIC_PARTITIONS", "3")
         patch.setenv("LAKEFEED_DATA", str(data_folder))

@@ -19,7 +19,7 @@ import pytest
 from lakefeed_local.broker import Broker
 from tests.chaos.proxy import S3Proxy
 from tests.chaos.store import SeaweedS3, access
-from tests.services import steady_port
+from tests.services import free_port
 from tests.stack import shared
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedS3]:
 @pytest.fixture
 def proxy(seaweed: SeaweedS3, tmp_path: Path) -> Iterator[S3Proxy]:
     """A proxy before that server, to let requests fail."""
-    with S3Proxy(seaweed.port, (steady_port(), steady_port()), tmp_path / "proxy.log") as running:
+    with S3Proxy(seaweed.port, (free_port(), free_port()), tmp_path / "proxy.log") as running:
         yield running
 
 

@@ -19,12 +19,12 @@ from confluent_kafka.cimpl import NewTopic
 
 from lakefeed_common.errors import LakefeedError
 from lakefeed_local.broker import Broker
-from lakefeed_local.process import free_port
 from lakefeed_producer import broker
 from lakefeed_producer.delivery import Account, Batch, Publisher
 from lakefeed_producer.journal import ChangedError
 from lakefeed_producer.settings import ProducerSettings
 from tests.memory import MemoryConnection, MemoryTopic
+from tests.services import free_port
 from tests.support import wait_for
 
 PRICES = Path(__file__).parents[2] / "data" / "prices.csv"
