@@ -33,6 +33,7 @@ class Figure:
         what: its row in the table.
         values: one a round; none when it could not be measured, and then `note` says why.
         unit: of the values; none for a ratio.
+        whole: whether all was measured that `what` tells of; `note` says what was not.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Figure:
     unit: str = ""
     target: Target | None = None
     note: str = ""
+    whole: bool = True
 
     @property
     def median(self) -> float | None:
@@ -49,8 +51,11 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the median reaches the target; None without a target. Not measured is not met."""
-        if self.target is None:
+        """Whether the median reaches the target; None without one, or when not all of it was measured.
+
+        Not measured at all is not met.
+        """
+        if self.target is None or not self.whole:
             return None
         return self.median is not None and self.target.met(self.median)
 

@@ -12,9 +12,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from pydantic import SecretStr
+
+from lakefeed_common.settings import variable_name
+from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_local import jars
+from lakefeed_producer.settings import ProducerSettings
 
 _PACKAGES = (
     "faust-streaming",
@@ -36,7 +41,8 @@ class Machine:
 
     Attributes:
         load: the machine's load average over the minute before the run.
-        settings: `LAKEFEED_` variables that were set; the services use their defaults otherwise.
+        settings: those of producer and consumer that were set, without passwords; the services use their
+            defaults otherwise.
     """
 
     day: str
@@ -64,7 +70,7 @@ class Machine:
             system=f"{platform.freedesktop_os_release()['PRETTY_NAME']}, Linux {platform.release()}",
             load=round(os.getloadavg()[0], 1),
             versions=_versions(),
-            settings={name: value for name, value in os.environ.items() if name.startswith("LAKEFEED_")},
+            settings=_settings(),
         )
 
     def facts(self) -> dict[str, Any]:
@@ -81,6 +87,20 @@ class Machine:
             f"load average before the run {self.load}. "
             f"{versions}. Settings other than the defaults: {settings}."
         )
+
+
+def _settings() -> dict[str, str]:
+    """Only what is known to be no secret: the report is there to be shown."""
+    fields = {
+        variable_name(name, field): field
+        for settings in (ProducerSettings, ConsumerSettings)
+        for name, field in settings.model_fields.items()
+    }
+    return {
+        name: os.environ[name]
+        for name, field in fields.items()
+        if os.environ.get(name) and SecretStr not in (field.annotation, *get_args(field.annotation))
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -17,9 +17,7 @@ import uvloop
 from benchmarks.pace import TICK_SECONDS, Pace
 from benchmarks.topics import events
 from lakefeed_common.settings import load
-
-# The very store that the consumer would use with these settings.
-from lakefeed_consumer.service import _open_store as open_store
+from lakefeed_consumer.lean.store import open_store
 from lakefeed_consumer.settings import ConsumerSettings
 
 
@@ -34,7 +32,8 @@ async def put_all(prefix: str, rate: float, seconds: float) -> list[int]:
     The wait of a put for one of those places is not its own: it is begun when it has one.
     """
     settings = load(ConsumerSettings)
-    store = await open_store(settings)
+    # The very store that the consumer would use with these settings.
+    store = open_store(settings)
     bodies = events(int(rate * seconds))
     began = [0] * len(bodies)
     places = asyncio.Semaphore(settings.puts_in_flight)

@@ -47,7 +47,7 @@ def memory_mib(pid: int) -> float:
 
 
 def peak_mib(pid: int) -> float:
-    """The most resident memory that each of them ever had, in all; so never less than the real peak."""
+    """The most resident memory that each of them had up to now, in all; what has ended counts no more."""
     return _sum(pid, "VmHWM")
 
 

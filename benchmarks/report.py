@@ -60,7 +60,7 @@ def _row(figure: Figure) -> str:
         median = f"{_shown(figure.median)}{unit}"
         spread = f"{_shown(min(figure.values))} to {_shown(max(figure.values))}"
     target = "" if figure.target is None else str(figure.target)
-    met = {None: "", True: "yes", False: "**no**"}[figure.met]
+    met = {None: "open" if target else "", True: "yes", False: "**no**"}[figure.met]
     return f"| {what} | {median} | {spread} | {target} | {met} |"
 
 

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.processes import Sample, sample
+from benchmarks.rows import write_small
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
 from tests.chaos.store import ACCESS_KEY, REGION, SECRET_KEY, SeaweedS3
@@ -29,8 +30,8 @@ _TELL_SECONDS = 30.0
 # The last fifth of a run may have this much more than the second one: what a leak would pass.
 _MORE_MEMORY = 0.10
 _MORE_HANDLES = 2
-# The consumer's S3 client keeps a connection and a thread for as many puts as were ever under way at once:
-# 64 at the most by its default setting, besides what it has anyway. A leak would go past this.
+# The consumer has a connection for as many puts as are under way at once: 64 at the most by its default
+# setting, besides what it has anyway. A leak would go past this.
 _POOL = 64 + 40
 
 
@@ -52,20 +53,12 @@ def grew(early: Sample, late: Sample, pool: int) -> bool:
     )
 
 
-def write_csv(path: Path, rows: int) -> None:
-    """Rows of about 60 bytes."""
-    with path.open("w") as file:
-        file.write("id,name,price,in_stock\n")
-        for number in range(rows):
-            file.write(f"{number},item number {number:010d},{number % 1000}.{number % 100:02d},true\n")
-
-
 def run(minutes: float, rate: float, folder: Path) -> int:
     """Run the pipeline, take samples, write the report; returns the exit code."""
     rows = int(minutes * 60 * rate)
     with ExitStack() as running:
         running.enter_context(own_folder(folder))
-        write_csv(folder / "soak.csv", rows)
+        write_small(folder / "soak.csv", rows)
         broker = running.enter_context(Broker(folder / "broker"))
         store = running.enter_context(SeaweedS3(folder / "s3"))
         aws = running.enter_context(LocalAws(folder / "aws"))

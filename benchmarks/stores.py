@@ -46,7 +46,7 @@ class Store(Protocol):
     look_seconds: float
 
     def stored(self) -> int:
-        """How many puts it has answered by yes so far; only differences mean something."""
+        """How many puts it has taken so far; only differences mean something."""
 
 
 class Instant:

@@ -95,7 +95,7 @@ class Drained:
     """How a backlog was worked off.
 
     Attributes:
-        stored: events whose put was answered by yes.
+        stored: puts that the store has taken.
         seconds: from the moment at which the workers were let loose to the last look.
         cpu_seconds: of the workers in that time.
     """

@@ -128,7 +128,14 @@ def _figures(found: dict[int, list[Peaks]]) -> list[Figure]:
     worse = tuple(map(max, producer, consumer))
     part = _part(largest, found[largest])
     figures = [
-        Figure("ratio_10m_to_100k", f"peak memory, {sizes}, the worse service", worse, "", _AT_MOST, part),
+        Figure(
+            "ratio_10m_to_100k",
+            f"peak memory, {sizes}, the worse service",
+            worse,
+            target=_AT_MOST,
+            note=part,
+            whole=not part,
+        ),
         Figure("producer_ratio_10m_to_100k", f"peak memory of the producer, {sizes}", producer),
         Figure("consumer_ratio_10m_to_100k", f"peak memory of the consumer, {sizes}", consumer, note=part),
     ]

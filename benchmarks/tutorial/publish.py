@@ -1,7 +1,7 @@
 """The tutorials' producer: pandas, a dict a row, json.dumps, and a send with a flush for each.
 
 `python -m benchmarks.tutorial.publish FILE.csv BROKER TOPIC`. With the same guarantees as ours: acks=all and
-idempotence. Prints the seconds that it took from the file to the last acknowledgement.
+idempotence. Prints the seconds, and those of CPU, that it took from the file to the last acknowledgement.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from confluent_kafka import Producer
 def main(path: str, broker: str, topic: str) -> int:
     """Publish each row."""
     producer = Producer({"bootstrap.servers": broker, "acks": "all", "enable.idempotence": True})
-    began = time.monotonic()
+    began, cpu = time.monotonic(), time.process_time()
     for row in pd.read_csv(path).to_dict(orient="records"):
         producer.produce(topic, json.dumps(row).encode())
         producer.flush()
-    print(time.monotonic() - began)
+    print(time.monotonic() - began, time.process_time() - cpu)
     return 0
 
 

@@ -38,6 +38,21 @@ def test_the_median_meets_the_target_or_not(
     assert Figure("k", "what", values, "", target).met is met
 
 
+def test_what_was_measured_in_part_neither_meets_its_target_nor_misses_it() -> None:
+    figure = Figure("k", "what", (1.0,), "", Target("at most", 3), whole=False)
+    assert figure.met is None
+    assert table(Result([figure])).endswith("| ≤ 3 | open |")
+
+
+def test_the_report_tells_of_settings_but_not_of_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED_KAFKA_SASL_PASSWORD", "hunter2")
+    monkeypatch.setenv("LAKEFEED_UNKNOWN", "hunter2")
+    monkeypatch.setenv("LAKEFEED_S3_CLIENT", "obstore")
+    machine = Machine.this()
+    assert machine.settings == {"LAKEFEED_S3_CLIENT": "obstore"}
+    assert "hunter2" not in json.dumps(machine.facts()) + machine.sentence()
+
+
 @pytest.mark.parametrize(
     ("share", "expected"), [(0.5, 50.0), (0.99, 99.0), (1.0, 100.0), (0.07, 7.0), (0.0, 1.0)]
 )
