@@ -92,7 +92,8 @@ class Feeder:
             consumer_auto_offset_reset="earliest",
             # New partitions are seen within this time.
             consumer_metadata_max_age_ms=10_000,
-            stream_buffer_maxsize=4096,
+            # More than the transport lets wait, so that Faust itself never pauses a partition.
+            stream_buffer_maxsize=8192,
             broker_max_poll_records=2000,
             topic_allow_declare=False,
             topic_disable_leader=True,

@@ -25,6 +25,11 @@ class OffsetRun:
         # Stored while an offset before it was not.
         self._early: set[int] = set()
 
+    @property
+    def unreported(self) -> int:
+        """How many offsets are taken and not reported yet."""
+        return len(self._waiting)
+
     def take(self, offset: int) -> None:
         """Note that an offset is to be stored.
 

@@ -33,9 +33,14 @@ _SOURCES = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or 
 
 
 class S3ObjectStore:
-    """`ObjectStore` of one bucket. obstore's own retries are off: the sink's are counted."""
+    """`ObjectStore` of one bucket. obstore's own retries are off: the sink's are counted.
+
+    Attributes:
+        credentials: the chain that signs.
+    """
 
     def __init__(self, settings: ConsumerSettings) -> None:
+        self.credentials = _find_credentials(settings)
         self._bucket = settings.bucket
         self._where = settings.aws_endpoint_url or f"AWS ({settings.aws_region})"
         endpoint: dict[str, Any] = (
@@ -53,7 +58,7 @@ class S3ObjectStore:
             # A server that is not AWS's own seldom has a name for each bucket, and AWS's certificate has none
             # for a bucket with dots.
             virtual_hosted_style_request=settings.aws_endpoint_url is None and "." not in settings.bucket,
-            credential_provider=_provider(find_credentials(settings)),
+            credential_provider=_provider(self.credentials),
             client_options=options,
             retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
             **endpoint,
@@ -130,7 +135,7 @@ class S3ObjectStore:
         return StoreUnavailableError(f"{where}: no answer ({detail[1] if detail else cause})", cause)
 
 
-def find_credentials(settings: ConsumerSettings) -> Credentials:
+def _find_credentials(settings: ConsumerSettings) -> Credentials:
     """What boto3's chain finds, renewed as `aws.session` says.
 
     Raises:

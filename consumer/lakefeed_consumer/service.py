@@ -120,7 +120,8 @@ async def _prepare(settings: ConsumerSettings, health: Health) -> ObjectStore:
 
 
 async def _open_store(settings: ConsumerSettings) -> ObjectStore:
-    store = open_store(settings)
+    # AWS's chain may ask services for its keys, and waits for their answers.
+    store = await asyncio.to_thread(open_store, settings)
     await store.check()
     return store
 

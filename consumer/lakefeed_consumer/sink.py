@@ -39,6 +39,9 @@ Outcome = Literal["stored", "already_there", "conflict", "dead_letter"]
 
 # A store that fails a put this many times in a row is away, not merely busy.
 _FAILURES_TO_BE_AWAY = 4
+# So many offsets of a partition may wait for a report, at a hundred bytes each: many seconds of puts while
+# one of them is not answered.
+_MOST_UNREPORTED = 200_000
 
 
 class Sink:
@@ -51,8 +54,8 @@ class Sink:
         store: where the objects go.
         events_prefix, dead_letter_prefix: first parts of the keys.
         in_flight: how many records are put at a time; `submit` waits while more than that many wait for
-            their put besides. So memory stays bounded, and whoever feeds the sink stops reading when the
-            store is away.
+            their put besides, or very many behind one that cannot be stored. So memory stays bounded, and
+            whoever feeds the sink stops reading when the store is away.
         backoff: waits between the tries of a put.
         on_stored: called with a partition and an offset when everything that was submitted
             of the partition up to this offset is stored, as object or dead letter.
@@ -85,6 +88,7 @@ class Sink:
         self._runs: dict[Partition, OffsetRun] = {}
         self._line: deque[Taken] = deque()
         self._room = asyncio.Event()
+        self._reported = asyncio.Event()
         self._pool: list[asyncio.Task[None]] = []
         # What those of the pool that have nothing to do wait for.
         self._idle: list[asyncio.Future[Taken]] = []
@@ -114,6 +118,9 @@ class Sink:
         while len(self._line) > self._most:
             self._room.clear()
             await self._room.wait()
+        while any(run.unreported > _MOST_UNREPORTED for run in self._runs.values()):
+            self._reported.clear()
+            await self._reported.wait()
 
     def _run_of(self, record: Record) -> OffsetRun:
         run = self._runs.get(record.partition)
@@ -175,6 +182,7 @@ class Sink:
             run = self._runs.pop(partition, None)
             if run is not None:
                 run.end()
+        self._reported.set()
 
     async def failed(self) -> None:
         """Wait for the dead-letter limit or a failure that nobody foresaw, and raise it.
@@ -208,6 +216,7 @@ class Sink:
             reached = run.store(record.offset)
             if reached is not None:
                 self._on_stored(record.partition, reached)
+                self._reported.set()
         except Exception as error:
             # Never acknowledged: the service ends with this error and reads the record again.
             if not self._failure.done():
@@ -275,7 +284,9 @@ class Sink:
                 self._note_failure(error, away=True)
                 return await self._until_it_is_mended(action, *args, **kwargs)
             else:
-                self._note_success()
+                # One that the store refuses still says more than another that it takes.
+                if not self._refused.locked():
+                    self._note_success()
                 return done
 
     async def _until_it_is_mended(

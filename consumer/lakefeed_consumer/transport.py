@@ -318,7 +318,7 @@ class BatchConsumer(Consumer):
     async def _go_back(self) -> None:
         try:
             await self.perform_seek()
-        except (KafkaError, IllegalStateError, TimeoutError) as error:
+        except Exception as error:
             log.info("back to what is committed with the end of the rebalance: %r", error)
 
 

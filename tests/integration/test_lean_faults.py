@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 import uvloop
+from botocore.credentials import ReadOnlyCredentials
 
 from lakefeed_common import aws
 from lakefeed_common.settings import load
 from lakefeed_consumer.lean.addresses import Addresses
 from lakefeed_consumer.lean.connections import Connections
 from lakefeed_consumer.lean.credentials import RenewedKeys
+from lakefeed_consumer.lean.signing import Keys
 from lakefeed_consumer.lean.store import LeanObjectStore, open_store
 from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
@@ -132,7 +134,6 @@ DOUBTS = {
     "304": sends(b"HTTP/1.1 304 Not Modified\r\n\r\n"),
     "307": sends(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://other/\r\nContent-Length: 0\r\n\r\n"),
     "403": sends(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"),
-    "412": sends(b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n"),
     "500": sends(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 5\r\n\r\nhel"),
     "503": sends(b"HTTP/1.1 503 Slow Down\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
 }
@@ -156,6 +157,25 @@ def test_a_doubt_is_handed_over_and_its_connection_is_not_used_again(
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(scenario())
+
+
+def test_objects_that_are_there_are_left_to_obstore_for_a_while() -> None:
+    async def scenario() -> None:
+        exists = sends(b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n")
+        async with scripted_s3(exists) as server, store_at(server) as store:
+            for n in range(20):
+                await store.create(f"events/{n}.json", b"{}")
+            assert server.clients[:2] == ["lean", "obstore"]
+            assert server.clients.count("obstore") == 20
+            assert server.clients.count("lean") <= 2
+            server.script = answer_well
+
+            end = time.monotonic() + 5
+            while server.clients[-1] != "lean":
+                await store.create("events/another.json", b"{}")
+                assert time.monotonic() < end
+
+    asyncio.run(scenario())
 
 
 def test_connections_are_used_again_and_opened_only_when_all_are_busy() -> None:
@@ -282,7 +302,7 @@ def test_a_server_that_is_away_is_unavailable_and_used_again_when_it_is_back(
 def connections(port: int, **options: Any) -> Connections:
     """To a name that the test decides about, by `names`."""
     addresses = Addresses("store.test", port, every=options.pop("every", 60.0))
-    return Connections(addresses, port, tls=None, name="store.test", timeout=5, **options)
+    return Connections(addresses, port, tls=None, name="store.test", **{"timeout": 5.0, **options})
 
 
 @pytest.fixture
@@ -334,6 +354,63 @@ def test_a_name_of_which_nothing_is_left_is_asked_for_again(names: list[str]) ->
         assert await addresses.in_turn() == ["127.0.0.3"]
 
     asyncio.run(scenario())
+
+
+def test_a_name_service_that_does_not_answer_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    def answer(*args: object, **kwargs: object) -> list[Any]:
+        nonlocal asked
+        asked += 1
+        time.sleep(0.2)
+        raise socket.gaierror("try again")
+
+    async def scenario() -> None:
+        addresses = Addresses("store.test", 443)
+        found = await asyncio.gather(*(addresses.in_turn() for _ in range(20)), return_exceptions=True)
+        assert {(type(each), str(each)) for each in found} == {(OSError, "try again")}
+
+    monkeypatch.setattr("socket.getaddrinfo", answer)
+    asyncio.run(scenario())
+    assert asked == 1
+
+
+def test_known_addresses_stay_good_while_the_name_service_is_away(
+    names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        names.append("127.0.0.1")
+        addresses = Addresses("store.test", 443, every=0.0)
+        assert await addresses.in_turn() == ["127.0.0.1"]
+        monkeypatch.setattr("socket.getaddrinfo", is_away)
+        assert await addresses.in_turn() == ["127.0.0.1"]
+
+    def is_away(*args: object, **kwargs: object) -> list[Any]:
+        raise socket.gaierror("try again")
+
+    asyncio.run(scenario())
+
+
+def test_connecting_ends_in_time_however_many_addresses_are_silent(
+    names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[object] = []
+
+    async def is_silent(loop: object, factory: object, host: str, *args: object, **kwargs: object) -> None:
+        tried.append(host)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("lakefeed_consumer.lean.connections._ADDRESS_SECONDS", 0.1)
+    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.create_connection", is_silent)
+
+    async def scenario() -> None:
+        names.extend(f"127.0.0.{n}" for n in range(1, 100))
+        pool = connections(443, timeout=0.25)
+        with pytest.raises(TimeoutError):
+            await pool.connect()
+        assert 2 <= len(set(tried)) <= 4
+
+    asyncio.run(asyncio.wait_for(scenario(), 5))
 
 
 def test_a_name_is_asked_for_again_and_old_connections_are_replaced(names: list[str]) -> None:
@@ -429,6 +506,47 @@ def test_keys_are_looked_at_from_time_to_time_and_trusted_for_a_while(
         await until(lambda: current() is None)
         write_program(tmp_path, "newer", monkeypatch)
         await until(lambda: current() == "newer")
+
+    asyncio.run(scenario())
+
+
+class Chain:
+    """Gives the same keys, or an error."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.error: Exception | None = None
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return ReadOnlyCredentials("key", "hidden-secret", None)
+
+
+def test_keys_are_renewed_also_while_nothing_is_put() -> None:
+    async def scenario() -> None:
+        chain: Any = Chain()
+        keys = RenewedKeys(chain, every=0.02, trusted=0.2)
+        assert keys.current(time.monotonic()) == Keys("key", "hidden-secret")
+        began = time.monotonic()
+        await until(lambda: chain.asked > 3 and time.monotonic() > began + 0.3)
+        assert keys.current(time.monotonic()) == Keys("key", "hidden-secret")
+        keys.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("refreshed, still expired"), ValueError("no JSON")])
+def test_a_chain_that_fails_in_whatever_way_is_asked_again(error: Exception) -> None:
+    async def scenario() -> None:
+        chain: Any = Chain()
+        chain.error = error
+        keys = RenewedKeys(chain, every=0.02)
+        assert keys.current(time.monotonic()) is None
+        chain.error = None
+        await until(lambda: keys.current(time.monotonic()) is not None)
+        keys.close()
 
     asyncio.run(scenario())
 

@@ -10,6 +10,8 @@ from time import monotonic
 from lakefeed_consumer.lean.addresses import Addresses
 from lakefeed_consumer.lean.answers import Answer, Judge, doubtful
 
+# For one address, and for a connection in all.
+_ADDRESS_SECONDS = 2.0
 _CONNECT_SECONDS = 5.0
 
 
@@ -128,10 +130,14 @@ class Connections:
             OSError: no address of the server can be reached, or its certificate is wrong.
         """
         self.loop = asyncio.get_running_loop()
+        async with asyncio.timeout(min(_CONNECT_SECONDS, self.timeout)):
+            return await self._connect_to_any()
+
+    async def _connect_to_any(self) -> Connection:
         failure = OSError("the name has no address")
         for address in await self._addresses.in_turn():
             try:
-                async with asyncio.timeout(min(_CONNECT_SECONDS, self.timeout)):
+                async with asyncio.timeout(_ADDRESS_SECONDS):
                     _, made = await self.loop.create_connection(
                         lambda: Connection(self, monotonic()),
                         address,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-
-from botocore.exceptions import BotoCoreError, ClientError
 
 from lakefeed_consumer.lean.signing import Keys
 
@@ -33,8 +32,8 @@ class RenewedKeys:
         self._trusted = trusted
         self._keys: Keys | None = None
         self._good_until = float("-inf")
-        self._look_at = monotonic() + every
-        self._looking: asyncio.Task[None] | None = None
+        self._again = asyncio.Event()
+        self._renewing: asyncio.Task[None] | None = None
         self._look()
 
     def current(self, now: float) -> Keys | None:
@@ -43,19 +42,32 @@ class RenewedKeys:
         Args:
             now: of `time.monotonic`.
         """
-        if now >= self._look_at and (self._looking is None or self._looking.done()):
-            self._look_at = now + self._every
-            self._looking = asyncio.create_task(asyncio.to_thread(self._look))
+        if self._renewing is None:
+            self._renewing = asyncio.create_task(self._renew())
         return self._keys if now < self._good_until else None
 
     def look_again(self) -> None:
-        """Ask anew with the next put: a server does not take these."""
-        self._look_at = float("-inf")
+        """Ask anew at once: a server does not take these."""
+        self._again.set()
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+
+    async def _renew(self) -> None:
+        # Also while nothing is put: the next put finds keys that can be trusted.
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._every):
+                    await self._again.wait()
+            self._again.clear()
+            await asyncio.to_thread(self._look)
 
     def _look(self) -> None:
         try:
             found: Any = self._chain.get_frozen_credentials()
-        except (BotoCoreError, ClientError, OSError) as error:
+        except Exception as error:
             log.debug("the AWS credentials cannot be renewed: %s", error)
             return
         keys = Keys(found.access_key, found.secret_key, found.token)

@@ -15,7 +15,7 @@ from lakefeed_consumer.lean.answers import Answer, doubtful
 from lakefeed_consumer.lean.connections import Connections
 from lakefeed_consumer.lean.credentials import RenewedKeys
 from lakefeed_consumer.lean.signing import Signer, request_path
-from lakefeed_consumer.s3 import S3ObjectStore, find_credentials
+from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.store import (
     ObjectExistsError,
@@ -26,10 +26,13 @@ from lakefeed_consumer.store import (
 
 log = logging.getLogger(__name__)
 
-# After a connection that could not be opened.
+# After a connection that could not be opened, or an object that is there already.
 _REST_SECONDS = 1.0
 _TELL_EVERY_SECONDS = 60.0
-_NOT_TRIED = doubtful("not tried, for want of a connection or of keys, or by the object's name")
+_PRECONDITION_FAILED = 412
+_BY_ITS_NAME = doubtful("not tried: clients write this object's name in different ways")
+_NO_KEYS = doubtful("not tried: there are no keys that can be trusted")
+_RESTING = doubtful("not tried: a moment ago it was in vain, or obstore fails")
 
 
 def open_store(settings: ConsumerSettings) -> ObjectStore:
@@ -41,7 +44,7 @@ def open_store(settings: ConsumerSettings) -> ObjectStore:
     store = S3ObjectStore(settings)
     if settings.s3_client == "obstore":
         return store
-    server = urlsplit(_base_url(settings))
+    server = urlsplit(base_url(settings))
     proxied = {server.scheme, "all"} & urllib.request.getproxies().keys()
     if proxied and not urllib.request.proxy_bypass(server.netloc):
         log.info("objects are put by obstore: a proxy leads to %s", server.hostname)
@@ -61,12 +64,12 @@ class LeanObjectStore:
     """
 
     def __init__(self, settings: ConsumerSettings, fallback: S3ObjectStore) -> None:
-        url = urlsplit(_base_url(settings))
+        url = urlsplit(base_url(settings))
         port = url.port or (443 if url.scheme == "https" else 80)
         name = url.hostname or ""
         self._fallback = fallback
-        self._keys = RenewedKeys(find_credentials(settings))
-        self._signer = Signer(_host(url.netloc, url.scheme), url.path, settings.aws_region)
+        self._keys = RenewedKeys(fallback.credentials)
+        self._signer = Signer(host_header(url.netloc, url.scheme), url.path, settings.aws_region)
         self._connections = Connections(
             Addresses(name, port),
             port,
@@ -84,7 +87,8 @@ class LeanObjectStore:
         now = monotonic()
         path, keys = request_path(key), self._keys.current(now)
         if path is None or keys is None or self._fallback_fails or now < self._rest_until:
-            await self._hand_over(key, body, _NOT_TRIED)
+            why = _BY_ITS_NAME if path is None else _NO_KEYS if keys is None else _RESTING
+            await self._hand_over(key, body, why)
             return
         head = self._signer.head(path, body, keys, time())
         if self._connections.idle:
@@ -105,6 +109,9 @@ class LeanObjectStore:
     async def _hand_over(self, key: str, body: bytes, answer: Answer) -> None:
         if answer.status in (400, 401, 403):
             self._keys.look_again()
+        elif answer.status == _PRECONDITION_FAILED:
+            # Events that are read again come in thousands, and obstore needs no new connection for each.
+            self._rest_until = monotonic() + _REST_SECONDS
         self._tell(answer.doubt)
         try:
             await self._fallback.create(key, body)
@@ -138,12 +145,13 @@ class LeanObjectStore:
 
     async def close(self) -> None:
         """See `ObjectStore.close`."""
+        self._keys.close()
         self._connections.close()
         # Closed connections tell so in the event loop's next round.
         await asyncio.sleep(0)
 
 
-def _base_url(settings: ConsumerSettings) -> str:
+def base_url(settings: ConsumerSettings) -> str:
     """Where the keys begin, with a slash at the end.
 
     A server that is not AWS's own seldom has a name for each bucket, and certificates know no names for
@@ -155,6 +163,6 @@ def _base_url(settings: ConsumerSettings) -> str:
     return server.replace("://", f"://{settings.bucket}.") + "/"
 
 
-def _host(netloc: str, scheme: str) -> str:
+def host_header(netloc: str, scheme: str) -> str:
     """The `Host` header: without a user's name, and without the scheme's own port."""
     return netloc.rpartition("@")[2].removesuffix(":443" if scheme == "https" else ":80")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import re
 from datetime import UTC, datetime
 from hashlib import sha256
 
+import boto3
 import pytest
 from botocore import auth
-from botocore.awsrequest import AWSRequest
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest, AWSResponse
 from botocore.credentials import Credentials
 from botocore.utils import percent_encode
 from hypothesis import given
 from hypothesis import strategies as st
+from urllib3 import HTTPResponse
 
+from lakefeed_common.settings import load
 from lakefeed_consumer.lean.signing import Keys, Signer, request_path
+from lakefeed_consumer.lean.store import base_url, host_header
+from lakefeed_consumer.settings import ConsumerSettings
 
 HOST, REGION = "lake.s3.eu-central-1.amazonaws.com", "eu-central-1"
 SIGNER = Signer(HOST, "/", REGION)
@@ -75,6 +81,39 @@ def test_what_is_kept_for_a_second_is_that_of_its_keys_and_its_second(
 def test_parts_that_urls_do_not_keep_are_left_to_others(found: list[str]) -> None:
     unusual = any(part in ("", ".", "..") for part in found)
     assert (request_path("/".join(found)) is None) == unusual
+
+
+@pytest.mark.parametrize("bucket", ["lake", "lake.with.dots"])
+def test_a_put_to_aws_has_botocores_address(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    sent: list[str] = []
+
+    def keep(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        sent.append(request.url)
+        return AWSResponse(request.url, 200, {}, HTTPResponse(io.BytesIO(), preload_content=False))
+
+    client = boto3.client("s3", REGION, aws_access_key_id="k", aws_secret_access_key="s")
+    client.meta.events.register("before-send.s3.PutObject", keep)
+    client.put_object(Bucket=bucket, Key="events/a.json", Body=b"{}")
+    url = base_url(load(ConsumerSettings, {"bucket": bucket, "aws_region": REGION}))
+    assert sent == [f"{url}events/a.json"]
+
+
+@pytest.mark.parametrize(
+    ("netloc", "scheme", "expected"),
+    [
+        ("lake.s3.eu-central-1.amazonaws.com", "https", "lake.s3.eu-central-1.amazonaws.com"),
+        ("store.test:443", "https", "store.test"),
+        ("store.test:80", "http", "store.test"),
+        ("store.test:80", "https", "store.test:80"),
+        ("user:word@store.test:9000", "http", "store.test:9000"),
+        ("[::1]:9000", "http", "[::1]:9000"),
+    ],
+)
+def test_the_host_header_has_neither_a_user_nor_the_schemes_own_port(
+    netloc: str, scheme: str, expected: str
+) -> None:
+    assert host_header(netloc, scheme) == expected
 
 
 def test_the_secret_is_not_shown() -> None:

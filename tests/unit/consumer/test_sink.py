@@ -257,6 +257,43 @@ def test_a_refusing_store_stops_all_says_why_and_goes_on_when_mended() -> None:
     asyncio.run(scenario())
 
 
+def test_one_record_that_is_refused_is_told_of_and_bounds_what_waits_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lakefeed_consumer.sink._MOST_UNREPORTED", 50)
+    refusing = True
+
+    def fault(key: str) -> Fault | None:
+        return (
+            StoreRefusedError("no right to put dead letters") if refusing and key.startswith("dead") else None
+        )
+
+    async def feed(sink: Sink) -> None:
+        for first in range(0, 200, 10):
+            await sink.submit(
+                record(offset, b"" if offset == 5 else b"{}") for offset in range(first, first + 10)
+            )
+
+    async def scenario() -> None:
+        nonlocal refusing
+        bench = Bench(MemoryStore(fault), in_flight=4)
+        unready = {"bucket": "no right to put dead letters"}
+        feeding = asyncio.create_task(feed(bench.sink))
+        await bench.until(lambda: bench.value("lakefeed_consumer_in_flight_events") == 1)
+        assert bench.outcome("stored") == 59
+        assert not feeding.done()
+        assert bench.reported[-1] == (P0, 4)
+        assert bench.health.readiness().reasons == unready
+        assert bench.value("lakefeed_errors_total", kind="refused") == 1
+        refusing = False
+        await feeding
+        await bench.settled()
+        assert bench.health.readiness().ok
+        assert bench.reported[-1] == (P0, 199)
+
+    asyncio.run(scenario())
+
+
 def test_a_put_whose_answer_was_lost_counts_as_already_there() -> None:
     class Forgetful(MemoryStore):
         async def create(self, key: str, body: bytes) -> None:
