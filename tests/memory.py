@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from lakefeed_producer.arrivals import Publication
-from lakefeed_producer.delivery import Batch, headers
+from lakefeed_producer.delivery import Batch
 from lakefeed_producer.journal import Beat, Found, Journal
+from lakefeed_producer.record_batches import headers
 
 Record = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
 
@@ -49,11 +50,12 @@ class MemoryTopic:
 
     def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:
         self.before_send(batch)
-        events = zip(batch.values, batch.keys, batch.partitions, batch.rows, strict=True)
-        for index, (value, key, partition, row) in enumerate(events):
+        values, rows, partitions = batch.values.to_list(), batch.rows.tolist(), batch.partitions.tolist()
+        for index, (value, partition, row) in enumerate(zip(values, partitions, rows, strict=True)):
+            key = (batch.keys and batch.keys[index]) or None
             self.records.append((key, value, [*headers(batch.publication), ("row", b"%d" % row)]))
             self.put(batch.publication, partition, row)
-            batch.report(index, None, _Acknowledged)
+        batch.acknowledge(len(batch))
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -82,9 +84,3 @@ class MemoryConnection:
     def __init__(self, topic: MemoryTopic) -> None:
         self.publisher: Any = topic
         self.journal = Journal(topic, quiet_seconds=0)
-
-
-class _Acknowledged:
-    @staticmethod
-    def latency() -> float:
-        return 0.0

@@ -7,13 +7,11 @@ import ssl
 from typing import Any
 
 import faust
-from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     IllegalSaslStateError,
-    KafkaConnectionError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
@@ -26,34 +24,12 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from lakefeed_common import kafka
 from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
+from lakefeed_common.msk import MskTokens
 from lakefeed_common.settings import KafkaSettings
 from lakefeed_consumer.settings import ConsumerSettings
 
 # Asked for while a work loop waits, which must not count as hung.
 _KNOCK_SECONDS = 5.0
-
-
-class MskTokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
-    """A new token for each connection, so that none is ever too old.
-
-    Args:
-        region: of the cluster.
-    """
-
-    def __init__(self, region: str) -> None:
-        self._region = region
-
-    async def token(self) -> str:
-        """Sign one.
-
-        Raises:
-            KafkaConnectionError: it cannot be signed now; aiokafka tries again after errors of its own only.
-        """
-        try:
-            token, _ = await asyncio.to_thread(kafka.msk_token, self._region)
-        except RefusedError as error:
-            raise KafkaConnectionError(str(error)) from error
-        return token
 
 
 def credentials(settings: KafkaSettings) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lakefeed_producer.records import Positions
+from lakefeed_producer.texts import Texts
 
 # So many consecutive rows go to one partition, and the next ones to the next.
 RUN_ROWS = 100
@@ -56,15 +56,14 @@ class Publication:
         """Whether it is one of the content with this hash."""
         return sha256.startswith(self.digest)
 
-    def spread(self, rows: Sequence[int], keys: Sequence[bytes | None]) -> list[int]:
-        """The partition of each row: by its key as librdkafka does it, else by its number."""
-        count = self.partitions
-        if count == 1:
-            return [0] * len(rows)
-        return [
-            zlib.crc32(key) % count if key else (row - 1) // RUN_ROWS % count
-            for row, key in zip(rows, keys, strict=True)
-        ]
+    def spread(self, rows: Positions, keys: Texts | None) -> Positions:
+        """The partition of each row: by its key as librdkafka does it, by its number where that is empty."""
+        partitions: Positions = (rows - 1) // RUN_ROWS % self.partitions
+        if keys is not None and self.partitions > 1:
+            keyed = np.flatnonzero(keys.lengths)
+            hashes = [zlib.crc32(keys[at]) % self.partitions for at in keyed.tolist()]
+            partitions[keyed] = hashes
+        return partitions
 
 
 @dataclass
@@ -86,10 +85,11 @@ class Arrivals:
         """None of so many rows."""
         return cls(publication, np.zeros(rows + 1, np.bool_))
 
-    def present(self, rows: Positions, partitions: Sequence[int]) -> npt.NDArray[np.bool_]:
+    def present(self, rows: Positions, partitions: Positions) -> npt.NDArray[np.bool_]:
         """Which of some rows are there, or were."""
         present: npt.NDArray[np.bool_] = self.rows[rows]
         if self.deleted:
-            below = np.array([self.deleted.get(partition, 0) for partition in partitions], np.int64)
-            present = present | (rows < below)
+            below = np.zeros(self.publication.partitions, np.int64)
+            below[list(self.deleted)] = list(self.deleted.values())
+            present = present | (rows < below[partitions])
         return present

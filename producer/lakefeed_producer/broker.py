@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -22,6 +23,7 @@ from lakefeed_common.kafka import certificate_refused, msk_token, not_secure, us
 from lakefeed_common.settings import KafkaSettings
 from lakefeed_producer.delivery import KafkaPublisher
 from lakefeed_producer.journal import Journal
+from lakefeed_producer.sender import Sender
 from lakefeed_producer.settings import ProducerSettings
 from lakefeed_producer.topic import KafkaLog
 
@@ -65,6 +67,27 @@ def _sasl(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
+def aiokafka_options(settings: KafkaSettings) -> dict[str, Any]:
+    """The settings as aiokafka names them."""
+    protocol = settings.kafka_security_protocol
+    options: dict[str, Any] = {"security_protocol": protocol}
+    if protocol.endswith("SSL"):
+        options["ssl_context"] = settings.kafka_ssl_context()
+    if not protocol.startswith("SASL"):
+        return options
+    if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
+        from lakefeed_common.msk import MskTokens
+
+        tokens = MskTokens(settings.aws_region)
+        return options | {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": tokens}
+    secret = settings.kafka_sasl_password
+    return options | {
+        "sasl_mechanism": settings.kafka_sasl_mechanism,
+        "sasl_plain_username": settings.kafka_sasl_username,
+        "sasl_plain_password": secret.get_secret_value() if secret else None,
+    }
+
+
 @dataclass
 class Troubles:
     """What librdkafka last said about the connection."""
@@ -91,11 +114,13 @@ class Connection:
         publisher: sends to it.
         journal: knows what it holds.
         notes: what the user should know about the topic.
+        usable: whether the broker answers now and has the topic.
     """
 
     publisher: KafkaPublisher
     journal: Journal
     notes: list[str]
+    usable: Callable[[], bool]
 
 
 def connect(settings: ProducerSettings, while_waiting: Callable[[str], None] = lambda _: None) -> Connection:
@@ -118,22 +143,32 @@ def connect(settings: ProducerSettings, while_waiting: Callable[[str], None] = l
     notes = _differences(topic, settings) if topic else [_create(admin, settings, while_waiting)]
     while_waiting("")
     publisher = KafkaPublisher(
-        client_config(settings),
-        settings.topic,
+        partial(Sender, _servers(settings), partial(aiokafka_options, settings), settings.topic),
         max_message_bytes=_max_message_bytes(admin, settings),
         compression=settings.compression,
-        on_trouble=troubles.note,
-        trouble=lambda: troubles.reason,
     )
     records = KafkaLog(
         client_config(settings), admin, settings.topic, _answer_seconds(settings), lambda: troubles.reason
     )
-    return Connection(publisher, Journal(records), notes)
+    return Connection(publisher, Journal(records), notes, partial(_has_topic, admin, settings))
 
 
 def _answer_seconds(settings: ProducerSettings) -> float:
     """How long one answer is waited for: never so long that the loop would count as stuck meanwhile."""
     return min(5.0, settings.kafka_timeout_seconds)
+
+
+def _has_topic(admin: AdminClient, settings: ProducerSettings) -> bool:
+    try:
+        # Asking for the topic by its name could make it.
+        return settings.topic in admin.list_topics(timeout=_answer_seconds(settings)).topics
+    except KafkaException:
+        return False
+
+
+def _servers(settings: KafkaSettings) -> list[tuple[str, int]]:
+    addresses = (server.strip().rpartition(":") for server in settings.kafka_bootstrap_servers.split(","))
+    return [(host.strip("[]"), int(port)) for host, _, port in addresses]
 
 
 class BrokerLink:
@@ -159,9 +194,7 @@ class BrokerLink:
 
     def usable(self) -> bool:
         """Whether the broker answers and has the topic."""
-        return self._connection is not None and self._connection.publisher.usable(
-            _answer_seconds(self._settings)
-        )
+        return self._connection is not None and self._connection.usable()
 
 
 # ---- reaching it ------------------------------------------------------------------------------

@@ -260,6 +260,8 @@ class _Job:
                 self.screen.say(f"warning: {file.path}: {hint}")
         connection = None if dry_run else self._connect()
         with ExitStack() as stack:
+            if connection is not None:
+                stack.callback(connection.publisher.abandon)
             opened: dict[Path, RejectsFile] = {}
             for file in files:
                 # Files of one name, from several folders, share one for their rejects too.
@@ -423,13 +425,13 @@ class _Printer:
     def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:  # noqa: ARG002
         """Print the values, one a line."""
         try:
-            sys.stdout.buffer.write(b"".join(value + b"\n" for value in batch.values))
+            sys.stdout.buffer.write(b"".join(value + b"\n" for value in batch.values.to_list()))
             sys.stdout.flush()
         except BrokenPipeError:
             # The reader, such as `head`, has seen enough. Python would complain again at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(ExitCode.OK) from None
-        batch.waiting = 0
+        batch.acknowledge(len(batch))
 
     def wait(self, seconds: float) -> None:
         """Nothing comes back: only time goes by."""

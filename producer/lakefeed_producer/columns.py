@@ -18,26 +18,28 @@ missing value, are null in a numeric column, and text like any other in a string
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-import pyarrow as pa
-import pyarrow.compute
+import numpy as np
+import numpy.typing as npt
 
-# The stubs of pyarrow know but a part of what its functions take.
-pc: Any = pyarrow.compute
+from lakefeed_producer.texts import Texts, joined
+
 Column: TypeAlias = Any
 """A `pa.StringArray` without nulls, the texts of one column; the empty text is a missing value."""
 Flags: TypeAlias = Any
 """A `pa.BooleanArray` without nulls, one for each value of a column."""
 
-NOT_A_NUMBER = pa.array(["NaN", "nan"], pa.string())
+_NOT_A_NUMBER = ("NaN", "nan")
+_INTEGER = r"^-?(?:0|[1-9][0-9]{0,18})$"
 _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
-# Fifteen digits, a sign and a point: a double holds such a number exactly.
-_SURELY_EXACT_LENGTH = 15
-_TRUTHS = pa.array(["true", "false"], pa.string())
+# So many digits: a double holds such a number exactly.
+_SURELY_EXACT_DIGITS = 15
+_ZERO, _NINE, _MINUS, _POINT = b"09-."
 
 
 class ColumnType(StrEnum):
@@ -54,32 +56,58 @@ class ColumnType(StrEnum):
         return self in (ColumnType.INTEGER, ColumnType.NUMBER)
 
 
+def missing(values: Texts, kind: ColumnType) -> npt.NDArray[np.bool_]:
+    """Which values of a column of a type are null in the events."""
+    nulls: npt.NDArray[np.bool_] = values.lengths == 0
+    if kind.is_numeric:
+        # No number begins with a letter.
+        nulls |= np.isin(values.first_bytes(), (ord("N"), ord("n")))
+    return nulls
+
+
 def fits(values: Column, kind: ColumnType) -> Flags:
     """Which values are of a type; missing ones are of every type."""
+    # It takes a sixth of a second to import, and most files can be published without.
+    import pyarrow as pa
+    import pyarrow.compute
+
+    # The stubs of pyarrow know but a part of what its functions take.
+    pc: Any = pyarrow.compute
     if kind is ColumnType.STRING:
         return pa.array([True] * len(values), pa.bool_())
     missing = pc.equal(values, "")
     if kind is ColumnType.BOOLEAN:
-        return pc.or_(missing, pc.is_in(pc.ascii_lower(values), _TRUTHS))
-    missing = pc.or_(missing, pc.is_in(values, NOT_A_NUMBER))
+        truths = pa.array(["true", "false"], pa.string())
+        return pc.or_(missing, pc.is_in(pc.ascii_lower(values), truths))
+    missing = pc.or_(missing, pc.is_in(values, pa.array(_NOT_A_NUMBER, pa.string())))
     check = _is_integer if kind is ColumnType.INTEGER else _is_number
     return pc.or_(missing, check(values))
 
 
 def _is_integer(values: Column) -> Flags:
     """Element-wise: canonical integers are those that come back the same from a 64-bit integer."""
-    shaped = pc.match_substring_regex(values, r"^-?(?:0|[1-9][0-9]{0,18})$")
-    result: list[bool] = pc.fill_null(shaped, False).to_pylist()
+    import pyarrow as pa
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute
+    shaped = pc.match_substring_regex(values, _INTEGER)
     candidates = pc.filter(values, shaped)
-    exact = iter([-(2**63) <= int(text) < 2**63 and text != "-0" for text in candidates.to_pylist()])
-    return pa.array([flag and next(exact) for flag in result], pa.bool_())
+    try:
+        exact = pc.equal(pc.cast(pc.cast(candidates, pa.int64()), pa.string()), candidates)
+    except pa.ArrowInvalid:  # one of them has more than 64 bits
+        exact = pa.array([-(2**63) <= int(text) < 2**63 and text != "-0" for text in candidates.to_pylist()])
+    return pc.replace_with_mask(shaped, shaped, exact)
 
 
 def _is_number(values: Column) -> Flags:
+    import pyarrow as pa
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute
     shaped = pc.match_substring_regex(values, _NUMBER)
     # An exponent can leave the range of a double however short the text is.
     sure = pc.and_(
-        pc.less_equal(pc.binary_length(values), _SURELY_EXACT_LENGTH),
+        pc.less_equal(pc.binary_length(values), _SURELY_EXACT_DIGITS),
         pc.invert(pc.match_substring_regex(values, "[eE]")),
     )
     doubtful = pc.and_(shaped, pc.invert(sure))
@@ -92,6 +120,24 @@ def _is_number(values: Column) -> Flags:
             [same or _is_exact(text) for same, text in zip(exact.to_pylist(), texts.to_pylist(), strict=True)]
         )
     return pc.replace_with_mask(shaped, doubtful, exact)
+
+
+def _fits(value: str, kind: ColumnType) -> bool:
+    """What `fits` says of a single value that is not missing."""
+    if kind is ColumnType.BOOLEAN:
+        return value.lower() in ("true", "false")
+    if value in _NOT_A_NUMBER:
+        return True
+    if kind is ColumnType.INTEGER:
+        return re.fullmatch(_INTEGER, value) is not None and value != "-0" and -(2**63) <= int(value) < 2**63
+    return re.fullmatch(_NUMBER, value) is not None and _is_exact(value)
+
+
+def _all(flags: Flags) -> bool:
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute
+    return bool(pc.all(flags).as_py())
 
 
 def _is_exact(text: str) -> bool:
@@ -111,38 +157,60 @@ class TypeFinder:
         """Whether the column is a string whatever comes."""
         return not self._possible
 
-    def feed(self, values: Column) -> None:
+    def feed(self, values: Texts) -> None:
         """Look at the next values of the column."""
+        values = values.take(values.lengths > 0)
         if self.settled or not len(values):
             return
+        kinds = _plain_numbers(values)
+        if kinds:
+            self._possible = [kind for kind in self._possible if kind in kinds]
+            self._seen = True
+            return
         # Most columns of text are known by their first value.
-        self._keep(values.slice(0, 1))
+        first = values[0].decode()
+        self._possible = [kind for kind in self._possible if _fits(first, kind)]
         if self._possible:
-            self._keep(values)
-
-    def _keep(self, values: Column) -> None:
-        if not (self._possible[0] is ColumnType.INTEGER and _all_integers(values)):
-            self._possible = [kind for kind in self._possible if pc.all(fits(values, kind)).as_py()]
-        self._seen = self._seen or self._has_value(values)
-
-    def _has_value(self, values: Column) -> bool:
-        if not self._possible:
-            return True
-        filled = pc.invert(pc.or_(pc.equal(values, ""), pc.is_in(values, NOT_A_NUMBER)))
-        return bool(pc.any(filled).as_py())
+            array = values.arrow()
+            self._possible = [kind for kind in self._possible if _all(fits(array, kind))]
+            self._seen = self._seen or bool(set(array.unique().to_pylist()) - set(_NOT_A_NUMBER))
 
     def result(self) -> ColumnType:
         """The type of all values so far."""
         return self._possible[0] if self._possible and self._seen else ColumnType.STRING
 
 
-def _all_integers(values: Column) -> bool:
-    """Whether all values are integers and none is missing: a quick yes for the usual case."""
-    try:
-        numbers = pc.cast(values, pa.int64())
-    except pa.ArrowInvalid:
-        return False
-    return bool(pc.all(pc.equal(pc.cast(numbers, pa.string()), values)).as_py())
+def _plain_numbers(values: Texts) -> Sequence[ColumnType]:
+    """The types of values that are all numbers of few digits without an exponent: the usual case, and quick.
+
+    None if another look is needed.
+    """
+    if values.lengths.max() > _SURELY_EXACT_DIGITS + 2:
+        return ()
+    data, ends = joined([values], len(values))
+    starts = ends - values.lengths
+    begins = starts + (data[starts] == _MINUS)
+    lengths = ends - begins
+    is_digit = (data >= _ZERO) & (data <= _NINE)
+    digits_before = np.concatenate(([0], np.cumsum(is_digit, dtype=np.int32)))
+    digits = digits_before[ends] - digits_before[starts]
+    others = lengths - digits
+    second = np.minimum(begins + 1, data.size - 1)
+    is_shaped = (
+        (lengths > 0)
+        & is_digit[np.minimum(begins, data.size - 1)]
+        & is_digit[ends - 1]
+        & (digits <= _SURELY_EXACT_DIGITS)
+        & (others <= 1)
+        # No zero leads, but for one before the point.
+        & ((data[np.minimum(begins, data.size - 1)] != _ZERO) | (lengths == 1) | (data[second] == _POINT))
+    )
+    if not is_shaped.all() or np.count_nonzero(data == _POINT) != others.sum():
+        return ()
+    minus_zero = (begins > starts) & (lengths == 1) & (data[ends - 1] == _ZERO)
+    if others.any() or minus_zero.any():
+        return (ColumnType.NUMBER,)
+    return ColumnType.INTEGER, ColumnType.NUMBER
 
 
 def schema_columns(

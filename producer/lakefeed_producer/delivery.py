@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import queue
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
-import confluent_kafka
-from confluent_kafka import KafkaError, KafkaException
-
-from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
 from lakefeed_producer.arrivals import Publication
+from lakefeed_producer.record_batches import Cutter, RecordBatch
+from lakefeed_producer.records import Positions
 from lakefeed_producer.rejects import Reject
+from lakefeed_producer.sender import Refusal, Sender
+from lakefeed_producer.texts import Joined, Texts
 
 # What a record costs on the wire besides its key, value and headers: a batch of one record has a
 # header of 61 bytes, a record lengths and deltas of variable size.
@@ -41,61 +42,45 @@ class Batch:
     Attributes:
         publication: what they belong to, for the headers.
         rows: data row number of each event, ascending.
-        partitions, values, keys: the records.
+        partitions, values, keys: the records; an empty key is none.
         last_row: all rows of the file up to here are in this batch, in an earlier one, or rejected.
         reject: makes the reject for the event of an index and row number that is too large.
+        bytes: size of the values.
         waiting: events neither acknowledged nor failed.
         failed: what the broker did not take.
-        seconds: time between the last event's sending and its acknowledgement.
+        seconds: time between sending and the last event's acknowledgement.
     """
 
     publication: Publication
-    rows: Sequence[int]
-    partitions: Sequence[int]
-    values: Sequence[bytes]
-    keys: Sequence[bytes | None]
+    rows: Positions
+    partitions: Positions
+    values: Joined
+    keys: Texts | None
     last_row: int
     reject: Callable[[int, int, str], Reject] = field(default=_cannot_reject)
-    waiting: int = 0
+    bytes: int = field(init=False)
+    waiting: int = field(init=False)
     failed: list[Undelivered] = field(default_factory=list)
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self.waiting = len(self.values)
+        self.bytes = int(self.values.lengths().sum())
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def drop(self, index: int) -> None:
-        """The events from this one on are not sent any more."""
-        for unsent in range(index, len(self)):
-            self.report(unsent, KafkaError(KafkaError._PURGE_QUEUE), None)
+    def acknowledge(self, count: int, seconds: float = 0.0) -> None:
+        """So many events are there, this long after they were sent."""
+        self.waiting -= count
+        if not self.waiting:
+            self.seconds = seconds
 
-    def report(self, index: int, error: KafkaError | None, message: Any) -> None:
-        """The delivery report of one event."""
-        self.waiting -= 1
-        if error is not None:
-            self.failed.append(_undelivered(index, error))
-        elif not self.waiting:
-            self.seconds = message.latency() or 0.0
-
-
-def _undelivered(index: int, error: KafkaError) -> Undelivered:
-    too_large = error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE)
-    temporary = error.retriable() or error.code() in (
-        KafkaError._MSG_TIMED_OUT,
-        KafkaError._TIMED_OUT,
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._PURGE_QUEUE,
-        KafkaError._PURGE_INFLIGHT,
-    )
-    gone = error.code() in (
-        KafkaError._UNKNOWN_TOPIC,
-        KafkaError._UNKNOWN_PARTITION,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-    )
-    return Undelivered(index, too_large, temporary or gone, "the topic was removed" if gone else error.str())
+    def fail(self, indices: Iterable[int], reason: str, *, too_large: bool, retryable: bool) -> None:
+        """The broker did not take these events."""
+        for index in indices:
+            self.waiting -= 1
+            self.failed.append(Undelivered(index, too_large, retryable, reason))
 
 
 class Publisher(Protocol):
@@ -172,7 +157,7 @@ class Account:
             batch = self._open.popleft()
             self.delivered += len(batch) - len(batch.failed)
             self.undelivered += len(batch.failed)
-            self._bytes += sum(map(len, batch.values))
+            self._bytes += batch.bytes
             if batch.seconds:
                 self._seconds.append(batch.seconds)
             # With several partitions failures arrive in any order.
@@ -183,138 +168,97 @@ class Account:
                 self.position = batch.last_row
             else:
                 first, undelivered = self.failed[0]
-                self.position = max(self.position, first.rows[undelivered.index] - 1)
+                self.position = max(self.position, int(first.rows[undelivered.index]) - 1)
 
 
-def headers(publication: Publication) -> list[tuple[str, bytes]]:
-    """The headers that all records of a publication have; `row` comes behind."""
-    return [("source", publication.source), ("publication", publication.mark)]
+# So many bytes of record batches wait for their acknowledgement, or two of the largest. Bounded by bytes, so
+# that long rows do not take more memory than short ones.
+_QUEUE_BYTES = 4 << 20
 
 
 class KafkaPublisher:
     """Sends to one topic, idempotently, acknowledged by all replicas.
 
     Args:
-        config: connection settings of librdkafka.
-        topic: where the records go.
+        start: makes what sends record batches.
         max_message_bytes: the topic's `max.message.bytes`.
         compression: codec of the batches.
-        on_trouble: told what librdkafka says when the connection has a problem.
-        trouble: says in words what it said last.
     """
 
     def __init__(
-        self,
-        config: dict[str, Any],
-        topic: str,
-        *,
-        max_message_bytes: int,
-        compression: str = "none",
-        on_trouble: Callable[[KafkaError], None] = lambda _: None,
-        trouble: Callable[[], str] = lambda: "",
+        self, start: Callable[[], Sender], *, max_message_bytes: int, compression: str = "none"
     ) -> None:
         self.max_event_bytes = max_message_bytes - RECORD_OVERHEAD
-        self._topic = topic
-        self._fatal: KafkaError | None = None
-        self._on_trouble = on_trouble
-        self._trouble_in_words = trouble
-        self._producer = confluent_kafka.Producer(
-            {
-                **config,
-                "enable.idempotence": True,
-                "acks": "all",
-                "compression.type": compression,
-                "linger.ms": 5,
-                # Bounded by bytes, so that long rows do not take more memory than short ones.
-                "queue.buffering.max.messages": 100_000,
-                "queue.buffering.max.kbytes": max(65_536, 2 * max_message_bytes // 1024),
-                "message.max.bytes": min(max(max_message_bytes, 1_000), 1_000_000_000),
-                "batch.size": min(max_message_bytes, 1_000_000),
-                # A single event never times out, as later ones of its partition could still arrive: what
-                # has arrived of a partition's events has no holes. Whoever waits gives up all at once.
-                "message.timeout.ms": 0,
-                "error_cb": self._note,
-            }
-        )
+        self._start = start
+        self._cutter = Cutter(compression, max_message_bytes)
+        self._most_queued = max(_QUEUE_BYTES, 2 * max_message_bytes)
+        self._sender: Sender | None = None
+        self._waiting: dict[RecordBatch, float] = {}
+        self._queued = 0
 
     @property
     def trouble(self) -> str:
         """What the connection last suffered from; see `Publisher`."""
-        return self._trouble_in_words()
+        return self._sender.trouble if self._sender else ""
 
-    def _note(self, error: KafkaError) -> None:
-        if error.fatal():
-            self._fatal = error
-        self._on_trouble(error)
+    def open(self) -> Sender:
+        """Connect, if that has not been done yet; does not wait for it."""
+        if self._sender is None:
+            self._sender = self._start()
+        return self._sender
 
     def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:
-        """Hand the events to librdkafka; see `Publisher`."""
-        produce, topic, report = self._producer.produce, self._topic, batch.report
-        common = headers(batch.publication)
-        events = zip(batch.values, batch.keys, batch.partitions, batch.rows, strict=True)
-        for index, (value, key, partition, row) in enumerate(events):
-            while True:
-                try:
-                    produce(
-                        topic,
-                        value,
-                        key,
-                        partition,
-                        headers=[*common, ("row", b"%d" % row)],
-                        on_delivery=partial(report, index),
-                    )
-                    break
-                except BufferError:
-                    self._poll(0.05)
-                    if not go_on():
-                        batch.drop(index)
-                        return
-                except KafkaException as error:
-                    self._refused(batch, index, error.args[0])
-                    break
-        self._poll(0)
-
-    def _refused(self, batch: Batch, index: int, error: KafkaError) -> None:
-        if error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
-            batch.drop(index)
-            self._poll(0)  # tells the cause of a fatal error
-            raise explain_delivery(self._fatal or error)
-        batch.report(index, error, None)
+        """Hand the events to the sender as record batches; see `Publisher`."""
+        sender = self.open()
+        cuts = deque(self._cutter.cut(batch))
+        while cuts:
+            while self._queued >= self._most_queued:
+                self.wait(0.05)
+                if not go_on():
+                    for cut in cuts:
+                        batch.fail(cut.indices(), "it was not sent any more", too_large=False, retryable=True)
+                    return
+            records = self._cutter.encode(batch, cuts.popleft())
+            self._queued += records.size
+            self._waiting[records] = time.monotonic()
+            sender.put(records)
+        self.wait(0)
 
     def wait(self, seconds: float) -> None:
         """Serve delivery reports; see `Publisher`."""
-        self._poll(seconds)
-        if self._fatal is not None:
-            raise explain_delivery(self._fatal)
+        if self._sender is None:
+            time.sleep(seconds)
+            return
+        self._serve(self._sender, seconds)
+        if self._sender.broken is not None:
+            raise self._sender.broken
 
-    def _poll(self, seconds: float) -> None:
+    def _serve(self, sender: Sender, seconds: float) -> None:
         try:
-            self._producer.poll(seconds)
-        except KafkaException as error:  # the client cannot be used any more
-            raise explain_delivery(error.args[0]) from None
+            report = sender.reports.get(timeout=seconds) if seconds else sender.reports.get_nowait()
+            while True:
+                self._take(*report)
+                report = sender.reports.get_nowait()
+        except queue.Empty:
+            pass
+
+    def _take(self, records: RecordBatch, refused: list[Refusal]) -> None:
+        batch, sent = records.batch, self._waiting.pop(records)
+        self._queued -= records.size
+        failed = 0
+        for refusal in refused:
+            indices = refusal.cut.indices()
+            batch.fail(indices, refusal.reason, too_large=refusal.too_large, retryable=refusal.retryable)
+            failed += len(indices)
+        batch.acknowledge(len(records.cut) - failed, time.monotonic() - sent)
 
     def abandon(self) -> None:
-        """Purge the queues; see `Publisher`."""
-        self._producer.purge()
-        self._producer.flush(5)
-
-    def usable(self, timeout_seconds: float) -> bool:
-        """Whether the broker answers now and has the topic."""
-        try:
-            # Asking for the topic by its name could make it.
-            return self._topic in self._producer.list_topics(timeout=timeout_seconds).topics
-        except KafkaException:
-            return False
-
-
-def explain_delivery(error: KafkaError) -> LakefeedError:
-    """An error of sending in our own words."""
-    # Without a right to write to any topic a broker refuses what makes sending idempotent.
-    if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
-        return RefusedError(
-            f"the broker does not allow this user to write to the topic ({error.str()}). Allow it to "
-            "WRITE and READ the topic"
-        )
-    if error.retriable():
-        return UnavailableError(f"the broker takes no more events: {error.str()}")
-    return RefusedError(f"the broker takes no more events: {error.str()}")
+        """Stop the sender, so that nothing of it arrives later; see `Publisher`."""
+        if self._sender is None:
+            return
+        self._sender.stop()
+        self._serve(self._sender, 0)
+        self._sender = None
+        for records in list(self._waiting):
+            refusal = Refusal(records.cut, "it was given up", too_large=False, retryable=True)
+            self._take(records, [refusal])

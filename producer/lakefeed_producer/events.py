@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
-import pandas as pd
-import pyarrow as pa
 
 from lakefeed_common.errors import LakefeedError
-from lakefeed_producer.columns import NOT_A_NUMBER, Column, ColumnType, Flags, pc
+from lakefeed_producer.columns import ColumnType, missing
 from lakefeed_producer.records import Block
+from lakefeed_producer.texts import Joined, Part, Texts, sometimes
 
-_TEXT = pd.ArrowDtype(pa.string())
 _TO_ESCAPE = r'["\\\x00-\x1f]'
 _BOM = b"\xef\xbb\xbf"
 
 
-def read_columns(block: Block, good: npt.NDArray[np.bool_], columns: int, delimiter: str) -> list[Column]:
+def read_columns(block: Block, good: npt.NDArray[np.bool_], columns: int, delimiter: str) -> list[Texts]:
     """The fields of the good records, column by column, as texts.
 
     The good records have `columns` fields each and are valid UTF-8 without NUL bytes.
     """
+    if block.has_quotes:
+        return [Texts.of_arrow(values) for values in _read_quoted(block, good, columns, delimiter)]
+    data = np.frombuffer(block.data, np.uint8)
+    begin, end = int(block.starts[0]), int(block.ends[-1])
+    delimiters = begin + np.flatnonzero(data[begin:end] == ord(delimiter))
+    starts, ends = block.starts, block.ends
+    if not good.all():
+        delimiters = delimiters[np.repeat(good, block.fields - 1)]
+        starts, ends = starts[good], ends[good]
+    between = delimiters.reshape(len(starts), columns - 1)
+    places = np.column_stack((starts - 1, between, ends)).T
+    return [Texts(data, left + 1, right - left - 1) for left, right in pairwise(places)]
+
+
+def _read_quoted(block: Block, good: npt.NDArray[np.bool_], columns: int, delimiter: str) -> list[Any]:
+    # They take a second to import, and many files have no quotes.
+    import pandas as pd
+    import pyarrow as pa
+
     if good.all() and columns > 1:
         data = block.data[block.starts[0] : block.ends[-1]]
     else:
@@ -38,7 +56,7 @@ def read_columns(block: Block, good: npt.NDArray[np.bool_], columns: int, delimi
         header=None,
         names=list(range(columns)),
         index_col=False,
-        dtype=_TEXT,
+        dtype=pd.ArrowDtype(pa.string()),
         na_filter=False,
         # Empty lines may lie between the records; in a single column, white space is a value.
         skip_blank_lines=columns > 1,
@@ -50,15 +68,11 @@ def read_columns(block: Block, good: npt.NDArray[np.bool_], columns: int, delimi
     return [_array(frame[column]) for column in frame.columns]
 
 
-def _array(series: Any) -> Column:
+def _array(series: Any) -> Any:
+    import pyarrow as pa
+
     array: Any = pa.array(series, type=pa.string())
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-
-
-def missing(values: Column, kind: ColumnType) -> Flags:
-    """Which values of a column are null in the events."""
-    empty = pc.equal(values, "")
-    return pc.or_(empty, pc.is_in(values, NOT_A_NUMBER)) if kind.is_numeric else empty
 
 
 class Encoder:
@@ -71,36 +85,49 @@ class Encoder:
 
     def __init__(self, names: Sequence[str], types: Sequence[ColumnType]) -> None:
         self._types = list(types)
-        keys = [orjson.dumps(name).decode() for name in names]
-        self._fragments = [("," if index else "{") + key + ":" for index, key in enumerate(keys)]
+        keys = [orjson.dumps(name) for name in names]
+        self._fragments = [(b"," if index else b"{") + key + b":" for index, key in enumerate(keys)]
 
-    def encode(self, columns: Sequence[Column]) -> list[bytes]:
-        """One JSON object for each row, keys in the columns' order."""
-        parts: list[Any] = []
+    def encode(self, columns: Sequence[Texts], *, plain: bool) -> Joined:
+        """One JSON object for each row, keys in the columns' order.
+
+        Args:
+            columns: the values.
+            plain: whether no value has a character that JSON wants escaped.
+        """
+        parts: list[Part] = []
         for fragment, kind, values in zip(self._fragments, self._types, columns, strict=True):
-            parts += [pa.scalar(fragment), json_values(values, kind)]
-        # The last argument is what goes between the others: nothing.
-        rows = pc.binary_join_element_wise(*parts, pa.scalar("}"), pa.scalar(""))
-        encoded: list[bytes] = pc.cast(rows, pa.binary()).to_pylist()
-        return encoded
+            parts += [fragment, *_json_values(values, kind, plain=plain)]
+        return Joined([*parts, b"}"], len(columns[0]))
 
 
-def json_values(values: Column, kind: ColumnType) -> Column:
+def _json_values(values: Texts, kind: ColumnType, *, plain: bool) -> list[Part]:
     """A column's values as JSON texts. Numbers stay as they are written in the file."""
-    match kind:
-        case ColumnType.STRING:
-            texts = _quoted(values)
-        case ColumnType.BOOLEAN:
-            texts = pc.ascii_lower(values)
-        case _:
-            texts = values
     nulls = missing(values, kind)
-    return pc.if_else(nulls, "null", texts) if pc.any(nulls).as_py() else texts
+    some = bool(nulls.any())
+    if kind is ColumnType.STRING:
+        texts = values if plain else _escaped(values)
+        if not some:
+            return [b'"', texts, b'"']
+        quotes = sometimes(b'"', ~nulls)
+        return [quotes, texts, quotes, sometimes(b"null", nulls)]
+    texts = _lower(values) if kind is ColumnType.BOOLEAN else values
+    return [texts.where(~nulls), sometimes(b"null", nulls)] if some else [texts]
 
 
-def _quoted(values: Column) -> Column:
-    unsafe = pc.match_substring_regex(values, _TO_ESCAPE)
-    if pc.any(unsafe).as_py():
-        escaped = [orjson.dumps(text).decode()[1:-1] for text in pc.filter(values, unsafe).to_pylist()]
-        values = pc.replace_with_mask(values, unsafe, pa.array(escaped, pa.string()))
-    return pc.binary_join_element_wise('"', values, '"', "")
+def _lower(values: Texts) -> Texts:
+    import pyarrow.compute as pc
+
+    return Texts.of_arrow(pc.ascii_lower(values.arrow()))
+
+
+def _escaped(values: Texts) -> Texts:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    array: Any = values.arrow()
+    unsafe = pc.match_substring_regex(array, _TO_ESCAPE)
+    if not pc.any(unsafe).as_py():
+        return values
+    escaped = [orjson.dumps(text)[1:-1].decode() for text in pc.filter(array, unsafe).to_pylist()]
+    return Texts.of_arrow(pc.replace_with_mask(array, unsafe, pa.array(escaped, pa.string())))

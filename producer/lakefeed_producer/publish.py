@@ -10,22 +10,27 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
 from lakefeed_producer.arrivals import Arrivals
-from lakefeed_producer.columns import ColumnType, pc
-from lakefeed_producer.delivery import Account, Batch, Publisher, headers
-from lakefeed_producer.events import Encoder, missing
+from lakefeed_producer.columns import ColumnType, missing
+from lakefeed_producer.delivery import Account, Batch, Publisher
+from lakefeed_producer.events import Encoder
 from lakefeed_producer.journal import Beat
 from lakefeed_producer.metrics import ProducerMetrics
 from lakefeed_producer.pace import Pace
+from lakefeed_producer.record_batches import headers
+from lakefeed_producer.records import Positions
 from lakefeed_producer.rejects import Reason, Reject, RejectsFile
 from lakefeed_producer.rows import Rows, read_rows, reject
 from lakefeed_producer.source import CsvFile
+from lakefeed_producer.texts import Joined, Texts
 
 Check = Callable[[int, int, Beat], None]
 
-BATCH_EVENTS = 1_000
+# In between it is seen whether a stop was asked for.
+BATCH_EVENTS = 20_000
 # How long an interrupted run waits for acknowledgements.
 _GRACE_SECONDS = 10.0
 # How often the position is taken down while all goes well.
@@ -203,79 +208,76 @@ class _Publishing:
         """The events of some rows as they become due; rejects are written before."""
         publication = self._arrivals.publication
         rows, keys, partitions = self._missing(rows)
-        values = self._encoder.encode(rows.columns)
-        numbers: list[int] = rows.rows.tolist()
-        indices: list[int] = rows.indices.tolist()
+        values = self._encoder.encode(rows.columns, plain=rows.plain)
+        numbers, indices = rows.rows, rows.indices
         rejects = list(rows.rejects)
-        for at in self._too_large(values, keys):
-            message = (
-                f"the event has {len(values[at]):,} bytes, more than the "
-                f"{self._publisher.max_event_bytes:,} that the topic takes with key and headers"
-            )
-            rejects.append(
-                reject(self._plan.file, rows.block, indices[at], numbers[at], Reason.EVENT_TOO_LARGE, message)
-            )
-            values[at] = b""
+        large = self._too_large(values, keys)
+        if large.any():
+            sizes = values.lengths()
+            for at in np.flatnonzero(large).tolist():
+                message = (
+                    f"the event has {int(sizes[at]):,} bytes, more than the "
+                    f"{self._publisher.max_event_bytes:,} that the topic takes with key and headers"
+                )
+                rejects.append(
+                    reject(
+                        self._plan.file,
+                        rows.block,
+                        int(indices[at]),
+                        int(numbers[at]),
+                        Reason.EVENT_TOO_LARGE,
+                        message,
+                    )
+                )
+            values, partitions = values.take(~large), partitions[~large]
+            keys = keys.take(~large) if keys is not None else None
+            numbers, indices = numbers[~large], indices[~large]
         self._put_aside(sorted(rejects, key=lambda one: one.row))
-        if len(rejects) > len(rows.rejects):
-            kept = [at for at, value in enumerate(values) if value]
-            values, keys = [values[at] for at in kept], [keys[at] for at in kept]
-            partitions = [partitions[at] for at in kept]
-            numbers, indices = [numbers[at] for at in kept], [indices[at] for at in kept]
         begin = 0
         while begin < len(values) and not self._stop.is_set():
             end = begin + self._due(min(BATCH_EVENTS, len(values) - begin))
+            due = slice(begin, end)
             last = end == len(values)
             yield Batch(
                 publication,
-                numbers[begin:end],
-                partitions[begin:end],
-                values[begin:end],
-                keys[begin:end],
-                last_row=rows.last_row if last else numbers[end - 1] if end > begin else 0,
-                reject=partial(self._reject_later, rows, indices[begin:end]),
+                numbers[due],
+                partitions[due],
+                values.take(due),
+                keys.take(due) if keys is not None else None,
+                last_row=rows.last_row if last else int(numbers[end - 1]) if end > begin else 0,
+                reject=partial(self._reject_later, rows, indices[due]),
             )
             begin = end
-        if not values:
-            yield Batch(publication, [], [], [], [], last_row=rows.last_row)
+        if not len(values):
+            none = slice(0, 0)
+            yield Batch(publication, numbers[none], partitions[none], values, None, last_row=rows.last_row)
 
-    def _missing(self, rows: Rows) -> tuple[Rows, list[bytes | None], list[int]]:
+    def _missing(self, rows: Rows) -> tuple[Rows, Texts | None, Positions]:
         """The rows that the topic lacks, with key and partition of each."""
         keys = self._keys(rows)
-        partitions = self._arrivals.publication.spread(rows.rows.tolist(), keys)
+        partitions = self._arrivals.publication.spread(rows.rows, keys)
         present = self._arrivals.present(rows.rows, partitions)
         if not present.any():
             return rows, keys, partitions
         self._progress.found += int(present.sum())
         lacking = ~present
-        at = np.flatnonzero(lacking).tolist()
-        columns = [pc.filter(values, lacking) for values in rows.columns]
+        columns = [values.take(lacking) for values in rows.columns]
         rows = replace(rows, columns=columns, rows=rows.rows[lacking], indices=rows.indices[lacking])
-        return rows, [keys[one] for one in at], [partitions[one] for one in at]
+        return rows, keys.take(lacking) if keys is not None else None, partitions[lacking]
 
-    def _keys(self, rows: Rows) -> list[bytes | None]:
+    def _keys(self, rows: Rows) -> Texts | None:
         column = self._plan.key
         if column is None:
-            return [None] * len(rows.rows)
+            return None
         values = rows.columns[column]
-        nulls = missing(values, self._plan.types[column]).to_pylist()
-        texts = values.to_pylist()
-        return [None if null else text.encode() for null, text in zip(nulls, texts, strict=True)]
+        return values.where(~missing(values, self._plan.types[column]))
 
-    def _too_large(self, values: Sequence[bytes], keys: Sequence[bytes | None]) -> list[int]:
+    def _too_large(self, values: Joined, keys: Texts | None) -> npt.NDArray[np.bool_]:
         # Names and values of the headers; row numbers have at most 19 digits.
         room = self._publisher.max_event_bytes - len("row") - 19
         room -= sum(len(name) + len(value) for name, value in headers(self._arrivals.publication))
-        longest = max(map(len, values), default=0)
-        if self._plan.key is not None:
-            longest += max((len(key or b"") for key in keys), default=0)
-        if longest <= room:
-            return []
-        return [
-            at
-            for at, (value, key) in enumerate(zip(values, keys, strict=True))
-            if len(value) + len(key or b"") > room
-        ]
+        sizes = values.lengths()
+        return (sizes if keys is None else sizes + keys.lengths) > room
 
     def _put_aside(self, rejects: list[Reject]) -> None:
         if not rejects:
@@ -286,10 +288,10 @@ class _Publishing:
             if one.row > self._plan.counted:
                 self._metrics.rows_rejected.labels(one.reason).inc()
 
-    def _reject_later(self, rows: Rows, indices: Sequence[int], at: int, row: int, said: str) -> Reject:
+    def _reject_later(self, rows: Rows, indices: Positions, at: int, row: int, said: str) -> Reject:
         """The reject for an event that the broker found too large."""
         message = f"the broker takes no event of this size: {said}"
-        return reject(self._plan.file, rows.block, indices[at], row, Reason.EVENT_TOO_LARGE, message)
+        return reject(self._plan.file, rows.block, int(indices[at]), row, Reason.EVENT_TOO_LARGE, message)
 
     def _due(self, wanted: int) -> int:
         """Wait until at least one event is due, or a stop is asked for: 0 then."""
@@ -301,7 +303,7 @@ class _Publishing:
         return due
 
     def _send(self, batch: Batch) -> None:
-        if batch.values or batch.last_row:
+        if len(batch) or batch.last_row:
             self._account.add(batch)
             self._publisher.send(batch, self._go_on)
         self._tick()
@@ -379,7 +381,7 @@ class _Publishing:
         if account.too_large:
             self._put_aside(
                 [
-                    batch.reject(one.index, batch.rows[one.index], one.reason)
+                    batch.reject(one.index, int(batch.rows[one.index]), one.reason)
                     for batch, one in account.too_large
                 ]
             )

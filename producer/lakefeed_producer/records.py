@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,16 @@ class Block:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    @cached_property
+    def text(self) -> bytes:
+        """The bytes from the first record to the last, with what is between them."""
+        return self.data[self.starts[0] : self.ends[-1]] if len(self) else b""
+
+    @cached_property
+    def has_quotes(self) -> bool:
+        """Whether there is a quote in any of the records."""
+        return b'"' in self.text
 
     def raw(self, index: int) -> bytes:
         """The bytes of one record, without its line end."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from lakefeed_producer.columns import Column, ColumnType, TypeFinder, fits, pc
+from lakefeed_producer.columns import ColumnType, TypeFinder, fits
 from lakefeed_producer.events import read_columns
 from lakefeed_producer.records import Block, Positions
 from lakefeed_producer.rejects import REASON_OF_FAULT, Reason, Reject
 from lakefeed_producer.source import CsvFile, Digest, original
+from lakefeed_producer.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Rows:
 
     Attributes:
         columns: the values of the good rows.
+        plain: whether no value has a character that JSON wants escaped.
         rows: their data row numbers.
         indices: where they are in `block`.
         rejects: the other rows.
@@ -29,7 +30,8 @@ class Rows:
         count: all data rows, good or not.
     """
 
-    columns: list[Column]
+    columns: list[Texts]
+    plain: bool
     rows: Positions
     block: Block
     indices: Positions
@@ -117,20 +119,37 @@ def _sort(file: CsvFile, block: Block, first_row: int, given: Mapping[int, Colum
     if good.any():
         columns = read_columns(block, good, width, file.dialect.delimiter)
     else:
-        columns = [pa.array([], pa.string())] * width
+        columns = [Texts.of([])] * width
     indices = np.flatnonzero(good)
     misfits = _misfits(file, columns, given)
     if misfits:
         wrong |= {int(indices[at]): (Reason.TYPE_MISMATCH, message) for at, message in misfits.items()}
         fitting = np.ones(len(indices), np.bool_)
         fitting[list(misfits)] = False
-        columns = [pc.filter(values, fitting) for values in columns]
+        columns = [values.take(fitting) for values in columns]
         indices = indices[fitting]
     rejects = [
         reject(file, block, index, first_row + index, reason, message)
         for index, (reason, message) in sorted(wrong.items())
     ]
-    return Rows(columns, first_row + indices, block, indices, rejects, first_row + len(block) - 1, len(block))
+    return Rows(
+        columns,
+        _is_plain(block, file.dialect.delimiter),
+        first_row + indices,
+        block,
+        indices,
+        rejects,
+        first_row + len(block) - 1,
+        len(block),
+    )
+
+
+def _is_plain(block: Block, delimiter: str) -> bool:
+    """Whether there is nothing in the records that JSON escapes, but for what is between values."""
+    if block.has_quotes or b"\\" in block.text:
+        return False
+    controls = int(np.count_nonzero(np.frombuffer(block.text, np.uint8) < ord(" ")))
+    return controls == sum(block.text.count(one) for one in {b"\n", b"\r", delimiter.encode()} if one < b" ")
 
 
 def _unusable(file: CsvFile, block: Block) -> dict[int, tuple[Reason, str]]:
@@ -150,7 +169,9 @@ def _unusable(file: CsvFile, block: Block) -> dict[int, tuple[Reason, str]]:
 def _find_bad_bytes(file: CsvFile, block: Block, wrong: dict[int, tuple[Reason, str]]) -> None:
     if not len(block):
         return
-    text = block.data[block.starts[0] : block.ends[-1]]
+    text = block.text
+    if text.isascii() and b"\0" not in text:
+        return
     if b"\0" in text:
         for index in range(len(block)):
             if b"\0" in block.raw(index):
@@ -166,13 +187,13 @@ def _find_bad_bytes(file: CsvFile, block: Block, wrong: dict[int, tuple[Reason, 
                 wrong[index] = (Reason.BAD_ENCODING, said)
 
 
-def _misfits(file: CsvFile, columns: list[Column], given: Mapping[int, ColumnType]) -> dict[int, str]:
+def _misfits(file: CsvFile, columns: list[Texts], given: Mapping[int, ColumnType]) -> dict[int, str]:
     """Rows with a value that is not of its column's given type, with what to say about the first."""
     misfits: dict[int, str] = {}
     for index, kind in given.items():
-        fitting: npt.NDArray[np.bool_] = fits(columns[index], kind).to_numpy(zero_copy_only=False)
+        fitting: npt.NDArray[np.bool_] = fits(columns[index].arrow(), kind).to_numpy(zero_copy_only=False)
         for at in np.flatnonzero(~fitting):
-            value = columns[index][int(at)].as_py()
+            value = columns[index][int(at)].decode()
             shown = value if len(value) <= 100 else value[:100] + "…"
             article = "an" if kind is ColumnType.INTEGER else "a"
             misfits.setdefault(int(at), f"{file.header[index]}: {shown!r} is not {article} {kind}")

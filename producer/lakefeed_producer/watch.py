@@ -187,6 +187,7 @@ class Watch:
         except Stopped:
             pass
         finally:
+            self._link.drop()
             self._health.retire(LOOP)
 
     def round(self) -> bool:

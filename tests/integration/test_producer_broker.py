@@ -92,7 +92,9 @@ def test_a_broker_that_is_away_is_waited_for(own_kafka: Broker, there: Topic, tm
     with Run(tmp_path, there) as run:
         own_kafka.stop_kafka()
         line = run.wait_for_line("waiting for Kafka")
-        assert line.startswith(f"waiting for Kafka at {own_kafka.bootstrap_servers}: Connect to ipv4#"), line
+        assert line.startswith(
+            f"waiting for Kafka at {own_kafka.bootstrap_servers}: Connect to 127.0.0.1:"
+        ), line
         own_kafka.start_kafka()
         code, said = run.end()
         assert code == 3, said
@@ -109,7 +111,8 @@ def test_a_broker_that_stays_away_ends_the_run_which_goes_on_later(
         assert code == 1
         assert len([line for line in said if line.startswith("waiting for Kafka")]) == 1
         assert (
-            "then the broker stopped taking them (no acknowledgement for 15 s: Connect to ipv4#" in said[-1]
+            "then the broker stopped taking them (no acknowledgement for 15 s: Connect to 127.0.0.1:"
+            in said[-1]
         )
         assert said[-1].endswith("The same command goes on where this one stopped")
         own_kafka.start_kafka()

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -23,6 +24,7 @@ from lakefeed_producer import broker
 from lakefeed_producer.delivery import Account, Batch, Publisher
 from lakefeed_producer.journal import ChangedError
 from lakefeed_producer.settings import ProducerSettings
+from lakefeed_producer.texts import Joined, Texts
 from tests.memory import MemoryConnection, MemoryTopic
 from tests.services import free_port
 from tests.support import wait_for
@@ -112,10 +114,10 @@ def test_records_arrive_in_order_and_each_is_acknowledged_and_read_back(
     publication = tracker.arrivals.publication
     account = Account()
     for first in range(1, 30_001, 1_000):
-        rows = range(first, first + 1_000)
-        keys = [None if row % 2 else b"%d" % row for row in rows]
-        values = [b"{%d}" % row for row in rows]
-        batch = Batch(publication, rows, publication.spread(rows, keys), values, keys, last_row=rows[-1])
+        rows = np.arange(first, first + 1_000)
+        keys = Texts.of([b"" if row % 2 else b"%d" % row for row in rows])
+        values = Joined.of([b"{%d}" % row for row in rows])
+        batch = Batch(publication, rows, publication.spread(rows, keys), values, keys, first + 999)
         account.add(batch)
         publisher.send(batch, lambda: True)
 

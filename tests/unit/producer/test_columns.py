@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from lakefeed_common.errors import InputError
 from lakefeed_producer.columns import ColumnType, TypeFinder, fits
 from lakefeed_producer.names import event_names, sql_name
+from lakefeed_producer.texts import Texts
 
 
 def found(*values: str) -> str:
     finder = TypeFinder()
     for value in values:
-        finder.feed(pa.array([value], pa.string()))
+        finder.feed(Texts.of([value.encode()]))
     together = TypeFinder()
-    together.feed(pa.array(values, pa.string()))
+    together.feed(Texts.of([value.encode() for value in values]))
     assert finder.result() is together.result(), "blocks change nothing"
     return together.result().value
 
@@ -53,6 +54,14 @@ def found(*values: str) -> str:
         (["\u0661"], "string"),
         (["true", "FALSE", ""], "boolean"),
         (["true", "1"], "string"),
+        (["1", "true"], "string"),
+        (["9007199254740993", "1.5"], "string"),
+        (["-0"], "number"),
+        (["-"], "string"),
+        (["1.2.3"], "string"),
+        (["1-2"], "string"),
+        (["999999999999999.5"], "number"),
+        (["123456789012345678", "1"], "integer"),
         (["true", "NaN"], "string"),
         (["NA", "1"], "string"),
         (["null"], "string"),

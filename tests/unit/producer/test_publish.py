@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import KafkaError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -300,42 +299,32 @@ def test_a_rate_is_held(path: Path, rate: float, rows: int) -> None:
 
 
 class FailingPublisher(MemoryTopic):
-    """Takes so many events and then fails each with an error."""
+    """Takes so many events and then none."""
 
-    def __init__(self, good: int, code: int) -> None:
+    def __init__(self, good: int, *, too_large: bool = False, retryable: bool = False) -> None:
         super().__init__()
         self._good = good
-        self._code = code
+        self._too_large = too_large
+        self._retryable = retryable
 
     def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:
-        class Message:
-            @staticmethod
-            def latency() -> float:
-                return 0.01
-
-        for index, value in enumerate(batch.values):
-            good = len(self.records) < self._good
-            if good:
-                self.records.append((None, value, []))
-            batch.report(index, None if good else KafkaError(self._code), Message())
+        taken = batch.values.to_list()[: self._good - len(self.records)]
+        self.records += [(None, value, []) for value in taken]
+        left = range(len(taken), len(batch))
+        batch.fail(left, "the broker says so", too_large=self._too_large, retryable=self._retryable)
+        batch.acknowledge(len(taken), 0.01)
 
 
-@pytest.mark.parametrize(
-    ("code", "error"),
-    [
-        (KafkaError._MSG_TIMED_OUT, UnavailableError),
-        (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError),
-    ],
-)
+@pytest.mark.parametrize(("retryable", "error"), [(True, UnavailableError), (False, RefusedError)])
 def test_an_event_that_is_not_taken_ends_the_run_and_names_the_row(
-    path: Path, code: int, error: type[Exception]
+    path: Path, retryable: bool, error: type[Exception]
 ) -> None:
     with pytest.raises(error, match=r"1,500 events were delivered.*first undelivered row is 1,502"):
-        run(path, "a,b\n1\n" + "1,2\n" * 5_000, publisher=FailingPublisher(1_500, code))
+        run(path, "a,b\n1\n" + "1,2\n" * 5_000, publisher=FailingPublisher(1_500, retryable=retryable))
 
 
 def test_an_event_that_the_broker_finds_too_large_is_rejected_with_its_raw_text(path: Path) -> None:
-    publisher = FailingPublisher(2, KafkaError.MSG_SIZE_TOO_LARGE)
+    publisher = FailingPublisher(2, too_large=True)
     done = run(path, "a,b\n1,2\n3,4\n5,6\n", publisher=publisher)
     [reject] = done.rejects
     assert (reject["reason"], reject["row"], reject["raw"]) == ("event_too_large", 3, "5,6")

@@ -102,7 +102,9 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    # So that a small file has several batches.
+    monkeypatch.setattr("lakefeed_producer.publish.BATCH_EVENTS", 1_000)
     place = Place(tmp_path)
     yield place
     place.ledger.close()

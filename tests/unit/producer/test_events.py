@@ -1,0 +1,119 @@
+"""Values become JSON: by their places in the file's bytes, and by pandas where there are quotes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import orjson
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from lakefeed_producer.columns import ColumnType
+from lakefeed_producer.events import Encoder
+from lakefeed_producer.rows import find_types, read_rows
+from lakefeed_producer.source import CsvFile, Dialect
+from lakefeed_producer.texts import Joined
+
+NAMES = ["a", "b", "c"]
+anything = st.text(st.characters(codec="utf-8", exclude_characters='\0\r\n",'), max_size=9)
+usual = st.sampled_from(
+    [
+        *("", "0", "-0", "-1", "007", "12345678901234567", "1.50", "-0.5", "1.", ".5", "1e5", "NaN", "nan"),
+        *(
+            "N",
+            "true",
+            "FALSE",
+            "True",
+            "\\",
+            "\t",
+            "\x7f",
+            "é",
+            "\u2028",
+            "\ufeff",
+            " 1",
+            "-",
+            "1-2",
+            "1.2.3",
+        ),
+    ]
+)
+numbers = st.integers(-(10**20), 10**20).map(str) | st.floats(allow_infinity=False).map(repr)
+columns = st.sampled_from([anything, usual, numbers]).flatmap(
+    lambda values: st.lists(values, min_size=12, max_size=12)
+)
+tables = st.tuples(st.integers(1, 12), st.lists(columns, min_size=3, max_size=3))
+
+
+def published(path: Path, text: str, types: list[ColumnType] | None = None) -> list[bytes]:
+    """The events of a file, with the types that it has or these."""
+    path.write_bytes(text.encode())
+    file = CsvFile(path, Dialect())
+    kinds, _ = find_types(file, {})
+    encoder = Encoder(NAMES, types or kinds)
+    found: list[bytes] = []
+    for rows in read_rows(file):
+        assert not rows.rejects
+        found += encoder.encode(rows.columns, plain=rows.plain).to_list()
+    return found
+
+
+def expected(rows: list[tuple[str, ...]], types: list[ColumnType]) -> list[bytes]:
+    def literal(text: str, kind: ColumnType) -> bytes:
+        if not text or (kind.is_numeric and text in ("NaN", "nan")):
+            return b"null"
+        if kind is ColumnType.STRING:
+            return orjson.dumps(text)
+        return text.lower().encode() if kind is ColumnType.BOOLEAN else text.encode()
+
+    return [
+        b"{"
+        + b",".join(
+            b'"%b":%b' % (name.encode(), literal(text, kind))
+            for name, text, kind in zip(NAMES, row, types, strict=True)
+        )
+        + b"}"
+        for row in rows
+    ]
+
+
+@given(table=tables)
+@example(table=(2, [["1", "2"], ["x", ""], ["NaN", "1.5"]]))
+@example(table=(2, [["true", ""], ["FALSE", "True"], ["é", "\\"]]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_quotes_change_nothing(table: tuple[int, list[list[str]]], tmp_path: Path) -> None:
+    count, values = table
+    rows = list(zip(*(column[:count] for column in values), strict=True))
+    quoted = io.StringIO()
+    csv.writer(quoted, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerows([NAMES, *rows])
+    by_pandas = published(tmp_path / "quoted.csv", quoted.getvalue())
+    plain = "".join(",".join(row) + "\n" for row in [tuple(NAMES), *rows])
+    assert published(tmp_path / "plain.csv", plain) == by_pandas
+    types, _ = find_types(CsvFile(tmp_path / "plain.csv", Dialect()), {})
+    assert by_pandas == expected(rows, types)
+
+
+def test_line_ends_and_other_rows_between_change_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"a,b,c\r\n1,x,\r\n\n\n2,y\n3,,z\r,,\r\n5,\xff,\n6,,7,8\n9,end,of\n")
+    file = CsvFile(path, Dialect())
+    types, total = find_types(file, {})
+    assert (types, total) == ([ColumnType.INTEGER, ColumnType.STRING, ColumnType.STRING], 7)
+    [rows] = read_rows(file)
+    assert Encoder(NAMES, types).encode(rows.columns, plain=rows.plain).to_list() == [
+        b'{"a":1,"b":"x","c":null}',
+        b'{"a":3,"b":null,"c":"z"}',
+        b'{"a":null,"b":null,"c":null}',
+        b'{"a":9,"b":"end","c":"of"}',
+    ]
+    assert [one.row for one in rows.rejects] == [2, 5, 6]
+
+
+def test_texts_of_many_lengths_are_joined_like_few() -> None:
+    texts = [b"x" * (number * 7 % 300) for number in range(1_000)]
+    both = Joined([b"<", *Joined.of(texts).parts, b">", *Joined.of(texts[::-1]).parts], len(texts))
+    assert both.to_list() == [
+        b"<" + one + b">" + other for one, other in zip(texts, texts[::-1], strict=True)
+    ]
+    assert both.take(slice(5, 7)).to_list() == both.to_list()[5:7]

@@ -1,0 +1,107 @@
+"""Record batches made by columns, read by another program's reader."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from aiokafka.record.memory_records import MemoryRecords
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakefeed_producer.arrivals import Publication
+from lakefeed_producer.delivery import RECORD_OVERHEAD, Batch
+from lakefeed_producer.record_batches import Cutter, RecordBatch
+from lakefeed_producer.texts import Joined, Texts
+
+PUBLICATION = Publication("café.csv".encode(), "0123456789abcdef", 3, 1_700_000_000_000)
+
+
+class Event(NamedTuple):
+    partition: int
+    key: bytes
+    value: bytes
+
+
+# Lengths around those where one byte more is needed to write them.
+sizes = st.integers(0, 70) | st.sampled_from([127, 128, 8_191, 8_192])
+events = st.builds(Event, st.integers(0, 2), sizes.map(lambda n: b"k" * n), sizes.map(lambda n: b"v" * n))
+
+
+def batch(events: list[Event], first_row: int = 1, *, keyed: bool = True) -> Batch:
+    return Batch(
+        PUBLICATION,
+        np.arange(first_row, first_row + len(events)),
+        np.array([event.partition for event in events], np.int64),
+        Joined.of([event.value for event in events]),
+        Texts.of([event.key for event in events]) if keyed else None,
+        last_row=first_row + len(events) - 1,
+    )
+
+
+def read(records: RecordBatch, sequence: int = 0) -> list[Any]:
+    """The records as aiokafka reads them."""
+    data = records.bytes(4711, 2, sequence)
+    # The producer's id, epoch and base sequence: https://kafka.apache.org/documentation/#recordbatch
+    assert struct.unpack_from(">qhi", data, 43) == (4711, 2, sequence)
+    found = MemoryRecords(data)
+    one = found.next_batch()
+    assert one is not None
+    assert one.validate_crc()
+    read = list(one)
+    assert not found.has_next()
+    return read
+
+
+@given(
+    events=st.lists(events, min_size=1, max_size=40),
+    first_row=st.integers(1, 120) | st.sampled_from([9_990, 10**18 - 5]),
+    keyed=st.booleans(),
+    compression=st.sampled_from(["none", "gzip", "snappy", "lz4", "zstd"]),
+    limit=st.sampled_from([20_000, 1_000_000]),
+)
+def test_another_reader_finds_what_was_sent(
+    events: list[Event], first_row: int, keyed: bool, compression: str, limit: int
+) -> None:
+    sent = batch(events, first_row, keyed=keyed)
+    cutter = Cutter(compression, limit)
+    rows: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    for cut in cutter.cut(sent):
+        records = cutter.encode(sent, cut)
+        if compression == "none":
+            assert records.size <= limit
+        found = read(records, 2**31 - 1)
+        assert [one.offset for one in found] == list(range(len(cut)))
+        for one in found:
+            [*common, (name, row)] = one.headers
+            assert common == [("source", PUBLICATION.source), ("publication", PUBLICATION.mark)]
+            assert name == "row"
+            event = events[int(row) - first_row]
+            assert (cut.partition, one.value) == (event.partition, event.value)
+            assert one.key == ((event.key or None) if keyed else None)
+            rows[cut.partition].append(int(row))
+    for partition, numbers in rows.items():
+        of_it = [first_row + at for at, event in enumerate(events) if event.partition == partition]
+        assert numbers == of_it, "each once and in order"
+
+
+@pytest.mark.parametrize("size", [1, 100, 1_000_000])
+def test_the_largest_event_that_is_taken_fits_into_a_record_batch(size: int) -> None:
+    sent = batch([Event(0, b"", b"x" * size)], 10**18)
+    limit = RECORD_OVERHEAD + size + len("row") + 19
+    limit += len("source") + len(PUBLICATION.source) + len("publication") + len(PUBLICATION.mark)
+    cutter = Cutter("none", limit)
+    [cut] = cutter.cut(sent)
+    assert cutter.encode(sent, cut).size <= limit
+
+
+def test_halves_hold_the_same_records() -> None:
+    sent = batch([Event(row % 2, b"", b"%d" % row) for row in range(11)])
+    cutter = Cutter("none", 1_000_000)
+    _, cut = cutter.cut(sent)
+    whole = cutter.encode(sent, cut)
+    values = [one.value for one in read(whole)]
+    assert values == [b"1", b"3", b"5", b"7", b"9"]
+    assert [one.value for half in whole.halves() for one in read(half)] == values
