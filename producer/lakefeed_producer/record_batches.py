@@ -63,32 +63,37 @@ class Cut:
 
 @dataclass(frozen=True, eq=False)
 class RecordBatch:
-    """A record batch that lacks only its producer's id and sequence.
+    """A record batch that lacks only its compression, and its producer's id and sequence.
 
     Attributes:
         batch, cut: the events.
-        attributes: the codec.
+        compression: name of the codec.
         milliseconds: its time, since 1970.
-        records: the records, compressed.
+        records: the records.
         halves: makes two of it, if it has more than one record.
     """
 
     batch: Batch
     cut: Cut
-    attributes: int
+    compression: str
     milliseconds: int
-    records: bytes
+    records: Bytes
     halves: Callable[[], tuple[RecordBatch, RecordBatch]]
 
     @property
     def size(self) -> int:
-        """Bytes of it on the wire."""
+        """Bytes of it, uncompressed."""
         return _HEAD.size + _CHECKED.size + len(self.records)
 
-    def bytes(self, producer_id: int, epoch: int, sequence: int) -> bytes:
+    def compressed(self) -> bytes:
+        """The records as they are sent."""
+        return _compress(self.compression, self.records)
+
+    def bytes(self, compressed: bytes, producer_id: int, epoch: int, sequence: int) -> bytes:
         """The whole of it.
 
         Args:
+            compressed: the records as they are sent.
             producer_id, epoch: who sends it.
             sequence: number of its first record among those of this producer to the partition.
         """
@@ -96,9 +101,9 @@ class RecordBatch:
 
         count, time_ms = len(self.cut), self.milliseconds
         checked = _CHECKED.pack(
-            self.attributes, count - 1, time_ms, time_ms, producer_id, epoch, sequence, count
+            _CODECS.index(self.compression), count - 1, time_ms, time_ms, producer_id, epoch, sequence, count
         )
-        checked += self.records
+        checked += compressed
         # What follows the length itself.
         length = _HEAD.size - 12 + len(checked)
         return _HEAD.pack(0, length, _NO_LEADER_EPOCH, _MAGIC, calc_crc32c(checked)) + checked
@@ -152,9 +157,9 @@ class Cutter:
         return RecordBatch(
             batch,
             cut,
-            _CODECS.index(self._compression),
+            self._compression,
             time.time_ns() // 1_000_000,
-            _compress(self._compression, records),
+            records,
             halves,
         )
 

@@ -126,7 +126,7 @@ class _Work:
         self._connecting = asyncio.Lock()
         self._identifying = asyncio.Lock()
         self._producer: tuple[int, int] | None = None
-        self._queues: dict[int, asyncio.Queue[RecordBatch]] = {}
+        self._queues: dict[int, asyncio.Queue[tuple[RecordBatch, bytes]]] = {}
         self._sequences: dict[int, int] = {}
         self._lost: dict[int, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -149,7 +149,8 @@ class _Work:
         if partition not in self._queues:
             self._queues[partition] = asyncio.Queue()
             self._begin(self._serve(partition, self._queues[partition]))
-        self._queues[partition].put_nowait(records)
+        # Compressed while the one before is on its way.
+        self._queues[partition].put_nowait((records, records.compressed()))
 
     def _begin(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -161,11 +162,11 @@ class _Work:
             await self._refresh()
             await self._identity()
 
-    async def _serve(self, partition: int, waiting: asyncio.Queue[RecordBatch]) -> None:
+    async def _serve(self, partition: int, waiting: asyncio.Queue[tuple[RecordBatch, bytes]]) -> None:
         while True:
-            records = await waiting.get()
+            records, compressed = await waiting.get()
             try:
-                refused = await self._deliver(partition, records)
+                refused = await self._deliver(partition, records, compressed)
             except LakefeedError as error:
                 self._sender.broken = error
                 refused = self._lose(partition, records, str(error), retryable=False)
@@ -176,7 +177,7 @@ class _Work:
                 refused = self._lose(partition, records, repr(error), retryable=False)
             self._sender.reports.put((records, refused))
 
-    async def _deliver(self, partition: int, records: RecordBatch) -> list[Refusal]:
+    async def _deliver(self, partition: int, records: RecordBatch, compressed: bytes) -> list[Refusal]:
         """Send until there is a final answer: what is refused then."""
         from aiokafka import errors
 
@@ -187,7 +188,7 @@ class _Work:
                 # What would follow one that did not arrive would leave a hole.
                 return self._lose(partition, records, self._lost[partition], retryable=True)
             try:
-                code = await self._produce(partition, records)
+                code = await self._produce(partition, records, compressed)
             except _passing_errors() as error:
                 self._note(error)
             else:
@@ -214,8 +215,10 @@ class _Work:
         """A record batch that is too large goes in two; one of a single record cannot go."""
         if len(records.cut) == 1:
             return [Refusal(records.cut, answer.description, too_large=True, retryable=False)]
-        first, second = records.halves()
-        return await self._deliver(partition, first) + await self._deliver(partition, second)
+        refused = []
+        for half in records.halves():
+            refused += await self._deliver(partition, half, half.compressed())
+        return refused
 
     def _lose(self, partition: int, records: RecordBatch, reason: str, *, retryable: bool) -> list[Refusal]:
         self._lost.setdefault(partition, reason)
@@ -238,7 +241,7 @@ class _Work:
 
     # ---- requests -----------------------------------------------------------------------------
 
-    async def _produce(self, partition: int, records: RecordBatch) -> int:
+    async def _produce(self, partition: int, records: RecordBatch, compressed: bytes) -> int:
         """Send a record batch once: the error code of the answer."""
         from aiokafka.protocol.produce import ProduceRequest
 
@@ -248,7 +251,7 @@ class _Work:
         broker = self._brokers.get(self._leaders.get(partition, -1))
         if broker is None:
             raise _NoLeaderError(f"partition {partition} of the topic {self._topic} has no leader")
-        data = records.bytes(producer_id, epoch, self._sequences.get(partition, 0))
+        data = records.bytes(compressed, producer_id, epoch, self._sequences.get(partition, 0))
         topics = [(self._topic, [(partition, data)])]
         request = ProduceRequest(None, _ALL_REPLICAS, int(_ANSWER_SECONDS * 1000), topics)
         answer = await self._ask(broker, request)

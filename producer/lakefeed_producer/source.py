@@ -7,11 +7,12 @@ import csv
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal, Protocol, TypeVar
 
 from lakefeed_common.errors import InputError, LakefeedError
 from lakefeed_producer.names import event_names
@@ -116,7 +117,11 @@ class CsvFile:
         Raises:
             InputError: the file has changed since it was opened, or cannot be read any more.
         """
-        blocks = self._all_blocks(digest)
+        with closing(_ahead(self._all_blocks(digest))) as blocks:
+            yield from self._without_header(blocks)
+
+    @staticmethod
+    def _without_header(blocks: Iterator[Block]) -> Iterator[Block]:
         first = next(blocks)
         yield Block(
             first.data,
@@ -194,6 +199,18 @@ class CsvFile:
             if digest is not None:
                 digest.update(chunk)
             yield chunk
+
+
+_T = TypeVar("_T")
+
+
+def _ahead(items: Iterator[_T]) -> Generator[_T]:
+    """The same items; the next one is made in a thread while one is worked on."""
+    with ThreadPoolExecutor(1, "reader") as reader:
+        following = reader.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = reader.submit(next, items, None)
+            yield item
 
 
 @contextmanager
