@@ -173,7 +173,7 @@ class Account:
 
 # So many bytes of record batches wait for their acknowledgement, or two of the largest. Bounded by bytes, so
 # that long rows do not take more memory than short ones.
-_QUEUE_BYTES = 6 << 20
+_QUEUE_BYTES = 4 << 20
 
 
 class KafkaPublisher:

@@ -20,7 +20,7 @@ from lakefeed_producer.records import Block, split
 
 log = logging.getLogger(__name__)
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 18
 _BOM = b"\xef\xbb\xbf"
 _MAGIC = [
     (b"\x1f\x8b", "gzip", "Decompress it first: gzip -d"),
