@@ -1,0 +1,159 @@
+"""What the sender of record batches does when answers get lost, or are a no, at a real broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import numpy as np
+import pytest
+from aiokafka.protocol.produce import ProduceRequest
+
+from lakefeed_producer import sender
+from lakefeed_producer.arrivals import Publication
+from lakefeed_producer.delivery import Account, Batch, KafkaPublisher
+from lakefeed_producer.texts import Joined
+from tests.integration.test_producer_publish import make_topic, read
+from tests.support import wait_for
+
+ROWS = 2_000
+
+
+def batches(values: list[bytes], partitions: int = 2, of: int = 100) -> Iterator[Batch]:
+    publication = Publication(b"a.csv", "0123456789abcdef", partitions, 1)
+    for first in range(1, len(values) + 1, of):
+        rows = np.arange(first, min(first + of, len(values) + 1))
+        some = Joined.of(values[first - 1 : first - 1 + of])
+        yield Batch(publication, rows, rows % partitions, some, None, last_row=int(rows[-1]))
+
+
+def publisher(kafka: str, topic: str, max_message_bytes: int = 1_000_000) -> KafkaPublisher:
+    host, _, port = kafka.rpartition(":")
+
+    def start() -> sender.Sender:
+        return sender.Sender([(host, int(port))], lambda: {"security_protocol": "PLAINTEXT"}, topic)
+
+    return KafkaPublisher(start, max_message_bytes=max_message_bytes, compression="lz4")
+
+
+def send(to: KafkaPublisher, values: list[bytes], **options: int) -> Account:
+    account = Account()
+    for batch in batches(values, **options):
+        account.add(batch)
+        to.send(batch, lambda: True)
+    settle(to, account)
+    return account
+
+
+def settle(to: KafkaPublisher, account: Account) -> None:
+    def settled() -> bool:
+        to.wait(0.05)
+        account.settle()
+        return account.empty
+
+    wait_for(settled, 60, lambda: f"{account.in_flight} events are not acknowledged: {to.trouble}")
+
+
+VALUES = [b'{"n":%d}' % row for row in range(1, ROWS + 1)]
+
+
+def values_of(kafka: str, topic: str, partition: int) -> list[bytes]:
+    records = [(int(dict(headers)["row"]), value) for _, value, headers in read(kafka, topic, 2)]
+    assert len(dict(records)) == len(records), "none is there twice"
+    return [value for row, value in records if row % 2 == partition]
+
+
+Ask = Callable[[Any, tuple[str, int], Any], Any]
+
+
+def losing(monkeypatch: pytest.MonkeyPatch, loses: Callable[[int], str]) -> None:
+    """Lose what `loses` says of the so-manieth record batch: the question, the answer, or nothing."""
+    asks: Ask = sender._Work._ask
+    numbers = count()
+
+    async def ask(self: Any, broker: tuple[str, int], request: Any) -> Any:
+        lost = loses(next(numbers)) if isinstance(request, ProduceRequest) else ""
+        if lost == "question":
+            raise ConnectionError("lost on the way")
+        answer = await asks(self, broker, request)
+        if lost == "answer":
+            self._connections[broker].close()
+            raise ConnectionError("lost on the way back")
+        return answer
+
+    monkeypatch.setattr(sender._Work, "_ask", ask)
+
+
+def test_lost_questions_and_answers_cost_no_record_and_double_none(
+    kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_topic(kafka, topic, 2)
+    losing(monkeypatch, lambda number: ("", "answer", "question", "answer")[number % 4])
+    to = publisher(kafka, topic)
+    account = send(to, VALUES)
+    assert (account.delivered, account.failed, account.position) == (ROWS, [], ROWS)
+    to.abandon()
+    assert values_of(kafka, topic, 0) == VALUES[1::2]
+    assert values_of(kafka, topic, 1) == VALUES[0::2]
+
+
+def test_a_record_batch_that_is_too_large_goes_in_parts(kafka: str, topic: str) -> None:
+    make_topic(kafka, topic, 2, **{"max.message.bytes": "700"})
+    values = [b"%d" % row * 50 for row in range(100, 190)]
+    # Random enough that compression does not help.
+    generator = np.random.default_rng(20240229)
+    values[44] = generator.bytes(2_000)
+    to = publisher(kafka, topic)
+    account = send(to, values)
+    [(batch, undelivered)] = account.too_large
+    to.abandon()
+    assert (int(batch.rows[undelivered.index]), account.failed) == (45, [])
+    assert (account.delivered, account.position) == (89, 90)
+    assert values_of(kafka, topic, 0) == values[1::2]
+    assert values_of(kafka, topic, 1) == [value for value in values[0::2] if value != values[44]]
+
+
+def test_a_broker_that_has_lost_track_ends_the_partition_without_a_hole(
+    kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_topic(kafka, topic, 2)
+    following = sender._Work._next
+    monkeypatch.setattr(
+        sender._Work,
+        "_next",
+        lambda self, partition, records: following(self, partition, records) + (partition == 1) * 7,
+    )
+    to = publisher(kafka, topic)
+    account = send(to, VALUES)
+    to.abandon()
+    # The first record batch of partition 1 has arrived, and none behind it.
+    assert account.delivered == ROWS // 2 + 50
+    assert all(undelivered.retryable for _, undelivered in account.failed)
+    assert "out of order" in account.failed[0][1].reason
+    assert values_of(kafka, topic, 1) == VALUES[:100:2]
+    assert values_of(kafka, topic, 0) == VALUES[1::2]
+
+
+def test_what_is_given_up_does_not_arrive_later(
+    kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_topic(kafka, topic, 2)
+    with monkeypatch.context() as patch:
+        losing(patch, lambda number: "" if number < 4 else "question")
+        to = publisher(kafka, topic)
+        account = Account()
+        for batch in batches(VALUES):
+            account.add(batch)
+            to.send(batch, lambda: True)
+        wait_for(lambda: to.wait(0.05) is None and "lost on the way" in to.trouble, 30)
+        to.abandon()
+        account.settle()
+        assert account.empty
+        delivered = account.delivered
+        assert 0 < delivered < ROWS
+        assert all(undelivered.retryable for _, undelivered in account.failed)
+    assert len(read(kafka, topic, 2)) == delivered
+    assert send(to, VALUES[:10]).delivered == 10, "it can be used again"
+    to.abandon()
+    assert len(read(kafka, topic, 2)) == delivered + 10
