@@ -150,6 +150,8 @@ def connect(settings: ProducerSettings, while_waiting: Callable[[str], None] = l
     records = KafkaLog(
         client_config(settings), admin, settings.topic, _answer_seconds(settings), lambda: troubles.reason
     )
+    # It gets ready while the file is looked at.
+    publisher.open()
     return Connection(publisher, Journal(records), notes, partial(_has_topic, admin, settings))
 
 

@@ -8,6 +8,7 @@ import os
 import queue
 import random
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ class _Work:
         self._brokers: dict[int, tuple[str, int]] = {}
         self._leaders: dict[int, int] = {}
         self._connections: dict[tuple[str, int], AIOKafkaConnection] = {}
-        self._connecting = asyncio.Lock()
+        self._connecting: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._identifying = asyncio.Lock()
         self._producer: tuple[int, int] | None = None
         self._queues: dict[int, asyncio.Queue[tuple[RecordBatch, bytes]]] = {}
@@ -311,7 +312,7 @@ class _Work:
     async def _connection(self, broker: tuple[str, int]) -> AIOKafkaConnection:
         from aiokafka.conn import create_conn
 
-        async with self._connecting:
+        async with self._connecting[broker]:
             connection = self._connections.get(broker)
             if connection is not None and connection.connected():
                 return connection

@@ -14,8 +14,8 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 Numbers: TypeAlias = npt.NDArray[np.int64]
 # What chooses among rows: a slice, flags, or positions.
 Index: TypeAlias = slice | npt.NDArray[np.bool_] | Numbers
-# A column with more different lengths than this is copied byte by byte.
-_MANY_LENGTHS = 64
+# So many bytes cost more to copy than a call of its own.
+_LONG = 128
 
 
 @dataclass(frozen=True)
@@ -157,19 +157,21 @@ def joined(parts: Sequence[Part], count: int) -> tuple[Bytes, Numbers]:
 
 
 def _copy(texts: Texts, data: Bytes, places: Numbers) -> None:
-    """Copy each text to its place: those of one length in one go."""
-    found = np.flatnonzero(np.bincount(texts.lengths))
-    if len(found) > _MANY_LENGTHS:
-        within = np.arange(int(texts.lengths.sum()))
-        before = np.cumsum(texts.lengths) - texts.lengths
-        target = within + np.repeat(places - before, texts.lengths)
-        data[target] = texts.data[within + np.repeat(texts.starts - before, texts.lengths)]
-        return
-    for length in found.tolist():
+    """Copy each text to its place: short ones of one length in one go, long ones each by itself."""
+    lengths, starts = texts.lengths, texts.starts
+    is_long = lengths > _LONG
+    if is_long.any():
+        rows = np.flatnonzero(is_long)
+        for place, start, length in zip(
+            places[rows].tolist(), starts[rows].tolist(), lengths[rows].tolist(), strict=True
+        ):
+            data[place : place + length] = texts.data[start : start + length]
+        lengths = np.where(is_long, 0, lengths)
+    counts = np.bincount(lengths)
+    for length in np.flatnonzero(counts).tolist():
         if length:
-            rows = slice(None) if len(found) == 1 else np.flatnonzero(texts.lengths == length)
-            source = _windows(texts.data, length)[texts.starts[rows]]
-            _windows(data, length)[places[rows]] = source
+            same = slice(None) if counts[length] == len(lengths) else np.flatnonzero(lengths == length)
+            _windows(data, length)[places[same]] = _windows(texts.data, length)[starts[same]]
 
 
 def _windows(data: Bytes, length: int) -> npt.NDArray[np.void]:
