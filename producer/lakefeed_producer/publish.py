@@ -294,13 +294,17 @@ class _Publishing:
         return reject(self._plan.file, rows.block, int(indices[at]), row, Reason.EVENT_TOO_LARGE, message)
 
     def _due(self, wanted: int) -> int:
-        """Wait until at least one event is due, or a stop is asked for: 0 then."""
-        while not (due := self._pace.take(wanted)):
-            if self._stop.is_set():
+        """Wait until at least one event is due, or nothing more is to be sent: 0 then."""
+        while True:
+            # What becomes due while other events are on their way goes together: a partition takes one batch
+            # after the other, and a slow broker could not keep up with many small ones.
+            gathers = self._plan.rate is not None and self._account.in_flight > 0
+            if not gathers and (due := self._pace.take(wanted)):
+                return due
+            if self._stop.is_set() or self._given_up or self._account.failed:
                 return 0
             # Not for each single event: short bursts cost less and are as even over a second.
-            self._wait(min(max(self._pace.wait_seconds(), 0.005), _NAP_SECONDS))
-        return due
+            self._wait(_NAP_SECONDS if gathers else min(max(self._pace.wait_seconds(), 0.005), _NAP_SECONDS))
 
     def _send(self, batch: Batch) -> None:
         if len(batch) or batch.last_row:
