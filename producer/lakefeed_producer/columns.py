@@ -27,7 +27,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lakefeed_producer.texts import Texts, joined
+from lakefeed_producer.texts import Bytes, Numbers, Texts
 
 Column: TypeAlias = Any
 """A `pa.StringArray` without nulls, the texts of one column; the empty text is a missing value."""
@@ -39,7 +39,10 @@ _INTEGER = r"^-?(?:0|[1-9][0-9]{0,18})$"
 _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
 # So many digits: a double holds such a number exactly.
 _SURELY_EXACT_DIGITS = 15
-_ZERO, _NINE, _MINUS, _POINT = b"09-."
+_ZERO, _NINE, _MINUS, _POINT = map(np.uint8, b"09-.")
+_WEIGHTS = np.zeros(256, np.uint32)
+_WEIGHTS[ord("0") : ord("9") + 1] = 1
+_WEIGHTS[ord(".")] = 1 << 16
 
 
 class ColumnType(StrEnum):
@@ -157,12 +160,17 @@ class TypeFinder:
         """Whether the column is a string whatever comes."""
         return not self._possible
 
-    def feed(self, values: Texts) -> None:
-        """Look at the next values of the column."""
+    def feed(self, values: Texts, tally: Tally | None = None) -> None:
+        """Look at the next values of the column.
+
+        Args:
+            values: what to look at.
+            tally: of the bytes that they are in, if there is one already.
+        """
         values = values.take(values.lengths > 0)
         if self.settled or not len(values):
             return
-        kinds = _plain_numbers(values)
+        kinds = _plain_numbers(values, tally or Tally(values.data))
         if kinds:
             self._possible = [kind for kind in self._possible if kind in kinds]
             self._seen = True
@@ -180,35 +188,48 @@ class TypeFinder:
         return self._possible[0] if self._possible and self._seen else ColumnType.STRING
 
 
-def _plain_numbers(values: Texts) -> Sequence[ColumnType]:
+class Tally:
+    """How many digits and points there are in any short run of some bytes: counted once for all columns."""
+
+    def __init__(self, data: Bytes) -> None:
+        self.data = data
+        # Both in one number: points are in its upper half. What overflows does not matter to differences.
+        self._before = np.zeros(data.size + 1, np.uint32)
+        np.cumsum(_WEIGHTS[data], dtype=np.uint32, out=self._before[1:])
+
+    def digits_and_points(self, values: Texts) -> tuple[Numbers, Numbers]:
+        """Those of each text, which is in these bytes and has less than 65,536 of either."""
+        both = self._before[values.starts + values.lengths] - self._before[values.starts]
+        return (both & 0xFFFF).astype(np.int64), (both >> 16).astype(np.int64)
+
+
+def _plain_numbers(values: Texts, tally: Tally) -> Sequence[ColumnType]:
     """The types of values that are all numbers of few digits without an exponent: the usual case, and quick.
 
     None if another look is needed.
     """
     if values.lengths.max() > _SURELY_EXACT_DIGITS + 2:
         return ()
-    data, ends = joined([values], len(values))
-    starts = ends - values.lengths
+    data, starts, ends = values.data, values.starts, values.starts + values.lengths
     begins = starts + (data[starts] == _MINUS)
-    lengths = ends - begins
-    is_digit = (data >= _ZERO) & (data <= _NINE)
-    digits_before = np.concatenate(([0], np.cumsum(is_digit, dtype=np.int32)))
-    digits = digits_before[ends] - digits_before[starts]
-    others = lengths - digits
-    second = np.minimum(begins + 1, data.size - 1)
+    first = data[np.minimum(begins, ends - 1)]
+    last = data[ends - 1]
+    digits, points = tally.digits_and_points(values)
     is_shaped = (
-        (lengths > 0)
-        & is_digit[np.minimum(begins, data.size - 1)]
-        & is_digit[ends - 1]
+        (digits + points == ends - begins)
+        & (first - _ZERO <= _NINE - _ZERO)
+        & (last - _ZERO <= _NINE - _ZERO)
         & (digits <= _SURELY_EXACT_DIGITS)
-        & (others <= 1)
-        # No zero leads, but for one before the point.
-        & ((data[np.minimum(begins, data.size - 1)] != _ZERO) | (lengths == 1) | (data[second] == _POINT))
+        & (points <= 1)
     )
-    if not is_shaped.all() or np.count_nonzero(data == _POINT) != others.sum():
+    if not is_shaped.all():
         return ()
-    minus_zero = (begins > starts) & (lengths == 1) & (data[ends - 1] == _ZERO)
-    if others.any() or minus_zero.any():
+    # No zero leads, but for one before the point.
+    led = np.flatnonzero((first == _ZERO) & (ends - begins > 1))
+    if (data[begins[led] + 1] != _POINT).any():
+        return ()
+    minus_zero = (first == _ZERO) & (begins > starts) & (ends - begins == 1)
+    if points.any() or minus_zero.any():
         return (ColumnType.NUMBER,)
     return ColumnType.INTEGER, ColumnType.NUMBER
 

@@ -208,7 +208,9 @@ class _Publishing:
         """The events of some rows as they become due; rejects are written before."""
         publication = self._arrivals.publication
         rows, keys, partitions = self._missing(rows)
-        values = self._encoder.encode(rows.columns, plain=rows.plain)
+        values = self._encoder.encode(
+            rows.columns, plain=rows.block.is_plain(self._plan.file.dialect.delimiter)
+        )
         numbers, indices = rows.rows, rows.indices
         rejects = list(rows.rejects)
         large = self._too_large(values, keys)

@@ -216,8 +216,9 @@ def _digits(numbers: Positions) -> Texts:
     digits = np.empty((len(numbers), width), np.uint8)
     left = numbers
     for place in reversed(range(width)):
-        left, digit = np.divmod(left, 10)
-        digits[:, place] = digit + ord("0")
+        tens = left // 10
+        digits[:, place] = left - 10 * tens + ord("0")
+        left = tens
     return Texts(digits.reshape(-1), np.arange(len(numbers)) * width + (width - sizes), sizes)
 
 

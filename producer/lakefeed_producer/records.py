@@ -74,6 +74,14 @@ class Block:
         """Whether there is a quote in any of the records."""
         return b'"' in self.text
 
+    def is_plain(self, delimiter: str) -> bool:
+        """Whether there is nothing in the values that JSON escapes."""
+        if self.has_quotes or b"\\" in self.text:
+            return False
+        controls = int(np.count_nonzero(np.frombuffer(self.text, np.uint8) < ord(" ")))
+        between = {b"\n", b"\r", delimiter.encode()}
+        return controls == sum(self.text.count(one) for one in between if one < b" ")
+
     def raw(self, index: int) -> bytes:
         """The bytes of one record, without its line end."""
         return self.data[self.starts[index] : self.ends[index]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lakefeed_producer.columns import ColumnType, TypeFinder, fits
+from lakefeed_producer.columns import ColumnType, Tally, TypeFinder, fits
 from lakefeed_producer.events import read_columns
 from lakefeed_producer.records import Block, Positions
 from lakefeed_producer.rejects import REASON_OF_FAULT, Reason, Reject
@@ -22,7 +22,6 @@ class Rows:
 
     Attributes:
         columns: the values of the good rows.
-        plain: whether no value has a character that JSON wants escaped.
         rows: their data row numbers.
         indices: where they are in `block`.
         rejects: the other rows.
@@ -31,7 +30,6 @@ class Rows:
     """
 
     columns: list[Texts]
-    plain: bool
     rows: Positions
     block: Block
     indices: Positions
@@ -90,8 +88,10 @@ def find_types(
     for block in file.blocks(digest):
         if any(not finder.settled for finder in finders.values()):
             rows = _sort(file, block, total + 1, {})
+            tally = Tally(rows.columns[0].data)
             for index, finder in finders.items():
-                finder.feed(rows.columns[index])
+                column = rows.columns[index]
+                finder.feed(column, tally if column.data is tally.data else None)
         total += len(block)
         beat()
     types = [given[index] if index in given else finders[index].result() for index in range(len(file.names))]
@@ -134,7 +134,6 @@ def _sort(file: CsvFile, block: Block, first_row: int, given: Mapping[int, Colum
     ]
     return Rows(
         columns,
-        _is_plain(block, file.dialect.delimiter),
         first_row + indices,
         block,
         indices,
@@ -142,14 +141,6 @@ def _sort(file: CsvFile, block: Block, first_row: int, given: Mapping[int, Colum
         first_row + len(block) - 1,
         len(block),
     )
-
-
-def _is_plain(block: Block, delimiter: str) -> bool:
-    """Whether there is nothing in the records that JSON escapes, but for what is between values."""
-    if block.has_quotes or b"\\" in block.text:
-        return False
-    controls = int(np.count_nonzero(np.frombuffer(block.text, np.uint8) < ord(" ")))
-    return controls == sum(block.text.count(one) for one in {b"\n", b"\r", delimiter.encode()} if one < b" ")
 
 
 def _unusable(file: CsvFile, block: Block) -> dict[int, tuple[Reason, str]]:

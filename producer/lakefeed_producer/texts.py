@@ -146,7 +146,7 @@ def joined(parts: Sequence[Part], count: int) -> tuple[Bytes, Numbers]:
         return np.empty(0, np.uint8), ends
     data = np.empty(int(ends[-1]), np.uint8)
     places = ends - sizes
-    for part in parts:
+    for part in _merged(parts):
         if isinstance(part, Texts):
             _copy(part, data, places)
             places = places + part.lengths
@@ -154,6 +154,18 @@ def joined(parts: Sequence[Part], count: int) -> tuple[Bytes, Numbers]:
             _windows(data, len(part))[places] = np.frombuffer(part, f"V{len(part)}")
             places = places + len(part)
     return data, ends
+
+
+def _merged(parts: Sequence[Part]) -> list[Part]:
+    """The same parts; constants side by side are one."""
+    merged: list[Part] = []
+    for part in parts:
+        last = merged[-1] if merged else None
+        if isinstance(part, bytes) and isinstance(last, bytes):
+            merged[-1] = last + part
+        else:
+            merged.append(part)
+    return merged
 
 
 def _copy(texts: Texts, data: Bytes, places: Numbers) -> None:
