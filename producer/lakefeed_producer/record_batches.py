@@ -61,7 +61,7 @@ class Cut:
         return Cut(self.partition, self.index[begin:end])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class RecordBatch:
     """A record batch that lacks only its compression, and its producer's id and sequence.
 
@@ -80,14 +80,19 @@ class RecordBatch:
     records: Bytes
     halves: Callable[[], tuple[RecordBatch, RecordBatch]]
 
+    def __post_init__(self) -> None:
+        self._size = len(self.records)
+
     @property
     def size(self) -> int:
-        """Bytes of it, uncompressed."""
-        return _HEAD.size + _CHECKED.size + len(self.records)
+        """Bytes of its records, uncompressed."""
+        return self._size
 
     def compressed(self) -> bytes:
-        """The records as they are sent."""
-        return _compress(self.compression, self.records)
+        """The records as they are sent. Asked for once: then only this is held."""
+        compressed = _compress(self.compression, self.records)
+        self.records = np.zeros(0, np.uint8)
+        return compressed
 
     def bytes(self, compressed: bytes, producer_id: int, epoch: int, sequence: int) -> bytes:
         """The whole of it.
