@@ -87,6 +87,12 @@ def fits(values: Column, kind: ColumnType) -> Flags:
     return pc.or_(missing, check(values))
 
 
+def surely_fit(values: Texts, kind: ColumnType) -> bool:
+    """Whether all values are of a type, by a quick look; if not, `fits` tells."""
+    filled = values.take(values.lengths > 0)
+    return kind is ColumnType.STRING or not len(filled) or kind in _plain_numbers(filled, Tally(filled.data))
+
+
 def _is_integer(values: Column) -> Flags:
     """Element-wise: canonical integers are those that come back the same from a 64-bit integer."""
     import pyarrow as pa

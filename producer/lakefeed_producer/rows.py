@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lakefeed_producer.columns import ColumnType, Tally, TypeFinder, fits
+from lakefeed_producer.columns import ColumnType, Tally, TypeFinder, fits, surely_fit
 from lakefeed_producer.events import read_columns
 from lakefeed_producer.records import Block, Positions
 from lakefeed_producer.rejects import REASON_OF_FAULT, Reason, Reject
@@ -182,6 +182,8 @@ def _misfits(file: CsvFile, columns: list[Texts], given: Mapping[int, ColumnType
     """Rows with a value that is not of its column's given type, with what to say about the first."""
     misfits: dict[int, str] = {}
     for index, kind in given.items():
+        if surely_fit(columns[index], kind):
+            continue
         fitting: npt.NDArray[np.bool_] = fits(columns[index].arrow(), kind).to_numpy(zero_copy_only=False)
         for at in np.flatnonzero(~fitting):
             value = columns[index][int(at)].decode()
