@@ -78,9 +78,10 @@ class Block:
         """Whether there is nothing in the values that JSON escapes."""
         if self.has_quotes or b"\\" in self.text:
             return False
-        controls = int(np.count_nonzero(np.frombuffer(self.text, np.uint8) < ord(" ")))
-        between = {b"\n", b"\r", delimiter.encode()}
-        return controls == sum(self.text.count(one) for one in between if one < b" ")
+        array = np.frombuffer(self.text, np.uint8)
+        between = {_LF, _CR, ord(delimiter)}
+        controls = sum(np.count_nonzero(array == one) for one in between if one < ord(" "))
+        return bool(np.count_nonzero(array < ord(" ")) == controls)
 
     def raw(self, index: int) -> bytes:
         """The bytes of one record, without its line end."""
