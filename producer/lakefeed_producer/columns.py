@@ -40,6 +40,8 @@ _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
 # So many digits: a double holds such a number exactly.
 _SURELY_EXACT_DIGITS = 15
 _ZERO, _NINE, _MINUS, _POINT = map(np.uint8, b"09-.")
+# What makes a letter of ASCII a small one.
+_SMALL = np.uint8(0x20)
 _WEIGHTS = np.zeros(256, np.uint32)
 _WEIGHTS[ord("0") : ord("9") + 1] = 1
 _WEIGHTS[ord(".")] = 1 << 16
@@ -64,7 +66,7 @@ def missing(values: Texts, kind: ColumnType) -> npt.NDArray[np.bool_]:
     nulls: npt.NDArray[np.bool_] = values.lengths == 0
     if kind.is_numeric:
         # No number begins with a letter.
-        nulls |= np.isin(values.first_bytes(), (ord("N"), ord("n")))
+        nulls |= (values.first_bytes() | _SMALL) == ord("n")
     return nulls
 
 

@@ -10,6 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from lakefeed_producer.delivery import Batch
 
 # Uncompressed, so that a batch is never larger than the topic takes however badly it can be compressed.
-_BATCH_BYTES = 1_000_000
+_BATCH_BYTES = 1 << 20
 # From the base offset to the CRC, which covers all that follows.
 _HEAD = struct.Struct(">qiibI")
 _CHECKED = struct.Struct(">hiqqqhii")
 _MAGIC = 2
 _NO_LEADER_EPOCH = -1
+# What a record has at most besides key, value and headers: four numbers of up to five bytes, three of one.
+_MOST_BESIDES = 4 * 5 + 3
 # A 64-bit number has so many digits.
 _POWERS = 10 ** np.arange(1, 19, dtype=np.int64)
 
@@ -130,8 +133,8 @@ class Cutter:
         """Parts of a batch, each of one partition and not too large; those of a partition in order."""
         if not len(batch):
             return
-        # At most: see `_parts`.
-        sizes = batch.values.lengths() + (len(_headers(batch.publication)) + 64)
+        digits = len(str(int(batch.rows[-1])))
+        sizes = batch.values.lengths() + (len(_headers(batch.publication)) + digits + _MOST_BESIDES)
         if batch.keys is not None:
             sizes = sizes + batch.keys.lengths
         partitions = np.unique(batch.partitions).tolist()
@@ -189,6 +192,7 @@ def _parts(batch: Batch, cut: Cut) -> Sequence[Part]:
     ]
 
 
+@lru_cache(maxsize=16)
 def _headers(publication: Publication) -> bytes:
     """How many headers there are, those that are the same in all records, and the name of the last."""
     common = headers(publication)
