@@ -42,9 +42,6 @@ _SURELY_EXACT_DIGITS = 15
 _ZERO, _NINE, _MINUS, _POINT = map(np.uint8, b"09-.")
 # What makes a letter of ASCII a small one.
 _SMALL = np.uint8(0x20)
-_WEIGHTS = np.zeros(256, np.uint32)
-_WEIGHTS[ord("0") : ord("9") + 1] = 1
-_WEIGHTS[ord(".")] = 1 << 16
 
 
 class ColumnType(StrEnum):
@@ -203,7 +200,9 @@ class Tally:
         self.data = data
         # Both in one number: points are in its upper half. What overflows does not matter to differences.
         self._before = np.zeros(data.size + 1, np.uint32)
-        np.cumsum(_WEIGHTS[data], dtype=np.uint32, out=self._before[1:])
+        weights = (data == _POINT).astype(np.uint32) << 16
+        weights |= data - _ZERO <= _NINE - _ZERO
+        np.cumsum(weights, out=self._before[1:])
 
     def digits_and_points(self, values: Texts) -> tuple[Numbers, Numbers]:
         """Those of each text, which is in these bytes and has less than 65,536 of either."""
