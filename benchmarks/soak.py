@@ -30,9 +30,9 @@ _TELL_SECONDS = 30.0
 # The last fifth of a run may have this much more than the second one: what a leak would pass.
 _MORE_MEMORY = 0.10
 _MORE_HANDLES = 2
-# The consumer has a connection for as many puts as are under way at once: 64 at the most by its default
+# The consumer has a connection for as many puts as are under way at once: 256 at the most by its default
 # setting, besides what it has anyway. A leak would go past this.
-_POOL = 64 + 40
+_POOL = 256 + 40
 
 
 def median(samples: list[Sample]) -> Sample:

@@ -29,7 +29,11 @@ class ConsumerSettings(ServiceSettings, KafkaSettings, LakeSettings):
         "costs ten times the CPU time and is there to compare with.",
     )
     puts_in_flight: int = setting(
-        64, "How many objects one worker puts at the same time at the most.", ge=1, le=10_000
+        256,
+        "How many objects one worker puts at the same time at the most: with puts of 20 ms, 256 are 12,800 a "
+        "second.",
+        ge=1,
+        le=10_000,
     )
     put_timeout_seconds: float = setting(
         30.0, "After this long without an answer a put is tried again.", unit="s", gt=0

@@ -137,7 +137,7 @@ def test_while_s3_is_away_reading_pauses_and_memory_stays_bounded(
     kind: str,
 ) -> None:
     make_topic(kafka, topic)
-    proxied["LAKEFEED_PUT_TIMEOUT_SECONDS"] = "2"
+    proxied |= {"LAKEFEED_PUT_TIMEOUT_SECONDS": "2", "LAKEFEED_PUTS_IN_FLIGHT": "64"}
     with Service("consumer", "run", log=tmp_path / "log", **proxied) as consumer:
         held = publish(kafka, topic, events(100))
         wait_stored(consumer, 100)

@@ -117,7 +117,7 @@ def test_a_stop_while_the_bucket_is_away_ends_in_time_and_commits_nothing_that_i
     kafka: str, topic: str, bucket: str, s3: S3Client, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic)
-    consumer_settings["LAKEFEED_DRAIN_SECONDS"] = "2"
+    consumer_settings |= {"LAKEFEED_DRAIN_SECONDS": "2", "LAKEFEED_PUTS_IN_FLIGHT": "64"}
     with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         held = publish(kafka, topic, events(10))
         wait_stored(consumer, 10)
@@ -212,6 +212,7 @@ def test_a_bucket_that_goes_and_comes_back_costs_nothing(
     kafka: str, topic: str, bucket: str, s3: S3Client, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic)
+    consumer_settings["LAKEFEED_PUTS_IN_FLIGHT"] = "64"
     with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         consumer.wait_ready()
         s3.delete_bucket(Bucket=bucket)
