@@ -27,7 +27,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lakefeed_producer.texts import Bytes, Numbers, Texts
+from lakefeed_producer.texts import Bytes, Numbers, Part, Texts, joined, sometimes
 
 Column: TypeAlias = Any
 """A `pa.StringArray` without nulls, the texts of one column; the empty text is a missing value."""
@@ -89,7 +89,11 @@ def fits(values: Column, kind: ColumnType) -> Flags:
 def surely_fit(values: Texts, kind: ColumnType) -> bool:
     """Whether all values are of a type, by a quick look; if not, `fits` tells."""
     filled = values.take(values.lengths > 0)
-    return kind is ColumnType.STRING or not len(filled) or kind in _plain_numbers(filled, Tally(filled.data))
+    if kind is ColumnType.STRING or not len(filled):
+        return True
+    if kind is ColumnType.BOOLEAN:
+        return _are_truths(filled)
+    return kind in _plain_numbers(filled, Tally(filled.data))
 
 
 def _is_integer(values: Column) -> Flags:
@@ -183,7 +187,9 @@ class TypeFinder:
         # Most columns of text are known by their first value.
         first = values[0].decode()
         self._possible = [kind for kind in self._possible if _fits(first, kind)]
-        if self._possible:
+        if self._possible == [ColumnType.BOOLEAN] and _are_truths(values):
+            self._seen = True
+        elif self._possible:
             array = values.arrow()
             self._possible = [kind for kind in self._possible if _all(fits(array, kind))]
             self._seen = self._seen or bool(set(array.unique().to_pylist()) - set(_NOT_A_NUMBER))
@@ -191,6 +197,23 @@ class TypeFinder:
     def result(self) -> ColumnType:
         """The type of all values so far."""
         return self._possible[0] if self._possible and self._seen else ColumnType.STRING
+
+
+def truths(values: Texts) -> list[Part]:
+    """Booleans as JSON writes them; empty where a value is."""
+    return [
+        sometimes(b"true", values.lengths == len("true")),
+        sometimes(b"false", values.lengths == len("false")),
+    ]
+
+
+def _are_truths(values: Texts) -> bool:
+    """Whether all values are `true` or `false` in any case, and none is missing."""
+    if not np.isin(values.lengths, (len("true"), len("false"))).all():
+        return False
+    written, _ = joined([values], len(values))
+    meant, _ = joined(truths(values), len(values))
+    return np.array_equal(written | _SMALL, meant)
 
 
 class Tally:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import orjson
 
 from lakefeed_common.errors import LakefeedError
-from lakefeed_producer.columns import ColumnType, missing
+from lakefeed_producer.columns import ColumnType, missing, truths
 from lakefeed_producer.records import Block
 from lakefeed_producer.texts import Joined, Part, Texts, sometimes
 
@@ -111,14 +111,10 @@ def _json_values(values: Texts, kind: ColumnType, *, plain: bool) -> list[Part]:
             return [b'"', texts, b'"']
         quotes = sometimes(b'"', ~nulls)
         return [quotes, texts, quotes, sometimes(b"null", nulls)]
-    texts = _lower(values) if kind is ColumnType.BOOLEAN else values
-    return [texts.where(~nulls), sometimes(b"null", nulls)] if some else [texts]
-
-
-def _lower(values: Texts) -> Texts:
-    import pyarrow.compute as pc
-
-    return Texts.of_arrow(pc.ascii_lower(values.arrow()))
+    null = [sometimes(b"null", nulls)] if some else []
+    if kind is ColumnType.BOOLEAN:
+        return [*truths(values), *null]
+    return [values.where(~nulls) if some else values, *null]
 
 
 def _escaped(values: Texts) -> Texts:
