@@ -35,6 +35,7 @@ Flags: TypeAlias = Any
 """A `pa.BooleanArray` without nulls, one for each value of a column."""
 
 _NOT_A_NUMBER = ("NaN", "nan")
+_TRUTHS = ("true", "false")
 _INTEGER = r"^-?(?:0|[1-9][0-9]{0,18})$"
 _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
 # So many digits: a double holds such a number exactly.
@@ -79,8 +80,7 @@ def fits(values: Column, kind: ColumnType) -> Flags:
         return pa.array([True] * len(values), pa.bool_())
     missing = pc.equal(values, "")
     if kind is ColumnType.BOOLEAN:
-        truths = pa.array(["true", "false"], pa.string())
-        return pc.or_(missing, pc.is_in(pc.ascii_lower(values), truths))
+        return pc.or_(missing, pc.is_in(pc.ascii_lower(values), pa.array(_TRUTHS, pa.string())))
     missing = pc.or_(missing, pc.is_in(values, pa.array(_NOT_A_NUMBER, pa.string())))
     check = _is_integer if kind is ColumnType.INTEGER else _is_number
     return pc.or_(missing, check(values))
@@ -137,7 +137,7 @@ def _is_number(values: Column) -> Flags:
 def _fits(value: str, kind: ColumnType) -> bool:
     """What `fits` says of a single value that is not missing."""
     if kind is ColumnType.BOOLEAN:
-        return value.lower() in ("true", "false")
+        return value.lower() in _TRUTHS
     if value in _NOT_A_NUMBER:
         return True
     if kind is ColumnType.INTEGER:
@@ -201,16 +201,12 @@ class TypeFinder:
 
 def truths(values: Texts) -> list[Part]:
     """Booleans as JSON writes them; empty where a value is."""
-    return [
-        sometimes(b"true", values.lengths == len("true")),
-        sometimes(b"false", values.lengths == len("false")),
-    ]
+    return [sometimes(text.encode(), values.lengths == len(text)) for text in _TRUTHS]
 
 
 def _are_truths(values: Texts) -> bool:
     """Whether all values are `true` or `false` in any case, and none is missing."""
-    if not np.isin(values.lengths, (len("true"), len("false"))).all():
-        return False
+    # A value of another length has no counterpart: then there are fewer bytes.
     written, _ = joined([values], len(values))
     meant, _ = joined(truths(values), len(values))
     return np.array_equal(written | _SMALL, meant)

@@ -132,15 +132,7 @@ def _sort(file: CsvFile, block: Block, first_row: int, given: Mapping[int, Colum
         reject(file, block, index, first_row + index, reason, message)
         for index, (reason, message) in sorted(wrong.items())
     ]
-    return Rows(
-        columns,
-        first_row + indices,
-        block,
-        indices,
-        rejects,
-        first_row + len(block) - 1,
-        len(block),
-    )
+    return Rows(columns, first_row + indices, block, indices, rejects, first_row + len(block) - 1, len(block))
 
 
 def _unusable(file: CsvFile, block: Block) -> dict[int, tuple[Reason, str]]:
