@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,7 @@ class RecordBatch:
         milliseconds: its time, since 1970.
         records: the records.
         halves: makes two of it, if it has more than one record.
+        size: bytes of its records, uncompressed.
     """
 
     batch: Batch
@@ -82,14 +83,10 @@ class RecordBatch:
     milliseconds: int
     records: Bytes
     halves: Callable[[], tuple[RecordBatch, RecordBatch]]
+    size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self._size = len(self.records)
-
-    @property
-    def size(self) -> int:
-        """Bytes of its records, uncompressed."""
-        return self._size
+        self.size = len(self.records)
 
     def compressed(self) -> bytes:
         """The records as they are sent. Asked for once: then only this is held."""
@@ -162,14 +159,7 @@ class Cutter:
 
         parts = _parts(batch, cut)
         records, _ = joined([_varints(2 * lengths(parts, len(cut))), *parts], len(cut))
-        return RecordBatch(
-            batch,
-            cut,
-            self._compression,
-            time.time_ns() // 1_000_000,
-            records,
-            halves,
-        )
+        return RecordBatch(batch, cut, self._compression, time.time_ns() // 1_000_000, records, halves)
 
 
 def _parts(batch: Batch, cut: Cut) -> Sequence[Part]:
