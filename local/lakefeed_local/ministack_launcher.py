@@ -52,6 +52,7 @@ _service_seen = 0.0
 
 # (account, region, ClientRequestToken) -> the statement, and the answer to its start
 _started: dict[tuple[str, str, str], tuple[str, Response]] = {}
+_launched: dict[tuple[str, str, str], Response] = {}
 
 _calls: TextIO | None = None
 _CREDENTIAL = re.compile(r"Credential=([^/,]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
@@ -253,7 +254,13 @@ def _start_query_execution(data: Request) -> Response:
 
 
 def _run_instances(data: Request) -> Response:
-    """An instance with the network, the root volume and the metadata options that it was asked for."""
+    """An instance with the network, the root volume and the metadata options that it was asked for.
+
+    As with a query, one that is asked for again with the same token is the same.
+    """
+    token = ec2._p(data, "ClientToken")
+    if token and (known := _launched.get(_key(token))) is not None:
+        return known
     asked = dict(data)
     # Whoever wants a public address puts these into the network interface.
     for name in data:
@@ -266,6 +273,8 @@ def _run_instances(data: Request) -> Response:
         instance["MetadataOptions"] = _members(data, "MetadataOptions.")
         root = instance["BlockDeviceMappings"][0]
         ec2._volumes[root["Ebs"]["VolumeId"]].update(_volume(data, root["DeviceName"]))
+    if token and answer[0] == 200:
+        _launched[_key(token)] = answer
     return answer
 
 

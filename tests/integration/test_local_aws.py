@@ -44,6 +44,14 @@ def test_a_key_is_created_once_when_asked_so(s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="a.json", Body=b"2", IfNoneMatch="*")
 
 
+def test_an_instance_that_is_asked_for_again_with_its_token_is_the_same(aws: str) -> None:
+    asked = {"ImageId": "ami-12345678", "MinCount": 1, "MaxCount": 1}
+    with closing(boto3.Session(region_name="us-east-1").client("ec2", endpoint_url=aws)) as ec2:
+        answers = [ec2.run_instances(**asked, ClientToken=token) for token in ("a", "a", "b")]
+    first, again, other = (answer["Instances"][0]["InstanceId"] for answer in answers)
+    assert first == again != other
+
+
 def test_a_restart_keeps_objects_and_catalogue(tmp_path: Path) -> None:
     with LocalAws(tmp_path) as local, clients(local, "s3", "glue") as (s3, glue):
         s3.create_bucket(Bucket="kept")
