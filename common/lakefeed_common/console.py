@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import sys
 import threading
@@ -68,6 +69,15 @@ def _call(command: Callable[..., Any]) -> int:
 def stop_on_signals() -> threading.Event:
     """An event that SIGTERM and SIGINT set, for loops that end when asked to."""
     stop = threading.Event()
+    # A handler interrupts the main thread anywhere, also while that holds the event's lock: to set it there
+    # would wait for ever. To put into a SimpleQueue is safe.
+    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def relay() -> None:
+        asked.get()
+        stop.set()
+
+    threading.Thread(target=relay, name="signals", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: asked.put(number))
     return stop

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
@@ -157,3 +160,24 @@ def test_what_is_given_up_does_not_arrive_later(
     assert send(to, VALUES[:10]).delivered == 10, "it can be used again"
     to.abandon()
     assert len(read(kafka, topic, 2)) == delivered + 10
+
+
+def test_a_wait_ends_though_a_signal_comes_as_its_time_runs_out(kafka: str, topic: str) -> None:
+    to = publisher(kafka, topic)
+    to.open()
+    waits, came = threading.get_ident(), threading.Event()
+
+    def handle(*_: object) -> None:
+        came.set()
+        time.sleep(0.3)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    timer = threading.Timer(0.1, signal.pthread_kill, (waits, signal.SIGUSR1))
+    try:
+        timer.start()
+        to.wait(0.2)
+        assert came.is_set()
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+        to.abandon()
