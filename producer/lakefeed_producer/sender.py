@@ -82,7 +82,8 @@ class Sender:
         access: Callable[[], Mapping[str, Any]],
         topic: str,
     ) -> None:
-        self.reports: queue.SimpleQueue[tuple[RecordBatch, list[Refusal]]] = queue.SimpleQueue()
+        # No SimpleQueue: of CPython 3.11 it waits for ever when a signal comes as its time runs out.
+        self.reports: queue.Queue[tuple[RecordBatch, list[Refusal]]] = queue.Queue()
         self.trouble = ""
         self.broken: LakefeedError | None = None
         self._loop = asyncio.new_event_loop()
@@ -100,6 +101,9 @@ class Sender:
         self._thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
+        from lakefeed_common import kafka_client
+
+        kafka_client.tell_lost_connections_once(self._loop)
         try:
             self._loop.run_until_complete(self._work.run())
         finally:
