@@ -20,11 +20,9 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from faust.auth import OAuthCredentials
-from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
-from lakefeed_common import kafka
+from lakefeed_common import kafka, kafka_client
 from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
-from lakefeed_common.msk import MskTokens
 from lakefeed_common.settings import KafkaSettings
 from lakefeed_consumer.settings import ConsumerSettings
 
@@ -39,7 +37,7 @@ def credentials(settings: KafkaSettings) -> Any:
     if not protocol.startswith("SASL"):
         return faust.SSLCredentials(context) if context else None
     if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
-        return OAuthCredentials(oauth_cb=MskTokens(settings.aws_region), ssl_context=context)
+        return OAuthCredentials(oauth_cb=kafka_client.MskTokens(settings.aws_region), ssl_context=context)
     secret = settings.kafka_sasl_password
     return faust.SASLCredentials(
         mechanism=settings.kafka_sasl_mechanism,
@@ -103,7 +101,7 @@ async def _knock(settings: KafkaSettings, server: str) -> None:
             host,
             int(port),
             request_timeout_ms=int(limit * 1000),
-            **credentials_to_aiokafka_auth(credentials(settings)),
+            **kafka_client.options(settings),
         )
         try:
             # A listener with SASL lets everybody in, and ends the connection at the first request.

@@ -9,10 +9,10 @@ import asyncio
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
+from lakefeed_common import kafka_client
 from lakefeed_common.errors import MissingError
-from lakefeed_consumer.access import check_rights, credentials, why_not
+from lakefeed_consumer.access import check_rights, why_not
 from lakefeed_consumer.settings import ConsumerSettings
 
 
@@ -27,7 +27,7 @@ async def find_topic(settings: ConsumerSettings) -> None:
     admin = AIOKafkaAdminClient(
         bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
         request_timeout_ms=int(settings.kafka_timeout_seconds * 1000),
-        **credentials_to_aiokafka_auth(credentials(settings)),
+        **kafka_client.options(settings),
     )
     try:
         async with asyncio.timeout(settings.kafka_timeout_seconds):

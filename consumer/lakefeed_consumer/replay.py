@@ -23,10 +23,9 @@ from aiokafka.errors import (
     UnknownError,
 )
 from aiokafka.partitioner import DefaultPartitioner
-from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
+from lakefeed_common import kafka_client
 from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
-from lakefeed_consumer.access import credentials
 from lakefeed_consumer.broker import find_topic
 from lakefeed_consumer.letters import Found, Letters, Position
 from lakefeed_consumer.records import Record
@@ -104,7 +103,7 @@ class Sender:
                 enable_idempotence=True,
                 acks="all",
                 request_timeout_ms=int(self._settings.kafka_timeout_seconds * 1000),
-                **credentials_to_aiokafka_auth(credentials(self._settings)),
+                **kafka_client.options(self._settings),
             )
             await self._producer.start()
         return self._producer

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
+from lakefeed_common import kafka_client
 from lakefeed_common.errors import LakefeedError
 from lakefeed_common.health import Health
 from lakefeed_common.web import StatusServer
@@ -41,9 +42,10 @@ async def run(settings: ConsumerSettings) -> None:
         UnavailableError: Faust gave up.
         DeadLetterLimitError: the topic brings too many dead letters.
     """
-    stop = asyncio.Event()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    kafka_client.tell_lost_connections_once(loop)
     metrics = ConsumerMetrics()
     health = Health(metrics, ("kafka", "bucket"), stall_seconds=settings.stall_seconds)
     with StatusServer(settings, metrics, health) as server:

@@ -21,6 +21,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from lakefeed_common import kafka_client
 from lakefeed_consumer.records import Partition, Record
 
 log = logging.getLogger("lakefeed_consumer")
@@ -89,7 +90,9 @@ class Consumer(driver.Consumer):
         self._failing = False
 
     def _new_consumer_thread(self) -> ConsumerThread:
-        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        thread = ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        kafka_client.tell_lost_connections_once(thread.thread_loop)
+        return thread
 
     # ---- from the broker to the agent -------------------------------------------------------------
 

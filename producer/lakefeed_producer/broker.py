@@ -67,25 +67,11 @@ def _sasl(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
-def aiokafka_options(settings: KafkaSettings) -> dict[str, Any]:
-    """The settings as aiokafka names them."""
-    protocol = settings.kafka_security_protocol
-    options: dict[str, Any] = {"security_protocol": protocol}
-    if protocol.endswith("SSL"):
-        options["ssl_context"] = settings.kafka_ssl_context()
-    if not protocol.startswith("SASL"):
-        return options
-    if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
-        from lakefeed_common.msk import MskTokens
+def _sender_options(settings: KafkaSettings) -> dict[str, Any]:
+    # aiokafka takes a moment to import: the sender's thread does it while the file is looked at.
+    from lakefeed_common import kafka_client
 
-        tokens = MskTokens(settings.aws_region)
-        return options | {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": tokens}
-    secret = settings.kafka_sasl_password
-    return options | {
-        "sasl_mechanism": settings.kafka_sasl_mechanism,
-        "sasl_plain_username": settings.kafka_sasl_username,
-        "sasl_plain_password": secret.get_secret_value() if secret else None,
-    }
+    return kafka_client.options(settings)
 
 
 @dataclass
@@ -143,7 +129,7 @@ def connect(settings: ProducerSettings, while_waiting: Callable[[str], None] = l
     notes = _differences(topic, settings) if topic else [_create(admin, settings, while_waiting)]
     while_waiting("")
     publisher = KafkaPublisher(
-        partial(Sender, _servers(settings), partial(aiokafka_options, settings), settings.topic),
+        partial(Sender, _servers(settings), partial(_sender_options, settings), settings.topic),
         max_message_bytes=_max_message_bytes(admin, settings),
         compression=settings.compression,
     )

@@ -1,0 +1,73 @@
+"""What aiokafka's clients want: who we are, and tokens for Amazon MSK."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.errors import KafkaConnectionError
+
+from lakefeed_common import kafka
+from lakefeed_common.errors import RefusedError
+from lakefeed_common.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
+
+
+def options(settings: KafkaSettings) -> dict[str, Any]:
+    """The settings' security as aiokafka names it."""
+    protocol = settings.kafka_security_protocol
+    found: dict[str, Any] = {"security_protocol": protocol}
+    if protocol.endswith("SSL"):
+        found["ssl_context"] = settings.kafka_ssl_context()
+    if not protocol.startswith("SASL"):
+        return found
+    if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
+        tokens = MskTokens(settings.aws_region)
+        return found | {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": tokens}
+    secret = settings.kafka_sasl_password
+    return found | {
+        "sasl_mechanism": settings.kafka_sasl_mechanism,
+        "sasl_plain_username": settings.kafka_sasl_username,
+        "sasl_plain_password": secret.get_secret_value() if secret else None,
+    }
+
+
+def tell_lost_connections_once(loop: asyncio.AbstractEventLoop) -> None:
+    """Whoever uses a connection is told how it ended; asyncio may tell the log again, as of nobody's error.
+
+    It depends on the order in which the collector of garbage finds the connection's parts.
+    """
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if isinstance(context.get("exception"), OSError) and "never retrieved" in context["message"]:
+            log.debug("a lost connection: %s", context["exception"])
+        else:
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(handle)
+
+
+class MskTokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
+    """A new token for each connection, so that none is ever too old.
+
+    Args:
+        region: of the cluster.
+    """
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+
+    async def token(self) -> str:
+        """Sign one.
+
+        Raises:
+            KafkaConnectionError: it cannot be signed now; aiokafka tries again after errors of its own only.
+        """
+        try:
+            token, _ = await asyncio.to_thread(kafka.msk_token, self._region)
+        except RefusedError as error:
+            raise KafkaConnectionError(str(error)) from error
+        return token

@@ -1,0 +1,26 @@
+"""Tests of what aiokafka's clients want."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ssl
+
+import pytest
+
+from lakefeed_common import kafka_client
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(ssl.SSLError(1, "an alert"), 0), (ValueError("a mistake"), 1)], ids=["lost", "bug"]
+)
+def test_only_errors_of_connections_stay_out_of_the_log(
+    error: Exception, told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def forget() -> None:
+        kafka_client.tell_lost_connections_once(asyncio.get_running_loop())
+        asyncio.get_running_loop().create_future().set_exception(error)
+        gc.collect()
+
+    asyncio.run(forget())
+    assert [record.name for record in caplog.records] == ["asyncio"] * told
