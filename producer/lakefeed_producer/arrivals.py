@@ -58,8 +58,10 @@ class Publication:
 
     def spread(self, rows: Positions, keys: Texts | None) -> Positions:
         """The partition of each row: by its key as librdkafka does it, by its number where that is empty."""
+        if self.partitions == 1:
+            return np.zeros(len(rows), np.int64)
         partitions: Positions = (rows - 1) // RUN_ROWS % self.partitions
-        if keys is not None and self.partitions > 1:
+        if keys is not None:
             keyed = np.flatnonzero(keys.lengths)
             hashes = [zlib.crc32(keys[at]) % self.partitions for at in keyed.tolist()]
             partitions[keyed] = hashes

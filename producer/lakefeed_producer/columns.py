@@ -27,7 +27,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lakefeed_producer.texts import Bytes, Numbers, Part, Texts, joined, sometimes
+from lakefeed_producer.texts import Bytes, Part, Texts, joined, sometimes
 
 Column: TypeAlias = Any
 """A `pa.StringArray` without nulls, the texts of one column; the empty text is a missing value."""
@@ -41,6 +41,7 @@ _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
 # So many digits: a double holds such a number exactly.
 _SURELY_EXACT_DIGITS = 15
 _ZERO, _NINE, _MINUS, _POINT = map(np.uint8, b"09-.")
+_POINTS_SHIFT, _DIGITS_MASK = np.uint8(5), np.uint8(31)
 # What makes a letter of ASCII a small one.
 _SMALL = np.uint8(0x20)
 
@@ -63,8 +64,9 @@ def missing(values: Texts, kind: ColumnType) -> npt.NDArray[np.bool_]:
     """Which values of a column of a type are null in the events."""
     nulls: npt.NDArray[np.bool_] = values.lengths == 0
     if kind.is_numeric:
+        short = np.flatnonzero(values.lengths == len("nan"))
         # No number begins with a letter.
-        nulls |= (values.first_bytes() | _SMALL) == ord("n")
+        nulls[short] = (values.data[values.starts[short]] | _SMALL) == ord("n")
     return nulls
 
 
@@ -213,20 +215,24 @@ def _are_truths(values: Texts) -> bool:
 
 
 class Tally:
-    """How many digits and points there are in any short run of some bytes: counted once for all columns."""
+    """How many digits and points there are in any short run of some bytes: counted once for all columns.
+
+    Both are counted in one byte, points in its upper three bits, and what overflows does not matter to
+    differences: of up to 31 bytes the digits are right, and the points are taken modulo 8. So both together
+    are never as many as the bytes where other bytes are among them.
+    """
 
     def __init__(self, data: Bytes) -> None:
         self.data = data
-        # Both in one number: points are in its upper half. What overflows does not matter to differences.
-        self._before = np.zeros(data.size + 1, np.uint32)
-        weights = (data == _POINT).astype(np.uint32) << 16
-        weights |= data - _ZERO <= _NINE - _ZERO
-        np.cumsum(weights, out=self._before[1:])
+        self._before = np.zeros(data.size + 1, np.uint8)
+        weights = (data == _POINT).view(np.uint8) << _POINTS_SHIFT
+        weights |= (data - _ZERO <= _NINE - _ZERO).view(np.uint8)
+        np.cumsum(weights, dtype=np.uint8, out=self._before[1:])
 
-    def digits_and_points(self, values: Texts) -> tuple[Numbers, Numbers]:
-        """Those of each text, which is in these bytes and has less than 65,536 of either."""
+    def digits_and_points(self, values: Texts) -> tuple[Bytes, Bytes]:
+        """Those of each text, which is in these bytes and has less than 32 of them."""
         both = self._before[values.starts + values.lengths] - self._before[values.starts]
-        return (both & 0xFFFF).astype(np.int64), (both >> 16).astype(np.int64)
+        return both & _DIGITS_MASK, both >> _POINTS_SHIFT
 
 
 def _plain_numbers(values: Texts, tally: Tally) -> Sequence[ColumnType]:

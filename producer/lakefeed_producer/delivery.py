@@ -31,8 +31,8 @@ class Undelivered:
     reason: str
 
 
-def _cannot_reject(index: int, row: int, reason: str) -> Reject:
-    raise AssertionError(f"row {row} (event {index}): {reason}")
+def _cannot_reject(row: int, reason: str) -> Reject:
+    raise AssertionError(f"row {row}: {reason}")
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Batch:
         rows: data row number of each event, ascending.
         partitions, values, keys: the records; an empty key is none.
         last_row: all rows of the file up to here are in this batch, in an earlier one, or rejected.
-        reject: makes the reject for the event of an index and row number that is too large.
+        reject: makes the reject for the event of a row number that is too large.
         bytes: size of the values.
         waiting: events neither acknowledged nor failed.
         failed: what the broker did not take.
@@ -57,7 +57,7 @@ class Batch:
     values: Joined
     keys: Texts | None
     last_row: int
-    reject: Callable[[int, int, str], Reject] = field(default=_cannot_reject)
+    reject: Callable[[int, str], Reject] = field(default=_cannot_reject)
     bytes: int = field(init=False)
     waiting: int = field(init=False)
     failed: list[Undelivered] = field(default_factory=list)

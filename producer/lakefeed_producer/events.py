@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,18 +24,19 @@ def read_columns(block: Block, good: npt.NDArray[np.bool_], columns: int, delimi
 
     The good records have `columns` fields each and are valid UTF-8 without NUL bytes.
     """
-    if block.has_quotes:
+    if block.contains(b'"'):
         return [Texts.of_arrow(values) for values in _read_quoted(block, good, columns, delimiter)]
-    data = np.frombuffer(block.data, np.uint8)
-    begin, end = int(block.starts[0]), int(block.ends[-1])
-    delimiters = begin + np.flatnonzero(data[begin:end] == ord(delimiter))
     starts, ends = block.starts, block.ends
+    first, last = np.searchsorted(block.delimiters, (starts[0], ends[-1]))
+    delimiters = block.delimiters[first:last]
     if not good.all():
         delimiters = delimiters[np.repeat(good, block.fields - 1)]
         starts, ends = starts[good], ends[good]
-    between = delimiters.reshape(len(starts), columns - 1)
-    places = np.column_stack((starts - 1, between, ends)).T
-    return [Texts(data, left + 1, right - left - 1) for left, right in pairwise(places)]
+    # A column's places side by side, as all that follows goes column by column.
+    between = np.ascontiguousarray(delimiters.reshape(len(starts), columns - 1).T)
+    data = np.frombuffer(block.data, np.uint8)
+    begins = [starts, *(between + 1)]
+    return [Texts(data, begin, end - begin) for begin, end in zip(begins, [*between, ends], strict=True)]
 
 
 def _read_quoted(block: Block, good: npt.NDArray[np.bool_], columns: int, delimiter: str) -> list[Any]:

@@ -7,19 +7,6 @@ import time
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as RichProgress
-from rich.text import Text
-
 from lakefeed_producer.publish import Progress
 
 _LINE_SECONDS = 5.0
@@ -43,7 +30,12 @@ class Display(Protocol):
 
 def display() -> Display:
     """The one that fits where standard error goes."""
-    return BarDisplay() if sys.stderr.isatty() else LineDisplay()
+    if not sys.stderr.isatty():
+        return LineDisplay()
+    # It takes a moment to import.
+    from lakefeed_producer.bar import BarDisplay
+
+    return BarDisplay()
 
 
 class LineDisplay:
@@ -71,47 +63,6 @@ class LineDisplay:
     def say(self, line: str) -> None:
         """Print a line to standard error."""
         print(line, file=sys.stderr, flush=True)
-
-
-class BarDisplay:
-    """A bar with rate and time left."""
-
-    def __init__(self) -> None:
-        self._bars = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("rows"),
-            _Rate(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._names: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
-
-    def show(self, progress: Progress) -> None:
-        """Move the bar of the file."""
-        done = progress.delivered + progress.rejected
-        if progress.file not in self._names:
-            self._names[progress.file] = self._bars.add_task(progress.file, total=progress.rows)
-        self._bars.update(self._names[progress.file], completed=done)
-
-    def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} rows/s" if task.speed else "")
 
 
 def describe(progress: Progress) -> str:

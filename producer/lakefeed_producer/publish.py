@@ -21,7 +21,7 @@ from lakefeed_producer.journal import Beat
 from lakefeed_producer.metrics import ProducerMetrics
 from lakefeed_producer.pace import Pace
 from lakefeed_producer.record_batches import headers
-from lakefeed_producer.records import Positions
+from lakefeed_producer.records import Block, Positions
 from lakefeed_producer.rejects import Reason, Reject, RejectsFile
 from lakefeed_producer.rows import Rows, read_rows, reject
 from lakefeed_producer.source import CsvFile
@@ -211,7 +211,7 @@ class _Publishing:
         values = self._encoder.encode(
             rows.columns, plain=rows.block.is_plain(self._plan.file.dialect.delimiter)
         )
-        numbers, indices = rows.rows, rows.indices
+        numbers = rows.rows
         rejects = list(rows.rejects)
         large = self._too_large(values, keys)
         if large.any():
@@ -225,7 +225,7 @@ class _Publishing:
                     reject(
                         self._plan.file,
                         rows.block,
-                        int(indices[at]),
+                        int(numbers[at]) - rows.first_row,
                         int(numbers[at]),
                         Reason.EVENT_TOO_LARGE,
                         message,
@@ -233,7 +233,7 @@ class _Publishing:
                 )
             values, partitions = values.take(~large), partitions[~large]
             keys = keys.take(~large) if keys is not None else None
-            numbers, indices = numbers[~large], indices[~large]
+            numbers = numbers[~large]
         self._put_aside(sorted(rejects, key=lambda one: one.row))
         begin = 0
         while begin < len(values) and not self._stop.is_set():
@@ -247,7 +247,7 @@ class _Publishing:
                 values.take(due),
                 keys.take(due) if keys is not None else None,
                 last_row=rows.last_row if last else int(numbers[end - 1]) if end > begin else 0,
-                reject=partial(self._reject_later, rows, indices[due]),
+                reject=partial(self._reject_later, rows.block, rows.first_row),
             )
             begin = end
         if not len(values):
@@ -264,7 +264,7 @@ class _Publishing:
         self._progress.found += int(present.sum())
         lacking = ~present
         columns = [values.take(lacking) for values in rows.columns]
-        rows = replace(rows, columns=columns, rows=rows.rows[lacking], indices=rows.indices[lacking])
+        rows = replace(rows, columns=columns, rows=rows.rows[lacking])
         return rows, keys.take(lacking) if keys is not None else None, partitions[lacking]
 
     def _keys(self, rows: Rows) -> Texts | None:
@@ -290,10 +290,10 @@ class _Publishing:
             if one.row > self._plan.counted:
                 self._metrics.rows_rejected.labels(one.reason).inc()
 
-    def _reject_later(self, rows: Rows, indices: Positions, at: int, row: int, said: str) -> Reject:
+    def _reject_later(self, block: Block, first_row: int, row: int, said: str) -> Reject:
         """The reject for an event that the broker found too large."""
         message = f"the broker takes no event of this size: {said}"
-        return reject(self._plan.file, rows.block, int(indices[at]), row, Reason.EVENT_TOO_LARGE, message)
+        return reject(self._plan.file, block, row - first_row, row, Reason.EVENT_TOO_LARGE, message)
 
     def _due(self, wanted: int) -> int:
         """Wait until at least one event is due, or nothing more is to be sent: 0 then."""
@@ -312,6 +312,8 @@ class _Publishing:
         if len(batch) or batch.last_row:
             self._account.add(batch)
             self._publisher.send(batch, self._go_on)
+        # At once, as what has been dealt with takes memory.
+        self._settle()
         self._tick()
 
     def _go_on(self) -> bool:
@@ -386,10 +388,7 @@ class _Publishing:
         account.settle()
         if account.too_large:
             self._put_aside(
-                [
-                    batch.reject(one.index, int(batch.rows[one.index]), one.reason)
-                    for batch, one in account.too_large
-                ]
+                [batch.reject(int(batch.rows[one.index]), one.reason) for batch, one in account.too_large]
             )
             account.too_large.clear()
         self._metrics.events_delivered.inc(account.delivered - progress.delivered)

@@ -23,19 +23,26 @@ class Rows:
     Attributes:
         columns: the values of the good rows.
         rows: their data row numbers.
-        indices: where they are in `block`.
+        block: where they, and the others, are in the file.
         rejects: the other rows.
-        last_row: the last data row, good or not.
-        count: all data rows, good or not.
+        first_row: the first data row, good or not.
     """
 
     columns: list[Texts]
     rows: Positions
     block: Block
-    indices: Positions
     rejects: list[Reject]
-    last_row: int
-    count: int
+    first_row: int
+
+    @property
+    def count(self) -> int:
+        """All data rows, good or not."""
+        return len(self.block)
+
+    @property
+    def last_row(self) -> int:
+        """The last data row, good or not."""
+        return self.first_row + self.count - 1
 
 
 def reject(file: CsvFile, block: Block, index: int, row: int, reason: Reason, message: str) -> Reject:
@@ -106,6 +113,7 @@ def _up_to(block: Block, end: int) -> Block:
         block.starts[:end],
         block.ends[:end],
         block.fields[:end],
+        block.delimiters,
         block.lines[:end],
         {index: fault for index, fault in block.faults.items() if index < end},
     )
@@ -132,7 +140,7 @@ def _sort(file: CsvFile, block: Block, first_row: int, given: Mapping[int, Colum
         reject(file, block, index, first_row + index, reason, message)
         for index, (reason, message) in sorted(wrong.items())
     ]
-    return Rows(columns, first_row + indices, block, indices, rejects, first_row + len(block) - 1, len(block))
+    return Rows(columns, first_row + indices, block.without_fields(), rejects, first_row)
 
 
 def _unusable(file: CsvFile, block: Block) -> dict[int, tuple[Reason, str]]:
@@ -152,15 +160,15 @@ def _unusable(file: CsvFile, block: Block) -> dict[int, tuple[Reason, str]]:
 def _find_bad_bytes(file: CsvFile, block: Block, wrong: dict[int, tuple[Reason, str]]) -> None:
     if not len(block):
         return
-    text = block.text
-    if text.isascii() and b"\0" not in text:
+    has_nul = block.contains(b"\0")
+    if block.data.isascii() and not has_nul:
         return
-    if b"\0" in text:
+    if has_nul:
         for index in range(len(block)):
             if b"\0" in block.raw(index):
                 wrong[index] = (Reason.NUL_BYTE, "a NUL byte, as damaged files have")
     try:
-        text.decode()
+        block.data[slice(*block.span)].decode()
     except UnicodeDecodeError:
         for index in range(len(block)):
             try:

@@ -20,7 +20,7 @@ from lakefeed_producer.records import Block, split
 
 log = logging.getLogger(__name__)
 
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 19
 _BOM = b"\xef\xbb\xbf"
 _MAGIC = [
     (b"\x1f\x8b", "gzip", "Decompress it first: gzip -d"),
@@ -128,6 +128,7 @@ class CsvFile:
             first.starts[1:],
             first.ends[1:],
             first.fields[1:],
+            first.delimiters,
             first.lines[1:],
             {index - 1: fault for index, fault in first.faults.items()},
         )

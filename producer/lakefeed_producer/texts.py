@@ -72,16 +72,11 @@ class Texts:
         """The same, with empty texts where a flag is not set."""
         return type(self)(self.data, self.starts, self.lengths * flags)
 
-    def first_bytes(self) -> Bytes:
-        """The first byte of each text; of an empty one anything."""
-        if not self.data.size:
-            return np.zeros(len(self), np.uint8)
-        return self.data[np.minimum(self.starts, self.data.size - 1)]
-
 
 def sometimes(text: bytes, flags: npt.NDArray[np.bool_]) -> Texts:
     """A column that has a text where a flag is set, and else an empty one."""
-    places = np.zeros(len(flags), np.int64)
+    # One zero for all rows.
+    places = np.broadcast_to(np.int64(0), len(flags))
     return Texts(np.frombuffer(text, np.uint8), places, flags.astype(np.int64) * len(text))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import threading
 import time
@@ -181,3 +182,17 @@ def test_a_wait_ends_though_a_signal_comes_as_its_time_runs_out(kafka: str, topi
         timer.join()
         signal.signal(signal.SIGUSR1, before)
         to.abandon()
+
+
+@pytest.mark.parametrize("kind", ["random", "zeros"])
+def test_a_broker_reads_large_record_batches_however_well_they_are_compressed(
+    kafka: str, topic: str, kind: str
+) -> None:
+    make_topic(kafka, topic, 2, **{"max.message.bytes": "4000000"})
+    sizes = [10, 2**20 + 1, 3 * 2**20, 10]
+    values = [random.Random(size).randbytes(size) if kind == "random" else bytes(size) for size in sizes]
+    to = publisher(kafka, topic, max_message_bytes=4_000_000)
+    account = send(to, values, partitions=1)
+    to.abandon()
+    assert (account.delivered, account.failed) == (len(sizes), [])
+    assert [value for _, value, _ in read(kafka, topic)] == values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from typing import Any, NamedTuple
 
@@ -105,3 +106,12 @@ def test_halves_hold_the_same_records() -> None:
     values = [one.value for one in read(whole)]
     assert values == [b"1", b"3", b"5", b"7", b"9"]
     assert [one.value for half in whole.halves() for one in read(half)] == values
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20])
+@pytest.mark.parametrize("kind", ["random", "zeros"])
+def test_lz4_frames_of_any_size_are_read_by_others(size: int, kind: str) -> None:
+    value = random.Random(size).randbytes(size) if kind == "random" else bytes(size)
+    sent, cutter = batch([Event(0, b"", value)]), Cutter("lz4", 4 << 20)
+    [cut] = cutter.cut(sent)
+    assert [one.value for one in read(cutter.encode(sent, cut))] == [value]
