@@ -74,10 +74,11 @@ class Signer:
         path = self._root + path
         digest = sha256(body).hexdigest()
         request = f"PUT\n{path}{self._canonical[0]}{digest}{self._canonical[1]}{digest}"
-        signing = self._signing.copy()
-        signing.update(sha256(request.encode()).hexdigest().encode())
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(sha256(request.encode()).hexdigest().encode())
+        outer.update(inner.digest())
         return (
-            f"PUT {path}{self._headers[0]}{digest}{self._headers[1]}{signing.hexdigest()}"
+            f"PUT {path}{self._headers[0]}{digest}{self._headers[1]}{outer.hexdigest()}"
             f"\r\nContent-Length: {len(body)}\r\n\r\n"
         ).encode()
 
@@ -105,6 +106,9 @@ class Signer:
         key = f"AWS4{keys.secret_key}".encode()
         for part in (day, self._region, "s3", "aws4_request"):
             key = hmac.digest(key, part.encode(), "sha256")
-        # What is signed begins the same way for the whole second.
-        self._signing = hmac.new(key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n".encode(), sha256)
+        # The two hashes of an HMAC (RFC 2104): copying them costs half as much as copying it. What is
+        # signed begins the same way for the whole second.
+        self._inner = sha256(bytes(byte ^ 0x36 for byte in key.ljust(64, b"\0")))
+        self._outer = sha256(bytes(byte ^ 0x5C for byte in key.ljust(64, b"\0")))
+        self._inner.update(f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n".encode())
         self._second, self._keys = second, keys
