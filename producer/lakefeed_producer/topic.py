@@ -85,6 +85,10 @@ class KafkaLog:
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
                 "fetch.wait.max.ms": 100,
+                # librdkafka unpacks all that it has fetched, at some hundred bytes a record besides.
+                "queued.max.messages.kbytes": 1_024,
+                "max.partition.fetch.bytes": 128 << 10,
+                "fetch.queue.backoff.ms": 5,
             }
         )
         try:
