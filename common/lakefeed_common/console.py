@@ -71,13 +71,13 @@ def stop_on_signals() -> threading.Event:
     stop = threading.Event()
     # A handler interrupts the main thread anywhere, also while that holds the event's lock: to set it there
     # would wait for ever. To put into a SimpleQueue is safe.
-    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+    signals: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def relay() -> None:
-        asked.get()
+        signals.get()
         stop.set()
 
     threading.Thread(target=relay, name="signals", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: asked.put(number))
+        signal.signal(number, lambda *_: signals.put(None))
     return stop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from typing import Any
 
 from aiokafka.abc import AbstractTokenProvider
@@ -35,14 +36,16 @@ def options(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
-def tell_lost_connections_once(loop: asyncio.AbstractEventLoop) -> None:
-    """Whoever uses a connection is told how it ended; asyncio may tell the log again, as of nobody's error.
+def quiet_lost_connections(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep out of the log what is told twice: whoever uses a connection is told how it ended.
 
-    It depends on the order in which the collector of garbage finds the connection's parts.
+    asyncio tells again, as of an error that nobody has seen, when the collector of garbage finds the parts of
+    the connection in another order than it wants.
     """
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if isinstance(context.get("exception"), OSError) and "never retrieved" in context["message"]:
+        lost = isinstance(context.get("exception"), ConnectionError | ssl.SSLError)
+        if lost and "never retrieved" in context["message"]:
             log.debug("a lost connection: %s", context["exception"])
         else:
             loop.default_exception_handler(context)

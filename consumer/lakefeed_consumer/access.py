@@ -32,19 +32,18 @@ _KNOCK_SECONDS = 5.0
 
 def credentials(settings: KafkaSettings) -> Any:
     """Faust's credentials for the settings' security protocol; None for PLAINTEXT."""
-    protocol = settings.kafka_security_protocol
-    context = settings.kafka_ssl_context() if protocol.endswith("SSL") else None
-    if not protocol.startswith("SASL"):
-        return faust.SSLCredentials(context) if context else None
-    if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
-        return OAuthCredentials(oauth_cb=kafka_client.MskTokens(settings.aws_region), ssl_context=context)
-    secret = settings.kafka_sasl_password
-    return faust.SASLCredentials(
-        mechanism=settings.kafka_sasl_mechanism,
-        username=settings.kafka_sasl_username,
-        password=secret.get_secret_value() if secret else None,
-        ssl_context=context,
-    )
+    options = kafka_client.options(settings)
+    context = options.get("ssl_context")
+    if "sasl_oauth_token_provider" in options:
+        return OAuthCredentials(oauth_cb=options["sasl_oauth_token_provider"], ssl_context=context)
+    if "sasl_mechanism" in options:
+        return faust.SASLCredentials(
+            mechanism=options["sasl_mechanism"],
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context else None
 
 
 async def check_rights(admin: AIOKafkaAdminClient, settings: ConsumerSettings) -> None:

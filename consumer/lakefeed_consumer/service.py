@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PULSE_SECONDS = 1.0
-# More objects than those of a fetch that wait for their put.
+# Objects; the events of a fetch have fewer.
 _COLLECT_AFTER = 50_000
 # Waits of the start, while the broker, the topic or the bucket is not there yet.
 _START_BACKOFF = Backoff(base=0.5, cap=5.0)
@@ -47,7 +47,7 @@ async def run(settings: ConsumerSettings) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    kafka_client.tell_lost_connections_once(loop)
+    kafka_client.quiet_lost_connections(loop)
     metrics = ConsumerMetrics()
     health = Health(metrics, ("kafka", "bucket"), stall_seconds=settings.stall_seconds)
     with StatusServer(settings, metrics, health) as server:
@@ -108,7 +108,7 @@ async def _consume(
     # time that some hundred are there finds nothing.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 10, 10)
+    gc.set_threshold(_COLLECT_AFTER)
     while not stop.is_set():
         try:
             await Feeder(settings, make_sink, metrics, health).run(stop)

@@ -91,7 +91,7 @@ class Consumer(driver.Consumer):
 
     def _new_consumer_thread(self) -> ConsumerThread:
         thread = ConsumerThread(self, loop=self.loop, beacon=self.beacon)
-        kafka_client.tell_lost_connections_once(thread.thread_loop)
+        kafka_client.quiet_lost_connections(thread.thread_loop)
         return thread
 
     # ---- from the broker to the agent -------------------------------------------------------------

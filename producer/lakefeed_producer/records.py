@@ -49,7 +49,7 @@ class Block:
         data: bytes that hold all of them.
         starts, ends: byte range of each record in `data`, without its line end.
         fields: number of fields of each record.
-        delimiters: where in `data` the delimiters are that part fields, in the records and perhaps besides.
+        delimiters: where in all of `data` the delimiter is, inside quotes or not.
         lines: 1-based line of the file on which each record starts.
         faults: what is wrong with a record, by its index; `fields` of it means nothing.
     """
@@ -85,7 +85,7 @@ class Block:
         return bool(np.count_nonzero(array < ord(" ")) == controls)
 
     def without_fields(self) -> Block:
-        """What `raw` and `lines` need: it may be held for a while."""
+        """All but fields and delimiters, which nobody needs while it is held for a while."""
         none = np.zeros(0, np.int64)
         return replace(self, fields=none, delimiters=none)
 
@@ -191,7 +191,7 @@ class _Splitter:
         array = np.frombuffer(data, np.uint8)
         all_breaks = breaks = self._breaks(data, array, final)
         clean = len(data)
-        delimiters = np.flatnonzero(array == self._delimiter)
+        all_delimiters = delimiters = np.flatnonzero(array == self._delimiter)
         if b'"' in data:
             outside = np.bitwise_xor.accumulate((array == _QUOTE).view(np.uint8)) == 0
             clean = self._first_irregular(array, outside, final)
@@ -220,7 +220,7 @@ class _Splitter:
         self._rest = data[used:]
         for index in np.flatnonzero(ends - starts > self._limit):
             faults.setdefault(int(index), Fault.TOO_LONG)
-        block = _without_empty(Block(data, starts, ends, fields, delimiters, lines, faults))
+        block = _without_empty(Block(data, starts, ends, fields, all_delimiters, lines, faults))
         if len(block):
             yield block
 

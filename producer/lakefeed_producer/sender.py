@@ -101,11 +101,14 @@ class Sender:
         self._thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
-        from lakefeed_common import kafka_client
-
-        kafka_client.tell_lost_connections_once(self._loop)
         try:
+            from lakefeed_common import kafka_client
+
+            kafka_client.quiet_lost_connections(self._loop)
             self._loop.run_until_complete(self._work.run())
+        except Exception as error:
+            self.broken = LakefeedError(f"the sender has failed: {error!r}")
+            raise
         finally:
             self._loop.close()
 

@@ -12,13 +12,20 @@ from lakefeed_common import kafka_client
 
 
 @pytest.mark.parametrize(
-    ("error", "told"), [(ssl.SSLError(1, "an alert"), 0), (ValueError("a mistake"), 1)], ids=["lost", "bug"]
+    ("error", "told"),
+    [
+        (ssl.SSLError(1, "an alert"), 0),
+        (ConnectionResetError(), 0),
+        (OSError(28, "disk full"), 1),
+        (ValueError(), 1),
+    ],
+    ids=["TLS", "reset", "disk", "bug"],
 )
 def test_only_errors_of_connections_stay_out_of_the_log(
     error: Exception, told: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def forget() -> None:
-        kafka_client.tell_lost_connections_once(asyncio.get_running_loop())
+        kafka_client.quiet_lost_connections(asyncio.get_running_loop())
         asyncio.get_running_loop().create_future().set_exception(error)
         gc.collect()
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lakefeed_common.errors import InputError, RefusedError, SettingsError, UnavailableError
+from lakefeed_producer import source
 from lakefeed_producer.arrivals import Arrivals, Publication
 from lakefeed_producer.columns import ColumnType
 from lakefeed_producer.delivery import Batch
@@ -213,6 +214,38 @@ def test_an_event_larger_than_the_broker_takes_is_rejected_before_it_is_sent(pat
     assert "more than the 200" in reject["message"]
     assert reject["raw"] == "2," + "x" * 300
     assert done.progress.position == 3
+
+
+def test_an_event_that_is_too_large_is_found_in_whatever_block_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "CHUNK_BYTES", 64)
+    lines = [f"{row},{'x' * (300 if row in (41, 77) else row % 9)}" for row in range(1, 101)]
+    lines[39] = "no row"
+    large = [(41, 42, lines[40]), (77, 78, lines[76])]
+    for publisher in (MemoryTopic(max_event_bytes=200), LargeRefused()):
+        done = run(path, "\n".join(["n,t", *lines]), publisher=publisher)
+        found = [(one["row"], one["line"], one["raw"]) for one in done.rejects if one["row"] != 40]
+        assert found == large
+        assert [event["n"] for event in done.events] == [n for n in range(1, 101) if n not in (40, 41, 77)]
+        done.rejects_path.unlink()
+
+
+class LargeRefused(MemoryTopic):
+    """Finds out only when it has them that events are too large."""
+
+    def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:
+        values = batch.values.to_list()
+        large = [at for at, value in enumerate(values) if len(value) > 200]
+        self.records += [(None, value, []) for at, value in enumerate(values) if at not in large]
+        batch.fail(large, "too large", too_large=True, retryable=False)
+        batch.acknowledge(len(values) - len(large), 0.01)
+
+
+def test_quotes_in_the_header_are_the_headers_alone(path: Path) -> None:
+    done = run(path, 'screen 5",price\n1,2\nno row\n3,4\n')
+    assert [list(event.values()) for event in done.events] == [[1, 2], [3, 4]]
+    assert [one["raw"] for one in done.rejects] == ["no row"]
 
 
 def test_a_type_holds_over_the_whole_file(path: Path) -> None:
