@@ -1,4 +1,4 @@
-"""What aiokafka's clients want: who we are, and tokens for Amazon MSK."""
+"""What aiokafka's clients want: who we are, tokens for Amazon MSK, and a loop that tells of an error once."""
 
 from __future__ import annotations
 

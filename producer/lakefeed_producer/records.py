@@ -84,6 +84,17 @@ class Block:
         controls = sum(np.count_nonzero(array == ord(one)) for one in between)
         return bool(np.count_nonzero(array < ord(" ")) == controls)
 
+    def part(self, begin: int, end: int) -> Block:
+        """The records from one index to before another."""
+        return replace(
+            self,
+            starts=self.starts[begin:end],
+            ends=self.ends[begin:end],
+            fields=self.fields[begin:end],
+            lines=self.lines[begin:end],
+            faults={index - begin: fault for index, fault in self.faults.items() if begin <= index < end},
+        )
+
     def without_fields(self) -> Block:
         """All but fields and delimiters, which nobody needs while it is held for a while."""
         none = np.zeros(0, np.int64)
@@ -324,12 +335,11 @@ def _without_empty(block: Block) -> Block:
     if keep.all():
         return block
     index = np.cumsum(keep) - 1
-    return Block(
-        block.data,
-        block.starts[keep],
-        block.ends[keep],
-        block.fields[keep],
-        block.delimiters,
-        block.lines[keep],
-        {int(index[old]): fault for old, fault in block.faults.items()},
+    return replace(
+        block,
+        starts=block.starts[keep],
+        ends=block.ends[keep],
+        fields=block.fields[keep],
+        lines=block.lines[keep],
+        faults={int(index[old]): fault for old, fault in block.faults.items()},
     )

@@ -71,7 +71,7 @@ def read_rows(
         done += len(whole)
         end = len(whole) if limit is None else min(limit - first_row + 1, len(whole))
         if end > 0:
-            yield _sort(file, _up_to(whole, end), first_row, given or {})
+            yield _sort(file, whole.part(0, end), first_row, given or {})
         if limit is not None and done >= limit:
             return
 
@@ -103,20 +103,6 @@ def find_types(
         beat()
     types = [given[index] if index in given else finders[index].result() for index in range(len(file.names))]
     return types, total
-
-
-def _up_to(block: Block, end: int) -> Block:
-    if end == len(block):
-        return block
-    return Block(
-        block.data,
-        block.starts[:end],
-        block.ends[:end],
-        block.fields[:end],
-        block.delimiters,
-        block.lines[:end],
-        {index: fault for index, fault in block.faults.items() if index < end},
-    )
 
 
 def _sort(file: CsvFile, block: Block, first_row: int, given: Mapping[int, ColumnType]) -> Rows:

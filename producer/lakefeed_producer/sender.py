@@ -95,6 +95,11 @@ class Sender:
         """Take a record batch; a report will follow."""
         self._loop.call_soon_threadsafe(self._work.accept, records)
 
+    def fail(self, error: Exception) -> None:
+        """Tell of an error that nobody foresaw: in this thread nobody would hear of it, and wait."""
+        log.error("the sender has failed", exc_info=error)
+        self.broken = LakefeedError(f"the sender has failed: {error!r}")
+
     def stop(self) -> None:
         """End; nothing is sent after it, and what was not acknowledged gets no report."""
         self._loop.call_soon_threadsafe(self._work.stopped.set)
@@ -107,8 +112,7 @@ class Sender:
             kafka_client.quiet_lost_connections(self._loop)
             self._loop.run_until_complete(self._work.run())
         except Exception as error:
-            self.broken = LakefeedError(f"the sender has failed: {error!r}")
-            raise
+            self.fail(error)
         finally:
             self._loop.close()
 
@@ -179,9 +183,7 @@ class _Work:
                 self._sender.broken = error
                 refused = self._lose(partition, records, str(error), retryable=False)
             except Exception as error:
-                # Nobody would hear of it in this thread, and wait.
-                log.exception("the sender has failed")
-                self._sender.broken = LakefeedError(f"the sender has failed: {error!r}")
+                self._sender.fail(error)
                 refused = self._lose(partition, records, repr(error), retryable=False)
             self._sender.reports.put((records, refused))
 

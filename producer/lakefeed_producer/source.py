@@ -123,15 +123,7 @@ class CsvFile:
     @staticmethod
     def _without_header(blocks: Iterator[Block]) -> Iterator[Block]:
         first = next(blocks)
-        yield Block(
-            first.data,
-            first.starts[1:],
-            first.ends[1:],
-            first.fields[1:],
-            first.delimiters,
-            first.lines[1:],
-            {index - 1: fault for index, fault in first.faults.items()},
-        )
+        yield first.part(1, len(first))
         yield from blocks
 
     def hint(self) -> str | None:
