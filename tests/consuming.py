@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import orjson
@@ -46,7 +46,7 @@ def make_topic(kafka: str, topic: str, partitions: int = 1, config: dict[str, st
 
 
 def publish(
-    kafka: str, topic: str, values: list[bytes | None], compression: str = "none"
+    kafka: str, topic: str, values: Sequence[bytes | None], compression: str = "none"
 ) -> dict[Position, bytes | None]:
     """Produce values; returns what the log holds of them, by partition and offset."""
     held: dict[Position, bytes | None] = {}

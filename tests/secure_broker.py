@@ -22,7 +22,7 @@ from confluent_kafka.admin import (
     ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
-    UserScramCredentialDeletion,
+    UserScramCredentialAlteration,
     UserScramCredentialUpsertion,
 )
 from cryptography.hazmat.primitives.serialization import (
@@ -74,15 +74,10 @@ class SecureBroker:
         self.admin.create_topics([NewTopic(name, 1, 1)])[name].result(20)
 
     def set_password(self, user: str, password: str) -> None:
-        changes = [
+        changes: list[UserScramCredentialAlteration] = [
             UserScramCredentialUpsertion(user, ScramCredentialInfo(mechanism, 4096), password.encode())
             for mechanism in _MECHANISMS
         ]
-        for change in self.admin.alter_user_scram_credentials(changes).values():
-            change.result(20)
-
-    def remove_user(self, user: str) -> None:
-        changes = [UserScramCredentialDeletion(user, mechanism) for mechanism in _MECHANISMS]
         for change in self.admin.alter_user_scram_credentials(changes).values():
             change.result(20)
 

@@ -70,7 +70,7 @@ class TestCatalogue(CatalogueContract):
                     TableName=table,
                     PartitionInput={
                         "Values": [day],
-                        "StorageDescriptor": {**storage, "Location": f"{storage['Location']}dt={day}/"},
+                        "StorageDescriptor": storage | {"Location": f"{storage['Location']}dt={day}/"},
                     },
                 )
 

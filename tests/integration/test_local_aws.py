@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def clients(local: LocalAws, *services: str) -> Iterator[list[Any]]:
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
-    session = boto3.Session(**keys)
+    session = boto3.Session("test", "test", region_name="us-east-1")
     with ExitStack() as opened:
         yield [
             opened.enter_context(closing(session.client(service, endpoint_url=local.endpoint_url)))  # type: ignore[call-overload]

@@ -45,7 +45,7 @@ class Lake:
 
     def crawler(self, path: str = "events/orders/", **options: Any) -> None:
         given = {"Configuration": ONE_TABLE, **options}
-        targets = {"S3Targets": [{"Path": f"s3://{self.bucket}/{path}", **given.pop("Target", {})}]}
+        targets: Any = {"S3Targets": [{"Path": f"s3://{self.bucket}/{path}", **given.pop("Target", {})}]}
         self.glue.create_crawler(Name="c", Role="lakefeed", DatabaseName="lake", Targets=targets, **given)
 
     def crawl(self, timeout: float = 30) -> dict[str, Any]:
@@ -306,14 +306,10 @@ def test_two_thousand_objects_over_a_month(lake: Lake) -> None:
 @pytest.fixture
 def idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Lake]]:
     """The address of a local AWS without a crawl service, and a lake in it."""
-    keys = {"aws_access_key_id": "000000000000", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+    session = boto3.Session("000000000000", "test", region_name="us-east-1")
     with LocalAws(tmp_path / "aws") as local, ExitStack() as clients:
-        s3, glue = (
-            clients.enter_context(
-                closing(boto3.Session(**keys).client(name, endpoint_url=local.endpoint_url))
-            )
-            for name in ("s3", "glue")
-        )
+        s3 = clients.enter_context(closing(session.client("s3", endpoint_url=local.endpoint_url)))
+        glue = clients.enter_context(closing(session.client("glue", endpoint_url=local.endpoint_url)))
         s3.create_bucket(Bucket="idle-bucket")
         yield local.endpoint_url, Lake(s3, glue, "idle-bucket")
 

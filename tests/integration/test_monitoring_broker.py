@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -28,7 +29,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 @pytest.fixture(scope="module")
 def served(broker: Broker) -> dict[str, set[str]]:
     """The series after a record went in and out, each with its labels."""
-    client = {"bootstrap.servers": broker.bootstrap_servers}
+    client: dict[str, Any] = {"bootstrap.servers": broker.bootstrap_servers}
     # Without a name of its own it would be gone before the answer.
     admin = AdminClient(client)
     admin.create_topics([NewTopic(TOPIC, 1, 1)])[TOPIC].result(timeout=60)

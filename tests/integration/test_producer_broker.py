@@ -11,8 +11,7 @@ from typing import Self
 
 import pytest
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewPartitions, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from lakefeed_local.broker import Broker
 from tests.integration.test_producer_kills import Topic, check_whole, good, write

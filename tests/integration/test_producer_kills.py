@@ -7,12 +7,12 @@ import os
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewPartitions
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from tests.integration.test_producer_publish import make_topic, publish, start
 from tests.support import wait_for
@@ -105,7 +105,7 @@ def test_a_run_that_is_killed_at_any_moment_leaves_each_row_once(
     while goal < ROWS * 0.9:
         goal += chance.randrange(1, 3_000)
         with start(tmp_path, "publish", "x.csv", "--rate", "6000", *options, kafka=kafka, topic=topic) as run:
-            wait_for(lambda goal=goal, run=run: there.size() >= goal or run.poll() is not None, 60)
+            wait_for(partial(lambda size: there.size() >= size or run.poll() is not None, goal), 60)
             time.sleep(chance.random() * 0.1)
             kills += run.poll() is None
             run.kill()

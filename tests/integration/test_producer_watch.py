@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -141,9 +142,8 @@ def test_a_crash_in_the_middle_of_a_file_repeats_no_row(kafka: str, topic: str, 
     for _ in range(2):
         before = len(numbers(kafka, topic))
         with watching(tmp_path, kafka, topic, "--rate", "1500") as watcher:
-            wait_for(
-                lambda before=before: len(numbers(kafka, topic)) > before + 1_500, 40, lambda: watcher.log
-            )
+            arrived = partial(lambda count: len(numbers(kafka, topic)) > count, before + 1_500)
+            wait_for(arrived, 40, lambda: watcher.log)
             watcher.end(signal.SIGKILL)
     with watching(tmp_path, kafka, topic) as watcher:
         watcher.wait_for_log("a.csv: done")

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -352,7 +353,7 @@ def test_tokens_are_made_anew_before_they_end(
         # The broker ends a connection together with its token.
         before = tokens(produced), tokens(consumed)
         for file, count in zip((produced, consumed), before, strict=True):
-            wait_for(lambda file=file, count=count: tokens(file) >= count + 2, 60, said)  # type: ignore[misc]
+            wait_for(partial(lambda file, count: tokens(file) >= count, file, count + 2), 60, said)
         (folder / "second.csv").write_text("n\n4\n5\n6\n")
         wait_for(lambda: stored() == 6, 60, said)
         assert worker.process.poll() is None

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -171,7 +172,7 @@ def test_an_outage_or_a_refusal_tells_no_secret(name: str, settings: dict[str, s
     ):
         suffering = analytics if name == "aws-away" else producer
         for service in (suffering, consumer):
-            wait_for(lambda service=service: said(service), 60, lambda service=service: service.log)  # type: ignore[misc]
+            wait_for(partial(said, service), 60, partial(getattr, service, "log"))
         for service in (producer, consumer, analytics):
             assert not leaks(told_by(service))
         assert not leaks(told_by(analytics, "/v1/tables", "/v1/crawls"))

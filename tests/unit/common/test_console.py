@@ -30,6 +30,6 @@ def test_a_signal_asks_to_stop(number: signal.Signals) -> None:
 
 def test_a_signal_that_comes_inside_of_a_wait_is_heard() -> None:
     stop = stop_on_signals()
-    with stop._cond:  # as `wait` holds it for a moment
+    with stop._cond:  # type: ignore[attr-defined]  # private; as `wait` holds it for a moment
         signal.raise_signal(signal.SIGTERM)
     assert stop.wait(10)

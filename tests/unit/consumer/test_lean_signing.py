@@ -6,11 +6,13 @@ import io
 import re
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Any
 
 import boto3
 import pytest
 from botocore import auth
 from botocore.awsrequest import AWSPreparedRequest, AWSRequest, AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.credentials import Credentials
 from botocore.utils import percent_encode
 from hypothesis import given
@@ -88,9 +90,9 @@ def test_a_put_to_aws_has_botocores_address(bucket: str, monkeypatch: pytest.Mon
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     sent: list[str] = []
 
-    def keep(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+    def keep(request: AWSPreparedRequest, **_: object) -> Any:
         sent.append(request.url)
-        return AWSResponse(request.url, 200, {}, HTTPResponse(io.BytesIO(), preload_content=False))
+        return AWSResponse(request.url, 200, HTTPHeaders(), HTTPResponse(io.BytesIO(), preload_content=False))
 
     client = boto3.client("s3", REGION, aws_access_key_id="k", aws_secret_access_key="s")
     client.meta.events.register("before-send.s3.PutObject", keep)

@@ -32,7 +32,8 @@ def test_what_is_reported_never_passes_an_unstored_offset(taken: list[int], rng:
 
 @given(offsets, st.randoms(use_true_random=False))
 def test_taking_and_storing_may_interleave(taken: list[int], rng: random.Random) -> None:
-    run, open_offsets, reached = OffsetRun(), [], -1
+    run, reached = OffsetRun(), -1
+    open_offsets: list[int] = []
     queue = list(taken)
     while queue or open_offsets:
         if queue and (not open_offsets or rng.random() < 0.5):

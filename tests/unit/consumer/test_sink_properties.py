@@ -16,6 +16,7 @@ from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.records import Partition, Record, object_key
 from lakefeed_consumer.sink import Sink
 from lakefeed_consumer.store import ObjectExistsError, StoreUnavailableError
+from tests.unit.consumer.memory_store import MemoryStore
 
 PARTITIONS = [Partition("t", number) for number in range(2)]
 SLOTS = 3
@@ -38,11 +39,11 @@ logs = st.lists(st.integers(1, 4), min_size=1, max_size=40).map(
 )
 
 
-class SlowStore:
+class SlowStore(MemoryStore):
     """Puts wait until the test lets one of them go on, fail, or work without telling so."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
+        super().__init__()
         self.waiting: list[tuple[str, asyncio.Future[str]]] = []
 
     async def create(self, key: str, body: bytes) -> None:
@@ -56,12 +57,6 @@ class SlowStore:
         self.objects[key] = body
         if what == "lose answer":
             raise StoreUnavailableError("no answer", "connection")
-
-    async def read(self, key: str) -> bytes | None:
-        return self.objects.get(key)
-
-    async def check(self) -> None:
-        pass
 
 
 class Group:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -180,7 +181,7 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_is_allowed(
-    tmp_path: Path, arguments: list[str], variables: dict[str, str], message: str
+    tmp_path: Path, arguments: list[str], variables: dict[str, Any], message: str
 ) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     (tmp_path / "s.json").write_text('{"a": "integer", "c": "string"}')
