@@ -75,7 +75,8 @@ docs: setup ## generate docs/configuration.md, docs/metrics.md and the dashboard
 
 .PHONY: test
 test: setup fetch ## unit and integration tests: real Kafka, ZooKeeper and local AWS, no Docker
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/integration $(ARGS)
+	@# Most of a test is waiting: three share two cores.
+	@$(BIN)/python -m pytest -n 3 --dist worksteal tests/unit tests/integration $(ARGS)
 
 .PHONY: e2e
 e2e: setup ## container tests: docker compose up, scale, kill, restart (wants Docker)
