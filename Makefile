@@ -80,7 +80,8 @@ test: setup fetch ## unit and integration tests: real Kafka, ZooKeeper and local
 
 .PHONY: e2e
 e2e: setup ## container tests: docker compose up, scale, kill, restart (wants Docker)
-	@$(BIN)/python -m pytest -p no:randomly tests/e2e $(ARGS)
+	@# The first test waits for the images.
+	@$(BIN)/python -m pytest -p no:randomly --timeout 900 tests/e2e $(ARGS)
 
 .PHONY: chaos
 chaos: setup fetch ## kills and outages by a seeded plan, then every event counted: QUICK=1 SEED=n; build/chaos.json

@@ -109,7 +109,7 @@ class Seaweed:
         options = {
             "filer": self._server.filer,
             "pathPrefix": f"/buckets/{BUCKET}/{prefix}/",
-            "timeAgo": f"{time.time() - since + _SETTLED_SECONDS:.0f}s",
+            "timeAgo": f"{time.time() - since + _START_SECONDS:.0f}s",  # it counts from its own start
             "untilTimeAgo": f"{_SETTLED_SECONDS}s",
         }
         weed = Path(sys.executable).with_name("weed")

@@ -14,6 +14,7 @@ from typing import TypeVar
 from benchmarks import suites
 from benchmarks.figures import Result
 from benchmarks.programs import Program
+from lakefeed_local.broker import Broker
 
 T = TypeVar("T")
 
@@ -40,6 +41,11 @@ class Bench:
     def say(self, step: str) -> None:
         """Tell the user what is being done."""
         print(f"[{time.monotonic() - self.began:6.0f} s] {step}", file=sys.stderr, flush=True)
+
+    def broker(self) -> Broker:
+        """A Kafka and ZooKeeper for the suite, to be started."""
+        # With the 6 s of `server.properties` a machine under full load loses the broker now and then.
+        return Broker(self.folder / "broker", overrides={"zookeeper.session.timeout.ms": "40000"})
 
     def size(self, full: T, quick: T) -> T:
         """A size of the full run, or the one of a quick run."""

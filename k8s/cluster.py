@@ -246,7 +246,7 @@ class Deployment:
 
     def remove(self) -> None:
         """Remove the namespace and all in it, and wait until it is gone."""
-        kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=180s")
+        kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=400s")
         shutil.rmtree(self._folder, ignore_errors=True)
 
     # ---- what runs there --------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from benchmarks.stores import Instant, instant
 from benchmarks.suite import Bench, Suite
 from benchmarks.topics import held, topic
 from benchmarks.workers import LAKEFEED, Workers, consumer_environment, without_aws
-from lakefeed_local.broker import Broker
 
 # Rows, and how often they are measured.
 _SIZES = {100_000: 3, 1_000_000: 1, 10_000_000: 1}
@@ -57,7 +56,7 @@ def run(bench: Bench) -> Result:
     limit = _WHOLLY_SECONDS if bench.alone else _PARTLY_SECONDS
     found: dict[int, list[Peaks]] = {}
     with (
-        Broker(bench.folder / "broker") as running,
+        bench.broker() as running,
         instant(bench.folder / "nginx") as store,
     ):
         for rows, times in bench.size(_SIZES, _QUICK_SIZES).items():

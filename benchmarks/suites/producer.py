@@ -22,7 +22,6 @@ from benchmarks.rows import write_json_lines, write_prices
 from benchmarks.suite import Bench, Suite
 from benchmarks.topics import held, topic
 from benchmarks.workers import without_aws
-from lakefeed_local.broker import Broker
 
 _ROUNDS = 3
 _LAKEFEED, _KCAT, _TUTORIAL = "lakefeed-producer publish", "kcat -P on JSON lines", "the tutorials' way"
@@ -51,7 +50,7 @@ def run(bench: Bench) -> Result:
     write_prices(files["prices.csv"], rows)
     write_json_lines(files["prices.csv"], files["prices.jsonl"])
     write_prices(files["few.csv"], few)
-    with Broker(bench.folder / "broker") as running:
+    with bench.broker() as running:
         broker = running.bootstrap_servers
         lakefeed = (
             *(str(Path(sys.executable).with_name("lakefeed-producer")), "publish"),

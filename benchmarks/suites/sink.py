@@ -15,7 +15,6 @@ from benchmarks.stores import Store, instant, seaweed
 from benchmarks.suite import Bench, Suite
 from benchmarks.topics import EVENT_BYTES
 from benchmarks.workers import TUTORIAL, Backlog, Drained, drain
-from lakefeed_local.broker import Broker
 
 _ROUNDS = 3
 _CONCURRENCIES = (16, 32, 64, 128)
@@ -34,10 +33,10 @@ _Rounds = dict[str, list[Drained]]
 
 def run(bench: Bench) -> Result:
     """Measure the sink."""
-    events, seconds = bench.size((200_000, 5.0), (2_000, 1.0))
+    events, seconds = bench.size((200_000, 5.0), (2_000, 30.0))
     concurrencies = bench.size(_CONCURRENCIES, _CONCURRENCIES[:1])
     with (
-        Broker(bench.folder / "broker") as broker,
+        bench.broker() as broker,
         instant(bench.folder / "nginx") as fast,
         seaweed(bench.folder / "seaweedfs") as real,
     ):

@@ -23,7 +23,6 @@ from benchmarks.suite import Bench, Suite
 from benchmarks.topics import fill, topic
 from benchmarks.workers import consumer_environment
 from lakefeed_local.aws import LocalAws
-from lakefeed_local.broker import Broker
 from lakefeed_local.crawl_service import CrawlService
 from tests.services import Service
 from tests.support import wait_for
@@ -67,7 +66,7 @@ class Surroundings:
 def run(bench: Bench) -> Result:
     """Measure starts and idleness, and read the images' sizes."""
     with ExitStack() as held:
-        broker = held.enter_context(Broker(bench.folder / "broker")).bootstrap_servers
+        broker = held.enter_context(bench.broker()).bootstrap_servers
         store = held.enter_context(seaweed(bench.folder / "seaweedfs"))
         aws = held.enter_context(LocalAws(bench.folder / "aws")).endpoint_url
         held.enter_context(CrawlService(aws))

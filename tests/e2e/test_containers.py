@@ -251,7 +251,7 @@ def test_three_consumers_share_the_partitions_and_lose_nothing(kafka: str, s3: A
 
 def test_a_killed_consumer_loses_nothing(kafka: str, s3: Any, tmp_path: Path) -> None:
     before = len(stored(s3))
-    with publishing(write_rows(tmp_path / "killed.csv", 3000), "--rate", "200") as sending:
+    with publishing(write_rows(tmp_path / "killed.csv", 3000), "--rate", "100") as sending:
         wait_for(lambda: len(stored(s3)) > before + 200, 120, "the middle", every=0.2)
         victim = next(entry["ID"] for entry in containers() if entry["Service"] == "consumer")
         docker("kill", victim)
@@ -262,7 +262,7 @@ def test_a_killed_consumer_loses_nothing(kafka: str, s3: Any, tmp_path: Path) ->
 
 def test_a_restarted_broker_loses_nothing(kafka: str, s3: Any, tmp_path: Path) -> None:
     before = len(stored(s3))
-    with publishing(write_rows(tmp_path / "restart.csv", 3000), "--rate", "200") as sending:
+    with publishing(write_rows(tmp_path / "restart.csv", 3000), "--rate", "100") as sending:
         wait_for(lambda: len(stored(s3)) > before + 200, 120, "the middle", every=0.2)
         compose("restart", "kafka")
         assert sending.poll() is None, "the restart came too late to prove anything"

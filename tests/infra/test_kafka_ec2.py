@@ -38,7 +38,7 @@ ADDRESS, NEXT_ADDRESS = "198.51.100.10", "198.51.100.20"
 AMI = "ami-0123456789abcdef0"
 PREFIX = "/lakefeed-kafka"
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @dataclass
@@ -238,7 +238,7 @@ def wait_ready(instance: Instance, cloud: Cloud, address: str) -> None:
         assert failed.strip() != "failed", instance.machine.journal()
         return cloud.parameter("bootstrap-servers") == f"{address}:9092"
 
-    wait_for(ready, timeout=420, message=instance.machine.journal, every=1)
+    wait_for(ready, timeout=700, message=instance.machine.journal, every=1)
 
 
 def read_topic(settings: dict[str, str], topic: str = "demo_testing") -> list[dict[str, Any]]:
@@ -338,7 +338,7 @@ def test_who_comes_otherwise_is_refused(instance: Instance, change: dict[str, st
     consumer = Consumer({**settings, "error_cb": lambda error: errors.append(error.name())})
     try:
         with pytest.raises(KafkaException):
-            consumer.list_topics(timeout=5)
+            consumer.list_topics(timeout=15)
     finally:
         consumer.close()
     assert said in errors
