@@ -123,11 +123,13 @@ class Service:
         return self.get("/readyz")[0] == 200 or self.process.poll() is not None
 
     def metric(self, name: str, **labels: str) -> float:
-        """Sum of a metric's samples with these labels; 0 without any."""
-        text = self.get("/metrics")[1].decode()
+        """Sum of a metric's samples with these labels; 0 without any, no number while nobody answers."""
+        status, body = self.get("/metrics")
+        if status != 200:
+            return float("nan")
         return sum(
             sample.value
-            for family in text_string_to_metric_families(text)
+            for family in text_string_to_metric_families(body.decode())
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )

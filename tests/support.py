@@ -26,12 +26,15 @@ def wait_for(
         AssertionError: it did not within `timeout` seconds; with the message.
     """
     end = time.monotonic() + timeout
-    while not (result := condition()):
-        if time.monotonic() > end:
+    while True:
+        # A look that took long may be an old one: the last begins when the time is up.
+        last = time.monotonic() > end
+        if result := condition():
+            return result
+        if last:
             said = message() if callable(message) else message
             raise AssertionError(f"not within {timeout:.0f} s: {said or condition}")
         time.sleep(every)
-    return result
 
 
 @contextmanager

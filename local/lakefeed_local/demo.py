@@ -243,6 +243,8 @@ class Demo:
             stdout=subprocess.PIPE,
             text=True,
             check=False,
+            # Ctrl-C is for this program, which ends that one: while it loads, it would show a traceback.
+            process_group=0,
         )
         if done.returncode not in allowed:
             raise DemoError(f"lakefeed-{service} {arguments[0]} ended with {done.returncode}, see above")

@@ -52,7 +52,7 @@ class Size:
     @property
     def rate(self) -> float:
         """Events a second of the producer: after its last kill there is still something to send."""
-        return self.events / (0.8 * self.seconds)
+        return self.events / (0.95 * self.seconds)
 
 
 FULL = Size(

@@ -47,7 +47,9 @@ def kafka(shared_folder: Path) -> Iterator[str]:
 @pytest.fixture
 def own_kafka(tmp_path: Path) -> Iterator[Broker]:
     """A broker of the test's own, to stop, kill and restart."""
-    with Broker(tmp_path / "broker") as broker:
+    # While it is away, its ports must not go to anybody's outgoing connection.
+    folder = tmp_path / "broker"
+    with Broker(folder, kafka_port=free_port(), zookeeper_port=free_port()) as broker:
         yield broker
 
 

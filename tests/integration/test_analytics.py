@@ -333,9 +333,9 @@ def serving(log: Path, **variables: str) -> Iterator[tuple[httpx.Client, subproc
 
 
 def terminated(process: subprocess.Popen[bytes]) -> int:
-    """The exit code after SIGTERM, within a few seconds."""
+    """The exit code after SIGTERM."""
     process.send_signal(signal.SIGTERM)
-    return process.wait(10)
+    return process.wait(30)
 
 
 def until(http: httpx.Client, series: str, value: float) -> None:

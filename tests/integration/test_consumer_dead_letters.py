@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -346,6 +347,21 @@ def test_what_cannot_be_sent_is_told_and_the_others_are_sent(
     assert replayed == [True, False, True, False, False, True]
 
 
+# The command, killed when it notes where the 60th letter was sent to.
+DIES = """
+import os, signal, sys
+from lakefeed_consumer import cli, letters
+mark, left = letters.Letters.mark, iter(range(59))
+async def dies(self, place, position):
+    if next(left, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    await mark(self, place, position)
+letters.Letters.mark = dies
+del sys.argv[0]
+sys.exit(cli.main())
+"""
+
+
 def test_a_replay_that_is_killed_is_finished_by_the_next_one(
     kafka: str,
     topic: str,
@@ -357,15 +373,11 @@ def test_a_replay_that_is_killed_is_finished_by_the_next_one(
     records = [Record(Partition(topic, 0), n, 1_767_225_600_000, None, str(n).encode()) for n in range(300)]
     for record in records:
         put(s3, bucket, record)
-    program = str(Path(sys.executable).with_name("lakefeed-consumer"))
-    with subprocess.Popen(
-        [program, "dead-letters", "replay", "--topic", topic],
-        env={**os.environ, **consumer_settings},
-        stdout=subprocess.DEVNULL,
-    ) as process:
-        # The listing tells of up to 1,000 keys: 300 letters and their marks.
-        wait_for(lambda: s3.list_objects_v2(Bucket=bucket)["KeyCount"] > 300, 60, "a mark", every=0.005)
-        process.kill()
+    program = [sys.executable, "-c", DIES, "lakefeed-consumer", "dead-letters", "replay", "--topic", topic]
+    died = subprocess.run(
+        program, env={**os.environ, **consumer_settings}, stdout=subprocess.DEVNULL, timeout=120, check=False
+    )
+    assert died.returncode == -signal.SIGKILL
     first = [int(record.value or b"") for record in log_of(kafka, topic)]
     assert 0 < len(first) < 300
     done = command(consumer_settings, "replay", "--topic", topic)

@@ -26,7 +26,7 @@ class Answers(BaseHTTPRequestHandler):
             self.connection.close()
             return
         if code == "Late":
-            time.sleep(2)
+            time.sleep(5)
         body = f"<Error><Code>{code}</Code></Error>".encode()
         self.send_response(int(status))
         self.send_header("ETag", '"0"')
@@ -46,7 +46,7 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-secret")
-    yield open_store(load(ConsumerSettings, {"put_timeout_seconds": 0.5, "s3_client": request.param}))
+    yield open_store(load(ConsumerSettings, {"put_timeout_seconds": 2, "s3_client": request.param}))
     server.shutdown()
     server.server_close()
     thread.join()

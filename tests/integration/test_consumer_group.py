@@ -135,8 +135,8 @@ def test_a_compacted_topic_is_read_to_its_end(
     consumer_settings: dict[str, str],
     tmp_path: Path,
 ) -> None:
-    compacting = Broker(tmp_path / "broker", overrides={"log.cleaner.backoff.ms": "200"})
-    with compacting:
+    overrides = {"log.cleaner.backoff.ms": "200", "zookeeper.session.timeout.ms": "40000"}
+    with Broker(tmp_path / "broker", overrides=overrides) as compacting:
         read_a_compacted_topic(compacting, topic, bucket, s3, consumer_settings, tmp_path)
 
 

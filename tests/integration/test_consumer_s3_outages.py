@@ -49,7 +49,7 @@ def store(
     for name, value in access(proxy.endpoint_url).items():
         monkeypatch.setenv(name, value)
     seaweed.client().create_bucket(Bucket=topic)
-    options = {"bucket": topic, "put_timeout_seconds": 0.5, "s3_client": request.param}
+    options = {"bucket": topic, "put_timeout_seconds": 2, "s3_client": request.param}
     return open_store(load(ConsumerSettings, options))
 
 
@@ -58,7 +58,7 @@ def test_a_put_that_was_done_though_its_answer_was_lost_is_found_with_its_body(
     store: ObjectStore, proxy: S3Proxy, kind: str
 ) -> None:
     async def scenario() -> None:
-        proxy.set(Faults({kind: 1.0}, seconds=2))
+        proxy.set(Faults({kind: 1.0}, seconds=6))
         with pytest.raises(StoreUnavailableError) as caught:
             await store.create("events/a.json", b'{"a":1}')
         assert caught.value.cause == ("timeout" if kind == "late_answer" else "connection")
@@ -88,7 +88,8 @@ def test_a_request_that_arrives_after_its_retry_replaces_nothing(
     store: ObjectStore, proxy: S3Proxy, seaweed: SeaweedS3, topic: str
 ) -> None:
     async def scenario() -> None:
-        proxy.set(Faults({"late_request": 1.0}, seconds=1))
+        # Later than the lean client and obstore have each given up.
+        proxy.set(Faults({"late_request": 1.0}, seconds=6))
         with pytest.raises(StoreUnavailableError):
             await store.create("events/a.json", b"late")
         proxy.set(Faults())
@@ -97,7 +98,7 @@ def test_a_request_that_arrives_after_its_retry_replaces_nothing(
     run(store, scenario)
     first = seaweed.client().head_object(Bucket=topic, Key="events/a.json")
     # The lean client's, and after it obstore's.
-    wait_for(lambda: proxy.counts()["came_late"] == proxy.counts()["late_request"], 10, "all are answered")
+    wait_for(lambda: proxy.counts()["came_late"] == proxy.counts()["late_request"], 20, "all are answered")
     assert seaweed.client().head_object(Bucket=topic, Key="events/a.json")["ETag"] == first["ETag"]
     assert asyncio.run(read_bucket(seaweed, topic)) == {"events/a.json": b"first"}
 

@@ -114,7 +114,7 @@ def test_metrics_of_the_broker_are_a_bounded_set(tmp_path: Path, topic: str) -> 
     with Broker(tmp_path, metrics_port=0) as broker:
         create(broker.bootstrap_servers, topic)
         produce(broker.bootstrap_servers, topic, ["a", "b"])
-        with urllib.request.urlopen(f"http://127.0.0.1:{broker.metrics_port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{broker.metrics_port}/metrics", timeout=60) as answer:
             text = answer.read().decode()
 
     families = list(text_string_to_metric_families(text))

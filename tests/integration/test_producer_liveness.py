@@ -62,7 +62,7 @@ def test_a_slow_rate_is_not_stuck(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "a.csv", 3)
-    slow = settings(kafka, topic, LAKEFEED_RATE="0.1", LAKEFEED_STALL_SECONDS="2")
+    slow = settings(kafka, topic, LAKEFEED_RATE="0.1", LAKEFEED_STALL_SECONDS="8")
     with Service("producer", "watch", "in", log=tmp_path / "log", **slow) as service:
         service.wait_ready()
 

@@ -127,7 +127,7 @@ def test_a_stop_in_the_middle_of_a_file_goes_on_at_the_next_row(
     kafka: str, topic: str, tmp_path: Path
 ) -> None:
     write(tmp_path, "a.csv", ROWS)
-    with watching(tmp_path, kafka, topic, "--rate", "2000") as watcher:
+    with watching(tmp_path, kafka, topic, "--rate", "500") as watcher:
         wait_for(lambda: len(numbers(kafka, topic)) > 500, 40, lambda: watcher.log)
         assert watcher.end(signal.SIGTERM) == 0
         assert "a.csv: stopped behind row" in watcher.log
@@ -141,8 +141,8 @@ def test_a_crash_in_the_middle_of_a_file_repeats_no_row(kafka: str, topic: str, 
     write(tmp_path, "a.csv", ROWS)
     for _ in range(2):
         before = len(numbers(kafka, topic))
-        with watching(tmp_path, kafka, topic, "--rate", "1500") as watcher:
-            arrived = partial(lambda count: len(numbers(kafka, topic)) > count, before + 1_500)
+        with watching(tmp_path, kafka, topic, "--rate", "500") as watcher:
+            arrived = partial(lambda count: len(numbers(kafka, topic)) > count, before + 500)
             wait_for(arrived, 40, lambda: watcher.log)
             watcher.end(signal.SIGKILL)
     with watching(tmp_path, kafka, topic) as watcher:

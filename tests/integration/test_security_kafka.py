@@ -174,7 +174,7 @@ def test_events_go_all_the_way(
 @pytest.mark.parametrize("name", WRONG)
 def test_the_producer_says_what_to_check(broker: SecureBroker, name: str, topic: str, csv: Path) -> None:
     way = WRONG[name]
-    done = publish(csv, topic, LAKEFEED_KAFKA_TIMEOUT_SECONDS="4", **way.variables(broker))
+    done = publish(csv, topic, LAKEFEED_KAFKA_TIMEOUT_SECONDS="12", **way.variables(broker))
     assert done.returncode == 1
     assert all(word in done.stderr for word in way.said), done.stderr
     last = done.stderr.splitlines()[-1]

@@ -152,14 +152,17 @@ class CrawlerContract:
         assert before.state == "READY"
         assert before.last is None
         assert crawler.history(10) == []
-        assert crawler.start()
-        assert crawler.status().running
-        assert not crawler.start()
+        for _ in range(10):
+            assert crawler.start()
+            if crawler.status().running and not crawler.start():
+                break
+            wait_for_crawl(crawler, 60)  # it was quicker than we
+        else:
+            pytest.fail("no crawl was seen running")
         finish()
         last = wait_for_crawl(crawler, 60)
         assert last.outcome == "SUCCEEDED"
         assert last.started is not None
-        assert len(crawler.history(10)) == 1
         assert crawler.history(10)[0].outcome == "SUCCEEDED"
         seconds = crawler.last_seconds()
         assert seconds is not None

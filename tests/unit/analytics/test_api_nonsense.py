@@ -148,9 +148,10 @@ def connected(lake: Lake) -> Iterator[socket.socket]:
 
 def raw(lake: Lake, request: bytes) -> bytes:
     """All that is answered to some bytes until the server closes."""
-    with connected(lake) as connection:
+    pieces = []
+    # A server that closes before it has read all resets the connection, after its answer.
+    with connected(lake) as connection, suppress(ConnectionError):
         connection.sendall(request)
-        pieces = []
         while piece := connection.recv(65_536):
             pieces.append(piece)
     return b"".join(pieces)
@@ -186,7 +187,7 @@ def test_clients_that_hang_up_in_the_middle_leave_nothing_behind(lake: Lake) -> 
 
 
 def test_slow_clients_are_cut_off_and_hold_up_nobody(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_REQUEST_SECONDS", 2)
+    monkeypatch.setattr(server, "_REQUEST_SECONDS", 5)
     slow_head = b"GET /v1/tables HTTP/1.1\r\nHost: x\r\nX-Slow: "
     slow_body = b"POST /v1/queries HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"
     with ExitStack() as held:
@@ -195,7 +196,7 @@ def test_slow_clients_are_cut_off_and_hold_up_nobody(lake: Lake, monkeypatch: py
             connection.sendall((b"", slow_head, slow_body)[number % 3])
         start = time.monotonic()
         assert lake.http.get("/healthz").status_code == 200
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 5
         for connection in slow:
             connection.setblocking(False)
 
@@ -213,6 +214,6 @@ def test_slow_clients_are_cut_off_and_hold_up_nobody(lake: Lake, monkeypatch: py
                     slow.remove(connection)
             return not slow
 
-        wait_for(closed, 20, lambda: f"{len(slow)} connections are open still")
+        wait_for(closed, 40, lambda: f"{len(slow)} connections are open still")
     # A client that takes its time between two requests, as browsers do, is none of these.
     assert lake.http.get("/healthz").status_code == 200

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,12 @@ def test_a_killed_program_is_gone_at_once(tmp_path: Path) -> None:
     up(child)
     pid = pid_of(child)
 
+    began = time.monotonic()
+
     child.kill()
 
     assert not alive(pid)
+    assert time.monotonic() - began < 30, "it was asked to stop, and waited for"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")

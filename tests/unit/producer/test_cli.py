@@ -242,7 +242,7 @@ def test_no_answer_from_the_broker_ends_with_1_and_says_what_to_check(tmp_path: 
 def test_a_broker_whose_name_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     done = producer(
-        tmp_path, "publish", "x.csv", "-b", "no-such-host.invalid:9092", LAKEFEED_KAFKA_TIMEOUT_SECONDS="2"
+        tmp_path, "publish", "x.csv", "-b", "no-such-host.invalid:9092", LAKEFEED_KAFKA_TIMEOUT_SECONDS="5"
     )
     assert done.returncode == 1
     assert "no answer from Kafka at no-such-host.invalid:9092" in done.stderr

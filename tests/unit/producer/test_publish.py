@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -328,7 +327,7 @@ def test_a_rate_is_held(path: Path, rate: float, rows: int) -> None:
     done = run(path, "a,b\n" + "1,2\n" * rows, rate=rate)
     assert done.progress.delivered == rows
     # A busy machine may be slower, and nothing makes it faster.
-    assert 0.5 * rate < rows / done.progress.seconds < 1.02 * rate
+    assert 0.98 * rows / rate < done.progress.seconds < rows / rate + 15
 
 
 class FailingPublisher(MemoryTopic):
@@ -365,11 +364,9 @@ def test_an_event_that_the_broker_finds_too_large_is_rejected_with_its_raw_text(
 
 
 def test_a_stop_ends_between_batches_and_says_how_far_it_came(path: Path) -> None:
-    stop = threading.Event()
-    threading.Timer(0.3, stop.set).start()
-    begin = time.monotonic()
-    done = run(path, "a,b\n" + "1,2\n" * 100_000, rate=1000, stop=stop)
-    assert time.monotonic() - begin < 5
+    stop, publisher = threading.Event(), MemoryTopic()
+    publisher.before_send = lambda _: stop.set()
+    done = run(path, "a,b\n" + "1,2\n" * 100_000, rate=1000, stop=stop, publisher=publisher)
     assert done.progress.interrupted
     assert 0 < done.progress.position == done.progress.delivered < 100_000
 

@@ -21,6 +21,7 @@ from lakefeed_producer.prepare import FileOptions
 from lakefeed_producer.source import Dialect, claimed
 from lakefeed_producer.watch import Folder, Watch
 from tests.memory import MemoryConnection, MemoryTopic
+from tests.support import wait_for
 
 
 class Broker:
@@ -371,7 +372,15 @@ def test_a_damaged_state_is_told(tmp_path: Path) -> None:
 
 def test_the_loop_ends_when_asked(place: Place) -> None:
     place.write("a.csv", "n\n1\n")
-    threading.Timer(0.2, place.stop.set).start()
+
+    def stop() -> None:
+        try:
+            wait_for(lambda: place.health.readiness().ok and place.health.liveness().ok)
+        finally:
+            place.stop.set()
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
     place.watch.run()
+    stopper.join()
     assert place.health.readiness().ok
-    assert place.health.liveness().ok
