@@ -83,6 +83,8 @@ def used(tutorial: Tutorial, cloud: Cloud, kafka: str, tmp_path_factory: pytest.
             api.post("/v1/crawls").raise_for_status()
             columns = f"/v1/tables/{TOPIC}"
             wait_for(lambda: "surprise" in api.get(columns).text, 60, "the new column", every=0.3)
+            # Stopped before its end, the crawl would not have come to the partition.
+            wait_for(lambda: api.get("/v1/crawls").json()["state"] == "READY", 60, "its end", every=0.3)
             api.delete("/v1/crawls")
         running.stop()
     return (folder / "analytics").read_text()
