@@ -361,7 +361,8 @@ def test_memory_grows_neither_with_the_file_nor_with_the_topic(
 
     small = peak("small.csv", 300_000, f"{topic}-small")
     assert peak("large.csv", 2_000_000, f"{topic}-large") < 1.2 * small
-    assert peak("again.csv", 300_000, f"{topic}-large") < 1.4 * small
+    # What is fetched ahead is bounded, but in compressed bytes; all records would be several times as much.
+    assert peak("again.csv", 300_000, f"{topic}-large") < 2 * small
 
 
 def test_a_taken_metrics_port_is_no_error(kafka: str, topic: str, tmp_path: Path) -> None:
