@@ -15,6 +15,7 @@ from benchmarks import suites
 from benchmarks.figures import Result
 from benchmarks.programs import Program
 from lakefeed_local.broker import Broker
+from tests.support import PATIENT
 
 T = TypeVar("T")
 
@@ -44,8 +45,7 @@ class Bench:
 
     def broker(self) -> Broker:
         """A Kafka and ZooKeeper for the suite, to be started."""
-        # With the 6 s of `server.properties` a machine under full load loses the broker now and then.
-        return Broker(self.folder / "broker", overrides={"zookeeper.session.timeout.ms": "40000"})
+        return Broker(self.folder / "broker", overrides=PATIENT)
 
     def size(self, full: T, quick: T) -> T:
         """A size of the full run, or the one of a quick run."""

@@ -40,6 +40,30 @@ def run(store: ObjectStore, scenario: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(whole())
 
 
+def changed(change: str) -> str:
+    """A program that runs the consumer's own command after a change to it."""
+    return f"""
+import asyncio, sys, threading, time
+from unittest.mock import AsyncMock
+from lakefeed_consumer import cli, feeder, service, transport
+{change}
+sys.argv = ["lakefeed-consumer", "run"]
+sys.exit(cli.main())
+"""
+
+
+def with_slow_puts(seconds: float) -> str:
+    """The consumer's own command, each put of which takes so much longer."""
+    return changed(f"""
+from lakefeed_consumer.lean.store import LeanObjectStore
+create = LeanObjectStore.create
+async def slowly(self, key, body):
+    await asyncio.sleep({seconds})
+    await create(self, key, body)
+LeanObjectStore.create = slowly
+""")
+
+
 def make_topic(kafka: str, topic: str, partitions: int = 1, config: dict[str, str] | None = None) -> None:
     admin = AdminClient({"bootstrap.servers": kafka})
     admin.create_topics([NewTopic(topic, partitions, 1, config=config or {})])[topic].result(30)

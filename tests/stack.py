@@ -19,7 +19,7 @@ from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
 from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.files import locked
-from tests.support import wait_for
+from tests.support import PATIENT, wait_for
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -63,10 +63,7 @@ def _start(name: str, folder: Path, address: Path) -> None:
 def _serve(name: str, folder: Path) -> None:
     with (folder / "users").open("ab") as users, ExitStack() as running:
         if name == "kafka":
-            # With the 6 s of `server.properties` a machine under full load loses the broker now and then:
-            # ZooKeeper ends its session, and what it is asked meanwhile fails.
-            patient = {"zookeeper.session.timeout.ms": "40000"}
-            address = running.enter_context(Broker(folder / "data", overrides=patient)).bootstrap_servers
+            address = running.enter_context(Broker(folder / "data", overrides=PATIENT)).bootstrap_servers
         else:
             address = running.enter_context(LocalAws(folder / "data")).endpoint_url
             running.enter_context(CrawlService(address))

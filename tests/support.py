@@ -12,6 +12,9 @@ from typing import TypeVar
 from lakefeed_local.files import locked
 
 T = TypeVar("T")
+# Settings of a broker that nobody kills. With the 6 s of `server.properties` a machine under full load loses
+# it now and then: ZooKeeper ends its session, and what it is asked meanwhile fails.
+PATIENT = {"zookeeper.session.timeout.ms": "40000"}
 
 
 def wait_for(

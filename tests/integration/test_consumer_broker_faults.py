@@ -17,6 +17,7 @@ from lakefeed_local.broker import Broker
 from tests.consuming import (
     Position,
     by_position,
+    changed,
     committed,
     ends,
     events,
@@ -25,6 +26,7 @@ from tests.consuming import (
     publish,
     wait_stored,
     wait_unready,
+    with_slow_puts,
 )
 from tests.integration.test_producer_broker import kafka_pid
 from tests.services import Service
@@ -121,15 +123,6 @@ def test_a_full_disk_stops_nobody_for_good(
     assert len(stored) <= len(held) + 1, "at most the event whose answer did not come"
 
 
-# Runs the consumer's own command after a change to it.
-CHANGED = """
-import asyncio, sys, threading, time
-from lakefeed_consumer import cli, feeder, transport
-from lakefeed_consumer.lean.store import LeanObjectStore
-{change}
-sys.argv = ["lakefeed-consumer", "run"]
-sys.exit(cli.main())
-"""
 HANGS = {
     "the event loop": """
 async def store_events(self, stream):
@@ -168,7 +161,7 @@ def test_liveness_sees_within_30_seconds_what_hangs(
     kafka: str, topic: str, consumer_settings: dict[str, str], tmp_path: Path, what: str
 ) -> None:
     make_topic(kafka, topic)
-    program = CHANGED.format(change=HANGS[what])
+    program = changed(HANGS[what])
     with Service("consumer", log=tmp_path / "log", program=program, **consumer_settings) as consumer:
         wait_for(lambda: "partitions assigned" in consumer.log, 60, lambda: consumer.log)
         publish(kafka, topic, events(10))
@@ -209,15 +202,7 @@ def test_liveness_bears_with_what_is_slow(
 ) -> None:
     make_topic(kafka, topic)
     consumer_settings |= {"LAKEFEED_STALL_SECONDS": "9", "LAKEFEED_PUTS_IN_FLIGHT": "1"}
-    program = CHANGED.format(
-        change="""
-create = LeanObjectStore.create
-async def slowly(self, key, body):
-    await asyncio.sleep(10)
-    await create(self, key, body)
-LeanObjectStore.create = slowly
-"""
-    )
+    program = with_slow_puts(10)
     publish(kafka, topic, events(3))
     with Service("consumer", log=tmp_path / "log", program=program, **consumer_settings) as consumer:
         wait_for(lambda: "partitions assigned" in consumer.log, 60, lambda: consumer.log)
@@ -236,8 +221,8 @@ def test_a_broker_that_refuses_a_commit_is_asked_again(
 ) -> None:
     make_topic(kafka, topic)
     held = publish(kafka, topic, events(20))
-    program = CHANGED.format(
-        change="""
+    program = changed(
+        """
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import UnknownError
 commit = AIOKafkaConsumer.commit

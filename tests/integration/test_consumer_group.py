@@ -24,7 +24,7 @@ from tests.consuming import (
     wait_stored,
 )
 from tests.services import Service
-from tests.support import wait_for
+from tests.support import PATIENT, wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -135,7 +135,7 @@ def test_a_compacted_topic_is_read_to_its_end(
     consumer_settings: dict[str, str],
     tmp_path: Path,
 ) -> None:
-    overrides = {"log.cleaner.backoff.ms": "200", "zookeeper.session.timeout.ms": "40000"}
+    overrides = {"log.cleaner.backoff.ms": "200", **PATIENT}
     with Broker(tmp_path / "broker", overrides=overrides) as compacting:
         read_a_compacted_topic(compacting, topic, bucket, s3, consumer_settings, tmp_path)
 

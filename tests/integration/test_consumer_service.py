@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 from lakefeed_local.broker import Broker
 from tests.consuming import (
     by_position,
+    changed,
     committed,
     ends,
     events,
@@ -22,34 +23,13 @@ from tests.consuming import (
     publish,
     wait_stored,
     wait_unready,
+    with_slow_puts,
 )
 from tests.services import Service, free_port
 from tests.support import wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-
-# Runs the consumer's own command after a change to it.
-CHANGED = """
-import sys
-from unittest.mock import AsyncMock
-from lakefeed_consumer import cli, feeder, service
-{change}
-sys.argv = ["lakefeed-consumer", "run"]
-sys.exit(cli.main())
-"""
-SLOW = CHANGED.format(
-    change="""
-import asyncio
-from lakefeed_consumer.lean.store import LeanObjectStore
-create = LeanObjectStore.create
-async def slowly(self, key, body):
-    await asyncio.sleep(0.2)
-    await create(self, key, body)
-LeanObjectStore.create = slowly
-"""
-)
 
 
 @pytest.mark.parametrize("feed", ["batches", "events"])
@@ -119,7 +99,7 @@ def test_stopped_or_killed_in_the_middle_nothing_is_lost(
     group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
     # 160 a second at the most: it is in the middle for some seconds.
     slow = consumer_settings | {"LAKEFEED_PUTS_IN_FLIGHT": "32"}
-    with Service("consumer", log=tmp_path / "log", program=SLOW, **slow) as consumer:
+    with Service("consumer", log=tmp_path / "log", program=with_slow_puts(0.2), **slow) as consumer:
         wait_stored(consumer, 200)
         consumer.process.send_signal(end)
         code = consumer.process.wait(40)
@@ -345,7 +325,7 @@ def test_a_dead_agent_fails_liveness(
 ) -> None:
     make_topic(kafka, topic)
     consumer_settings["LAKEFEED_STALL_SECONDS"] = "3"
-    program = CHANGED.format(change="feeder.Feeder._store_events = AsyncMock()")
+    program = changed("feeder.Feeder._store_events = AsyncMock()")
     with Service("consumer", log=tmp_path / "log", program=program, **consumer_settings) as consumer:
         wait_for(lambda: b"agent" in consumer.get("/healthz")[1], 60, lambda: consumer.log)
         assert consumer.get("/healthz")[0] == 503
@@ -355,7 +335,7 @@ def test_a_broker_that_goes_while_faust_starts_is_one_line(tmp_path: Path) -> No
     address = f"127.0.0.1:{free_port()}"
     settings = {"LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": address, "LAKEFEED_DRAIN_SECONDS": "1"}
     # The waits before Faust's start are over, and the broker is gone again.
-    program = CHANGED.format(change="service._prepare = AsyncMock()")
+    program = changed("service._prepare = AsyncMock()")
     with Service("consumer", log=tmp_path / "log", program=program, **settings) as consumer:
         assert consumer.process.wait(90) == 1
     assert f"error: Faust cannot start with the broker at {address}" in consumer.log

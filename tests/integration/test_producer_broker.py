@@ -62,6 +62,11 @@ class Run:
         return self.process.wait(60), said
 
 
+def waits(said: list[str]) -> int:
+    """How many waits for Kafka were told. On a busy machine there may be others than the test's."""
+    return len([line for line in said if line.startswith("waiting for Kafka")])
+
+
 def test_a_broker_that_is_restarted_costs_no_row(own_kafka: Broker, there: Topic, tmp_path: Path) -> None:
     with Run(tmp_path, there) as run:
         own_kafka.restart_kafka()
@@ -94,7 +99,7 @@ def test_a_broker_that_is_away_is_waited_for(own_kafka: Broker, there: Topic, tm
         own_kafka.start_kafka()
         code, said = run.end()
         assert code == 3, said
-        assert "Kafka answers again" in said
+        assert said.count("Kafka answers again") == 1 + waits(said)
         check_whole(there, good(ROWS))
 
 
@@ -105,7 +110,7 @@ def test_a_broker_that_stays_away_ends_the_run_which_goes_on_later(
         own_kafka.stop_kafka()
         code, said = run.end()
         assert code == 1
-        assert any(line.startswith("waiting for Kafka") for line in said)
+        assert waits(said) == 1
         assert (
             "then the broker stopped taking them (no acknowledgement for 15 s: Connect to 127.0.0.1:"
             in said[-1]

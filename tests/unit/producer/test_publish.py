@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -366,7 +367,9 @@ def test_an_event_that_the_broker_finds_too_large_is_rejected_with_its_raw_text(
 def test_a_stop_ends_between_batches_and_says_how_far_it_came(path: Path) -> None:
     stop, publisher = threading.Event(), MemoryTopic()
     publisher.before_send = lambda _: stop.set()
+    begin = time.monotonic()
     done = run(path, "a,b\n" + "1,2\n" * 100_000, rate=1000, stop=stop, publisher=publisher)
+    assert time.monotonic() - begin < 30, "all rows would take 100 s"
     assert done.progress.interrupted
     assert 0 < done.progress.position == done.progress.delivered < 100_000
 
