@@ -16,7 +16,7 @@ from benchmarks import report, suite
 from benchmarks.figures import Result
 from benchmarks.machine import Machine
 from benchmarks.programs import missing
-from tests.support import own_folder
+from tests.helpers.folders import own_folder
 
 _BUILD = Path("build")
 

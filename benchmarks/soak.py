@@ -20,9 +20,10 @@ from benchmarks.processes import Sample, sample
 from benchmarks.rows import write_small
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
-from tests.chaos.store import ACCESS_KEY, REGION, SECRET_KEY, SeaweedS3
-from tests.services import Service
-from tests.support import own_folder, wait_for
+from tests.helpers.folders import own_folder
+from tests.helpers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, SeaweedS3
+from tests.helpers.services import Service
+from tests.helpers.waiting import wait_for
 
 _BUCKET = "soak"
 _SAMPLE_SECONDS = 5.0

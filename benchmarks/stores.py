@@ -19,8 +19,8 @@ from typing import Protocol
 
 from benchmarks.programs import nginx_modules
 from lakefeed_local.process import Child
-from tests.chaos.store import SeaweedS3, access
-from tests.services import free_port
+from tests.helpers.seaweed import SeaweedS3, access
+from tests.helpers.services import free_port
 
 BUCKET = "bench"
 _CONFIG = Path(__file__).with_name("nginx.conf")

@@ -15,7 +15,7 @@ from benchmarks import suites
 from benchmarks.figures import Result
 from benchmarks.programs import Program
 from lakefeed_local.broker import Broker
-from tests.support import PATIENT
+from tests.helpers.brokers import PATIENT
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, Produc
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from tests.support import wait_for
+from tests.helpers.waiting import wait_for
 
 EVENT_BYTES = 200
 _DELIVERY_SECONDS = 120.0

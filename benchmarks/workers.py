@@ -17,8 +17,8 @@ from typing import Self
 from benchmarks.processes import cpu_seconds
 from benchmarks.stores import BUCKET, Store
 from benchmarks.topics import events, fill, topic, wait_for_group
-from tests.services import free_port
-from tests.support import wait_for
+from tests.helpers.services import free_port
+from tests.helpers.waiting import wait_for
 
 LAKEFEED = (str(Path(sys.executable).with_name("lakefeed-consumer")), "run")
 TUTORIAL = (sys.executable, "-m", "benchmarks.tutorial.agent")

@@ -40,7 +40,7 @@ from benchmarks.workers import (
     store_first,
     without_aws,
 )
-from tests.support import wait_for
+from tests.helpers.waiting import wait_for
 
 _ROUNDS = 3
 _LOADS = {"10 %": 0.1, "50 %": 0.5, "80 %": 0.8}

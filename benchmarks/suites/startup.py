@@ -24,8 +24,8 @@ from benchmarks.topics import fill, topic
 from benchmarks.workers import consumer_environment
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.crawl_service import CrawlService
-from tests.services import Service
-from tests.support import wait_for
+from tests.helpers.services import Service
+from tests.helpers.waiting import wait_for
 
 _ROUNDS = 3
 _START_SECONDS = 60.0

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.proxy import KINDS
 from tests.chaos.run import CONSUMERS, Outcome, Run
 from tests.chaos.schedule import FULL, QUICK, Plan, Size, plan
+from tests.helpers.s3_proxy import KINDS
 
 _WRONG = ("lost", "duplicated", "altered", "misordered", "uncommitted")
 _KILLS = ("kill", "producer_kill", "broker_kill")

@@ -18,14 +18,14 @@ from rich.console import Console
 
 from lakefeed_local.broker import Broker
 from tests.chaos.kafka import Topic, rebalances
-from tests.chaos.proxy import Faults, S3Proxy
 from tests.chaos.rows import broken_values, write_files
 from tests.chaos.schedule import Plan, Size, Step
-from tests.chaos.store import SeaweedS3, access
 from tests.chaos.verify import Verdict, compare_offsets, verify
 from tests.chaos.workers import Group, Program, quiet_environment
-from tests.services import free_port
-from tests.support import own_folder
+from tests.helpers.folders import own_folder
+from tests.helpers.s3_proxy import Faults, S3Proxy
+from tests.helpers.seaweed import SeaweedS3, access
+from tests.helpers.services import free_port
 
 TOPIC, BUCKET, GROUP = "chaos", "chaos", "chaos-consumer"
 _PARTITIONS = 4

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tests.chaos.proxy import ANSWERS, KINDS
+from tests.helpers.s3_proxy import ANSWERS, KINDS
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from pytest_docker.plugin import Services
 
-from tests.services import free_port
-from tests.support import wait_for
+from tests.helpers.services import free_port
+from tests.helpers.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "lakefeed-e2e"

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from monitoring.check_queries import empty
 from tests.e2e.conftest import PORTS, ROOT, compose, containers, docker, state, wait_healthy
-from tests.support import wait_for
+from tests.helpers.waiting import wait_for
 
 TOPIC = "demo_testing"
 BUCKET = "lakefeed"

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import CALLS, PORTS, compose
-from tests.infra import terraform
-from tests.rights import ACCESS_KEYS, Policy, Right, giving, read_calls, wanted
-from tests.support import wait_for
+from tests.helpers.infra import terraform
+from tests.helpers.rights import ACCESS_KEYS, Policy, Right, giving, read_calls, wanted
+from tests.helpers.waiting import wait_for
 
 # The local AWS starts empty, so that the analytics service makes what Terraform makes on an account.
 MADE_BY_TERRAFORM = {

@@ -16,8 +16,8 @@ import pytest
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.settings import LocalSettings
-from tests.infra import terraform
-from tests.rights import ACCOUNT, Call, read_calls
+from tests.helpers.infra import terraform
+from tests.helpers.rights import ACCOUNT, Call, read_calls
 
 REGION = "us-east-1"
 BUCKET = "lake-of-the-tutorial"

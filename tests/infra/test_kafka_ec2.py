@@ -26,10 +26,10 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.settings import LocalSettings
-from tests.infra import machine as machines
-from tests.infra.machine import Machine, docker, run
-from tests.services import Service
-from tests.support import wait_for
+from tests.helpers.infra import machine as machines
+from tests.helpers.infra.machine import Machine, docker, run
+from tests.helpers.services import Service
+from tests.helpers.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-east-1"
@@ -200,7 +200,7 @@ def new_machine(
     user_data = tmp_path_factory.mktemp("user-data")
     (user_data / "user-data").write_bytes(base64.b64decode(instance["user_data_base64"]))
     (user_data / "meta-data").write_text(f"instance-id: {instance['id']}\n")
-    serve = ("python3", "-c", (ROOT / "tests" / "infra" / "metadata.py").read_text(), "/folder")
+    serve = ("python3", "-c", (ROOT / "tests" / "helpers" / "infra" / "metadata.py").read_text(), "/folder")
     with (
         machines.serving(metadata, networks[1], machines.METADATA_ADDRESS, *serve),
         machines.block_device(metadata.with_name("volume"), 512) as device,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.infra.terraform import INFRA, Terraform, environment
 from tests.infra.conftest import Cloud
-from tests.infra.terraform import INFRA, Terraform, environment
 
 FOLDERS = sorted(str(file.parent.relative_to(INFRA)) for file in INFRA.glob("*/*/versions.tf"))
 TESTED = sorted({str(file.parents[1].relative_to(INFRA)) for file in INFRA.glob("*/*/tests/*.tftest.hcl")})

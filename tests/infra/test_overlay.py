@@ -10,8 +10,8 @@ from pathlib import Path
 
 from k8s.check.environment import check_variables, variables
 from k8s.check.render import Kustomization, render
+from tests.helpers.infra.terraform import ROOT, Terraform
 from tests.infra.conftest import Tutorial
-from tests.infra.terraform import ROOT, Terraform
 
 ROLES = {
     name: f"arn:aws:iam::123456789012:role/lakefeed-eks-{name}"

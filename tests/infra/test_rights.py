@@ -13,11 +13,21 @@ import httpx
 import pytest
 from confluent_kafka import Producer
 
+from tests.helpers.rights import (
+    ACCESS_KEYS,
+    ACCOUNT,
+    Policy,
+    Right,
+    given,
+    giving,
+    needed,
+    read_explained,
+    wanted,
+)
+from tests.helpers.services import Service
+from tests.helpers.shared_servers import shared
+from tests.helpers.waiting import wait_for
 from tests.infra.conftest import BUCKET, REGION, Cloud, Tutorial
-from tests.rights import ACCESS_KEYS, ACCOUNT, Policy, Right, given, giving, needed, read_explained, wanted
-from tests.services import Service
-from tests.stack import shared
-from tests.support import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPLAINED = Path(__file__).with_name("unused_rights.yml")

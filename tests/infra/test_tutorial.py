@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.rights import ACCOUNT
 from tests.infra.conftest import BUCKET, CIDR, Cloud, Tutorial
-from tests.rights import ACCOUNT
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -17,10 +17,10 @@ import boto3
 import pytest
 
 from lakefeed_local.broker import Broker
-from tests.chaos.proxy import S3Proxy
-from tests.chaos.store import SeaweedS3, access
-from tests.services import free_port
-from tests.stack import shared
+from tests.helpers.s3_proxy import S3Proxy
+from tests.helpers.seaweed import SeaweedS3, access
+from tests.helpers.services import free_port
+from tests.helpers.shared_servers import shared
 
 if TYPE_CHECKING:
     from mypy_boto3_athena import AthenaClient

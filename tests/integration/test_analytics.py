@@ -27,8 +27,8 @@ from lakefeed_analytics.parts import Parts, connect
 from lakefeed_analytics.queries import NamedQueries
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_common.settings import load
-from tests.support import wait_for
-from tests.unit.analytics.contracts import NUMBERS, SLOW
+from tests.helpers.analytics.contracts import NUMBERS, SLOW
+from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_athena import AthenaClient

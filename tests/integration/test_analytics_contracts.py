@@ -15,8 +15,13 @@ from lakefeed_analytics.folders import Folders
 from lakefeed_analytics.parts import Parts, connect
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_common.settings import load
-from tests.unit.analytics.contracts import CatalogueContract, CrawlerContract, EngineContract, FoldersContract
-from tests.unit.analytics.fakes import COLUMNS
+from tests.helpers.analytics.contracts import (
+    CatalogueContract,
+    CrawlerContract,
+    EngineContract,
+    FoldersContract,
+)
+from tests.helpers.analytics.fakes import COLUMNS
 
 if TYPE_CHECKING:
     from mypy_boto3_glue import GlueClient

@@ -18,7 +18,9 @@ import pytest
 from schemathesis import GenerationMode
 
 from lakefeed_local.aws import LocalAws
-from tests.integration.faulty_aws import (
+from tests.helpers.analytics.contracts import NUMBER_ROWS, NUMBERS, SLOW
+from tests.helpers.analytics.openapi_requests import check
+from tests.helpers.faulty_aws import (
     Answer,
     Call,
     Fault,
@@ -32,10 +34,8 @@ from tests.integration.faulty_aws import (
     reset,
     s3_error,
 )
-from tests.services import Service
-from tests.support import wait_for
-from tests.unit.analytics.contracts import NUMBER_ROWS, NUMBERS, SLOW
-from tests.unit.analytics.openapi_requests import check
+from tests.helpers.services import Service
+from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_athena import AthenaClient

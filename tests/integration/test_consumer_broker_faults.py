@@ -14,7 +14,8 @@ import pytest
 from confluent_kafka import Producer
 
 from lakefeed_local.broker import Broker
-from tests.consuming import (
+from tests.helpers.brokers import kafka_pid
+from tests.helpers.consuming import (
     Position,
     by_position,
     changed,
@@ -28,9 +29,8 @@ from tests.consuming import (
     wait_unready,
     with_slow_puts,
 )
-from tests.integration.test_producer_broker import kafka_pid
-from tests.services import Service
-from tests.support import wait_for
+from tests.helpers.services import Service
+from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

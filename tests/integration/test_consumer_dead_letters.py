@@ -17,10 +17,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from lakefeed_consumer.dead_letters import DeadLetter
 from lakefeed_consumer.records import Partition, Record, object_key
-from tests.consuming import committed, events, make_topic, objects, publish, wait_stored
-from tests.services import Service, free_port
-from tests.support import wait_for
-from tests.unit.consumer.broken_records import KINDS, STORED
+from tests.helpers.broken_records import KINDS, STORED
+from tests.helpers.consuming import committed, events, make_topic, objects, publish, wait_stored
+from tests.helpers.services import Service, free_port
+from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -13,7 +13,7 @@ from lakefeed_common.settings import load
 from lakefeed_consumer.lean.store import open_store
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.store import ObjectStore, StoreRefusedError, StoreUnavailableError
-from tests.consuming import run
+from tests.helpers.consuming import run
 
 
 class Answers(BaseHTTPRequestHandler):

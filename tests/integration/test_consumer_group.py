@@ -13,7 +13,8 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from lakefeed_local.broker import Broker
-from tests.consuming import (
+from tests.helpers.brokers import PATIENT
+from tests.helpers.consuming import (
     by_position,
     committed,
     ends,
@@ -23,8 +24,8 @@ from tests.consuming import (
     publish,
     wait_stored,
 )
-from tests.services import Service
-from tests.support import PATIENT, wait_for
+from tests.helpers.services import Service
+from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -16,10 +16,8 @@ from lakefeed_consumer.lean.store import open_store
 from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.store import ObjectExistsError, ObjectStore, StoreRefusedError, StoreUnavailableError
-from tests.chaos.proxy import KINDS, Faults, S3Proxy
 from tests.chaos.run import read_bucket
-from tests.chaos.store import ACCESS_KEY, RENEWED_KEY, SECRET_KEY, SeaweedS3, access
-from tests.consuming import (
+from tests.helpers.consuming import (
     by_position,
     committed,
     ends,
@@ -30,8 +28,10 @@ from tests.consuming import (
     wait_stored,
     wait_unready,
 )
-from tests.services import Service
-from tests.support import wait_for
+from tests.helpers.s3_proxy import KINDS, Faults, S3Proxy
+from tests.helpers.seaweed import ACCESS_KEY, RENEWED_KEY, SECRET_KEY, SeaweedS3, access
+from tests.helpers.services import Service
+from tests.helpers.waiting import wait_for
 
 STORED = "lakefeed_consumer_objects_total"
 MEMORY = 80 << 20

@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from lakefeed_local.broker import Broker
-from tests.consuming import (
+from tests.helpers.consuming import (
     by_position,
     changed,
     committed,
@@ -25,8 +25,8 @@ from tests.consuming import (
     wait_unready,
     with_slow_puts,
 )
-from tests.services import Service, free_port
-from tests.support import wait_for
+from tests.helpers.services import Service, free_port
+from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

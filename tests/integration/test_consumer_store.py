@@ -18,10 +18,10 @@ from lakefeed_consumer.store import (
     StoreRefusedError,
     StoreUnavailableError,
 )
-from tests.chaos.store import SeaweedS3, access
-from tests.consuming import ReadsOnly, run
-from tests.services import free_port
-from tests.unit.consumer.memory_store import MemoryStore
+from tests.helpers.consuming import ReadsOnly, run
+from tests.helpers.memory_store import MemoryStore
+from tests.helpers.seaweed import SeaweedS3, access
+from tests.helpers.services import free_port
 
 CLIENTS = ("lean", "obstore")
 

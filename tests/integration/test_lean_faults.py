@@ -27,8 +27,8 @@ from lakefeed_consumer.lean.store import LeanObjectStore, open_store
 from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.store import ObjectStore, StoreUnavailableError
-from tests.scripted_s3 import GOOD, Put, Script, ScriptedS3, answer_well, scripted_s3
-from tests.services import free_port
+from tests.helpers.scripted_s3 import GOOD, Put, Script, ScriptedS3, answer_well, scripted_s3
+from tests.helpers.services import free_port
 
 CHUNKED = b'HTTP/1.1 200 OK\r\nETag: "0"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'
 CLOSING = GOOD.replace(b"ETag", b"Connection: close\r\nETag")

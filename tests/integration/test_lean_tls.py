@@ -13,8 +13,8 @@ from lakefeed_common.settings import load
 from lakefeed_consumer.lean.store import LeanObjectStore, open_store
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.store import StoreUnavailableError
-from tests.chaos.store import SeaweedS3, access
-from tests.consuming import ReadsOnly, run
+from tests.helpers.consuming import ReadsOnly, run
+from tests.helpers.seaweed import SeaweedS3, access
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lakefeed_local.aws import LocalAws
-from tests.support import wait_for
+from tests.helpers.waiting import wait_for
 
 COMMAND = [sys.executable, "-c", "import sys; from lakefeed_local.cli import main; sys.exit(main())"]
 

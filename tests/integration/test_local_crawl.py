@@ -16,7 +16,7 @@ import pytest
 
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.crawl_service import CrawlService
-from tests.support import wait_for
+from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_athena import AthenaClient

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import wait_for
+from tests.helpers.waiting import wait_for
 
 # Whoever runs the tests in the background may have Ctrl-C ignored, and children inherit that; a terminal's
 # programs have it.

@@ -15,7 +15,7 @@ from lakefeed_local.broker import Broker
 from monitoring.catalogue import broker_metrics
 from monitoring.check_queries import queries
 from monitoring.promql import grouped_labels, selectors
-from tests.support import wait_for
+from tests.helpers.waiting import wait_for
 
 TOPIC = "watched"
 

@@ -10,12 +10,12 @@ import orjson
 import pytest
 
 from tests.chaos.kafka import Topic
-from tests.chaos.proxy import Faults, S3Proxy
 from tests.chaos.run import CONSUMERS, read_bucket
-from tests.chaos.store import SeaweedS3
 from tests.chaos.verify import RowId, verify
 from tests.chaos.workers import Program, quiet_environment
-from tests.support import wait_for
+from tests.helpers.s3_proxy import Faults, S3Proxy
+from tests.helpers.seaweed import SeaweedS3
+from tests.helpers.waiting import wait_for
 
 KILLS = 2
 IN_FLIGHT = 32

@@ -14,9 +14,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from lakefeed_local.broker import Broker
-from tests.integration.test_producer_kills import Topic, check_whole, good, write
-from tests.integration.test_producer_publish import publish, start
-from tests.support import wait_for
+from tests.helpers.brokers import kafka_pid
+from tests.helpers.publishing import Topic, check_whole, good, publish, start, write
+from tests.helpers.waiting import wait_for
 
 ROWS = 20_000
 
@@ -182,21 +182,6 @@ def test_partitions_that_are_added_change_nothing_for_a_run(
         assert there.partitions() == 5
         check_whole(there, good(ROWS))
         assert [bool(records) for records in there.records()] == [True, True, False, False, False]
-
-
-def kafka_pid(broker: Broker) -> int:
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if (
-            command.split(b"\0")[0].endswith(b"java")
-            and b"kafka.Kafka" in command
-            and f"{broker.folder}/kafka".encode() in command
-        ):
-            return int(folder.name)
-    raise AssertionError("there is no Kafka")
 
 
 def test_a_broker_whose_disk_takes_no_more_is_waited_for(

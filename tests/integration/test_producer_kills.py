@@ -13,81 +13,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from tests.integration.test_producer_publish import environment, make_topic, publish, start
-from tests.support import wait_for
+from tests.helpers.publishing import Topic, check_whole, environment, good, make_topic, publish, start, write
+from tests.helpers.waiting import wait_for
 
 ROWS = 12_000
 SEED = int(os.environ.get("SEED", "20240229"))
-
-
-def write(path: Path, rows: int = ROWS) -> None:
-    """Rows of which each fiftieth cannot become an event, with 37 keys and some without."""
-    lines = [f"{row}" if row % 50 == 0 else f"{row},{row % 38 or ''}" for row in range(1, rows + 1)]
-    path.write_text("\n".join(["n,k", *lines, ""]))
-
-
-def good(rows: int = ROWS) -> list[int]:
-    return [row for row in range(1, rows + 1) if row % 50]
-
-
-class Topic:
-    """Reads a topic as a consumer does."""
-
-    def __init__(self, kafka: str, name: str) -> None:
-        self.kafka = kafka
-        self.name = name
-        self._consumer = Consumer(
-            {"bootstrap.servers": kafka, "group.id": "tests", "enable.auto.commit": False, "log_level": 0}
-        )
-
-    def partitions(self) -> int:
-        return len(self._consumer.list_topics(timeout=30).topics[self.name].partitions)
-
-    def size(self) -> int:
-        """Number of records; 0 while there is no topic."""
-        topic = self._consumer.list_topics(timeout=30).topics.get(self.name)
-        places = [TopicPartition(self.name, partition) for partition in topic.partitions] if topic else []
-        return sum(self._consumer.get_watermark_offsets(place, timeout=30)[1] for place in places)
-
-    def records(self) -> list[list[tuple[int, str | None]]]:
-        """Row and key of each record, by partition, in order; the value must be that row's."""
-        found: list[list[tuple[int, str | None]]] = []
-        for partition in range(self.partitions()):
-            place = TopicPartition(self.name, partition, 0)
-            _, end = self._consumer.get_watermark_offsets(place, timeout=30)
-            self._consumer.assign([place])
-            records: list[tuple[int, str | None]] = []
-            while len(records) < end:
-                for message in self._consumer.consume(end, timeout=10):
-                    assert not message.error(), message.error()
-                    row = int(dict(message.headers() or [])["row"] or 0)
-                    event = json.loads(message.value() or b"")
-                    assert event == {"n": row, "k": row % 38 or None}
-                    key = message.key()
-                    records.append((row, key.decode() if key else None))
-            found.append(records)
-        return found
-
-    def close(self) -> None:
-        self._consumer.close()
-
-
-def check_whole(topic: Topic, rows: list[int], *, keyed: bool = False) -> None:
-    """Each row once, ascending in each partition, each key in one partition."""
-    partitions = topic.records()
-    assert sorted(row for records in partitions for row, _ in records) == rows
-    homes: dict[str, int] = {}
-    for partition, records in enumerate(partitions):
-        arrived = [row for row, _ in records]
-        assert arrived == sorted(arrived), f"partition {partition} is out of order"
-        for row, key in records:
-            assert key == ((str(row % 38) if row % 38 else None) if keyed else None)
-            if key is not None:
-                assert homes.setdefault(key, partition) == partition, f"key {key} has moved"
-    assert len([records for records in partitions if records]) > 1 or topic.partitions() == 1
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from lakefeed_local.broker import Broker
-from tests.integration.test_producer_broker import kafka_pid
-from tests.integration.test_producer_watch import numbers, write
-from tests.services import Service
-from tests.support import wait_for
+from tests.helpers.brokers import kafka_pid
+from tests.helpers.services import Service
+from tests.helpers.waiting import wait_for
+from tests.helpers.watching import numbers, write
 
 # The command, with one of its calls replaced by one that does not return any more after the tenth time.
 STUCK = """

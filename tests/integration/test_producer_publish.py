@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from lakefeed_common.errors import LakefeedError
 from lakefeed_local.broker import Broker
@@ -24,70 +23,12 @@ from lakefeed_producer.delivery import Account, Batch, Publisher
 from lakefeed_producer.journal import ChangedError
 from lakefeed_producer.settings import ProducerSettings
 from lakefeed_producer.texts import Joined, Texts
-from tests.memory import MemoryConnection, MemoryTopic
-from tests.services import free_port
-from tests.support import wait_for
+from tests.helpers.memory_topic import MemoryConnection, MemoryTopic
+from tests.helpers.publishing import Record, environment, make_topic, publish, read, start
+from tests.helpers.services import free_port
+from tests.helpers.waiting import wait_for
 
 PRICES = Path(__file__).parents[2] / "data" / "prices.csv"
-Record = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
-
-
-def environment(kafka: str, topic: str, **variables: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LAKEFEED_")}
-    return {
-        **kept,
-        "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "LAKEFEED_TOPIC": topic,
-        "LAKEFEED_HTTP_PORT": "0",
-        **variables,
-    }
-
-
-def start(folder: Path, *arguments: str, kafka: str, topic: str, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "lakefeed_producer", *arguments],
-        cwd=folder,
-        env=environment(kafka, topic, **variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def publish(
-    folder: Path, *arguments: str, kafka: str, topic: str, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    with start(folder, "publish", *arguments, kafka=kafka, topic=topic, **variables) as process:
-        out, err = process.communicate(timeout=90)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-def read(kafka: str, topic: str, partitions: int = 1) -> list[Record]:
-    """All records of a topic."""
-    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "tests", "enable.auto.commit": False})
-    records: list[Record] = []
-    try:
-        for partition in range(partitions):
-            where = TopicPartition(topic, partition, 0)
-            _, end = consumer.get_watermark_offsets(where, timeout=10)
-            consumer.assign([where])
-            before = len(records)
-            while len(records) - before < end:
-                for message in consumer.consume(end, timeout=10):
-                    assert not message.error()
-                    headers: Any = message.headers() or []  # the stub allows what may be sent, a dict too
-                    records.append((message.key(), message.value() or b"", headers))
-    finally:
-        consumer.close()
-    return records
-
-
-def make_topic(kafka: str, topic: str, partitions: int = 1, **config: str) -> None:
-    admin = AdminClient({"bootstrap.servers": kafka})
-    for future in admin.create_topics([NewTopic(topic, partitions, 1, config=config)]).values():
-        future.result(10)
-
-
 # ---- one contract for the fake and the real one ----------------------------------------------------
 
 

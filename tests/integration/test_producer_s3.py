@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.test_producer_publish import publish, read
+from tests.helpers.publishing import publish, read
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -17,8 +17,8 @@ from lakefeed_producer.arrivals import Publication
 from lakefeed_producer.delivery import Account, Batch, KafkaPublisher
 from lakefeed_producer.record_batches import RecordBatch
 from lakefeed_producer.texts import Joined
-from tests.integration.test_producer_publish import make_topic, read
-from tests.support import wait_for
+from tests.helpers.publishing import make_topic, read
+from tests.helpers.waiting import wait_for
 
 ROWS = 2_000
 

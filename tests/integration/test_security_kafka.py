@@ -19,9 +19,9 @@ import pytest
 from confluent_kafka.admin import AclOperation, ResourceType
 
 from lakefeed_common.kafka import msk_token
-from tests.secure_broker import PASSWORD, STRANGER, USER, SecureBroker, secure_broker
-from tests.services import Service
-from tests.support import wait_for
+from tests.helpers.secure_broker import PASSWORD, STRANGER, USER, SecureBroker, secure_broker
+from tests.helpers.services import Service
+from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -303,7 +303,7 @@ def with_tokens(made: Path, *command: str, seconds: float = TOKEN_SECONDS) -> st
 import sys, time
 from pathlib import Path
 from lakefeed_common import kafka
-from tests.secure_broker import unsecured_token
+from tests.helpers.secure_broker import unsecured_token
 
 def token(region):
     with Path({str(made)!r}).open("a") as file:

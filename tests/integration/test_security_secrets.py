@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.secure_broker import PASSWORD, USER, SecureBroker, secure_broker
-from tests.services import Service
-from tests.support import wait_for
+from tests.helpers.secure_broker import PASSWORD, USER, SecureBroker, secure_broker
+from tests.helpers.services import Service
+from tests.helpers.waiting import wait_for
 
 SECRET_KEY = "planted+secret/key-0c1d"
 SESSION_TOKEN = "planted+session/token-7a9e"

@@ -16,8 +16,8 @@ import pytest
 
 from k8s.cluster import ROOT, Deployment, build
 from monitoring.check_queries import empty
+from tests.helpers.waiting import wait_for
 from tests.k8s.conftest import SECOND, api_of, s3_of
-from tests.support import wait_for
 
 TOPIC = "demo_testing"
 BUCKET = "lakefeed"

@@ -9,8 +9,8 @@ import pytest
 
 from lakefeed_analytics.statements import sample
 from lakefeed_common.errors import LakefeedError, MissingError, RefusedError, UnavailableError
-from tests.unit.analytics.fakes import Answer
-from tests.unit.analytics.lake import NUMBERS, Lake, lake
+from tests.helpers.analytics.fakes import Answer
+from tests.helpers.analytics.lake import NUMBERS, Lake, lake
 
 __all__ = ["lake"]
 

@@ -12,9 +12,9 @@ import pytest
 from schemathesis import GenerationMode
 
 from lakefeed_analytics import server
-from tests.support import wait_for
-from tests.unit.analytics.lake import NUMBERS, Lake, lake
-from tests.unit.analytics.openapi_requests import check
+from tests.helpers.analytics.lake import NUMBERS, Lake, lake
+from tests.helpers.analytics.openapi_requests import check
+from tests.helpers.waiting import wait_for
 
 __all__ = ["lake"]
 

@@ -6,37 +6,16 @@ import math
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError
 
 from lakefeed_analytics.athena import AthenaQueries, QueryStatus, ResultColumn, overdue, typed, wait_for_query
 from lakefeed_analytics.errors import QueryFailedError, StatementError
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_common.errors import MissingError, RefusedError, UnavailableError
-from tests.unit.analytics.fakes import Answer, Clock, MemoryEngine
+from tests.helpers.analytics.fakes import Answer, Clock, MemoryEngine
+from tests.helpers.analytics.scripted_client import ScriptedClient, error
 
 ID = "00000000-0000-0000-0000-000000000001"
-
-
-class Athena:
-    """Answers each operation with what the test says."""
-
-    def __init__(self, **answers: Any) -> None:
-        self.answers = answers
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-
-    def __getattr__(self, operation: str) -> Any:
-        def call(**arguments: Any) -> Any:
-            self.asked.append((operation, arguments))
-            answer = self.answers[operation]
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
-        return call
-
-
-def error(code: str, message: str, **extra: Any) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": message}, **extra}, "Operation")  # type: ignore[typeddict-item]
 
 
 def execution(**changes: Any) -> dict[str, Any]:
@@ -63,8 +42,8 @@ def results(names: list[str], *rows: list[str | None], token: str | None = None)
     return {**answer, "NextToken": token} if token else answer
 
 
-def queries(**answers: Any) -> tuple[AthenaQueries, Athena]:
-    athena = Athena(**answers)
+def queries(**answers: Any) -> tuple[AthenaQueries, ScriptedClient]:
+    athena = ScriptedClient(**answers)
     return AthenaQueries(athena, AnalyticsSettings()), athena  # type: ignore[arg-type]
 
 

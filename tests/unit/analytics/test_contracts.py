@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.analytics.contracts import (
+from tests.helpers.analytics.contracts import (
     NUMBER_COLUMNS,
     NUMBER_ROWS,
     NUMBERS,
@@ -17,7 +17,7 @@ from tests.unit.analytics.contracts import (
     EngineContract,
     FoldersContract,
 )
-from tests.unit.analytics.fakes import Answer, MemoryCatalogue, MemoryCrawler, MemoryEngine, MemoryFolders
+from tests.helpers.analytics.fakes import Answer, MemoryCatalogue, MemoryCrawler, MemoryEngine, MemoryFolders
 
 
 class TestEngine(EngineContract):

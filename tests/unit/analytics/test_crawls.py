@@ -14,7 +14,7 @@ from lakefeed_analytics.metrics import AnalyticsMetrics
 from lakefeed_analytics.parts import Parts
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_common.errors import UnavailableError
-from tests.unit.analytics.fakes import Clock, MemoryCatalogue, MemoryCrawler, MemoryEngine, MemoryFolders
+from tests.helpers.analytics.fakes import Clock, MemoryCatalogue, MemoryCrawler, MemoryEngine, MemoryFolders
 
 
 class World:

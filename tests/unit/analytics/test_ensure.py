@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError
 from lakefeed_analytics.ensure import Ensurer, crawler_definition
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_common.errors import MissingError, RefusedError
-from tests.unit.analytics.test_athena import Athena as Client
-from tests.unit.analytics.test_athena import error
+from tests.helpers.analytics.scripted_client import ScriptedClient as Client
+from tests.helpers.analytics.scripted_client import error
 
 NOT_FOUND = ClientError({"Error": {"Code": "404", "Message": "Not Found"}}, "HeadBucket")
 

@@ -16,7 +16,7 @@ from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_analytics.watch import QueryWatch
 from lakefeed_common.errors import UnavailableError
 from lakefeed_common.health import Health
-from tests.unit.analytics.fakes import (
+from tests.helpers.analytics.fakes import (
     Answer,
     Clock,
     MemoryCatalogue,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.proxy import KINDS, Faults
 from tests.chaos.rows import broken_values, write_files
 from tests.chaos.schedule import FULL, QUICK, Size, plan
+from tests.helpers.s3_proxy import KINDS, Faults
 
 
 @pytest.mark.parametrize("size", [FULL, QUICK])

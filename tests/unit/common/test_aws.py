@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, CredentialRetrievalError
 from lakefeed_common import aws
 from lakefeed_common.errors import RefusedError, UnavailableError
 from lakefeed_common.settings import AwsSettings
-from tests.support import wait_for
+from tests.helpers.waiting import wait_for
 
 
 def answered(code: str, message: str = "", status: int = 400) -> ClientError:

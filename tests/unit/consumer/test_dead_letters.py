@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from lakefeed_common.errors import InputError
 from lakefeed_consumer.dead_letters import DeadLetter, why_dead
 from lakefeed_consumer.records import Partition, Record, object_key
-from tests.unit.consumer.broken_records import KINDS, STORED, Kind
-from tests.unit.consumer.memory_store import MemoryStore
-from tests.unit.consumer.test_sink import Bench
+from tests.helpers.broken_records import KINDS, STORED, Kind
+from tests.helpers.memory_store import MemoryStore
+from tests.helpers.sink_bench import Bench
 
 ROOT = Path(__file__).resolve().parents[3]
 

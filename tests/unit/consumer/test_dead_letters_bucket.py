@@ -13,7 +13,7 @@ from lakefeed_consumer.dead_letters import DeadLetter
 from lakefeed_consumer.letters import Found, Letters, Place, Position, Selection
 from lakefeed_consumer.records import Partition, Record, object_key
 from lakefeed_consumer.store import StoreUnavailableError
-from tests.unit.consumer.memory_store import Fault, MemoryStore
+from tests.helpers.memory_store import Fault, MemoryStore
 
 DAY_MS = 86_400_000
 

@@ -2,60 +2,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
 
 import orjson
 import pytest
 
-from lakefeed_common.health import Health
-from lakefeed_consumer.backoff import Backoff
-from lakefeed_consumer.limit import DeadLetterLimit, DeadLetterLimitError
-from lakefeed_consumer.metrics import ConsumerMetrics
+from lakefeed_consumer.limit import DeadLetterLimitError
 from lakefeed_consumer.records import Partition, Record, object_key
 from lakefeed_consumer.sink import Sink
 from lakefeed_consumer.store import StoreRefusedError, StoreUnavailableError
-from tests.unit.consumer.memory_store import Fault, MemoryStore
+from tests.helpers.memory_store import Fault, MemoryStore
+from tests.helpers.sink_bench import Bench
 
 P0, P1 = Partition("t", 0), Partition("t", 1)
 
 
 def record(offset: int, value: bytes | None = b'{"a":1}', partition: Partition = P0) -> Record:
     return Record(partition, offset, 1_767_225_600_000, None, value)
-
-
-class Bench:
-    """A sink over a store in memory, and everything it reported."""
-
-    def __init__(self, store: MemoryStore, in_flight: int = 8, dead_letters: int = 1000) -> None:
-        self.store = store
-        self.metrics = ConsumerMetrics()
-        self.health = Health(self.metrics, ["bucket"], stall_seconds=30)
-        self.reported: list[tuple[Partition, int]] = []
-        self.sink = Sink(
-            store,
-            events_prefix="events",
-            dead_letter_prefix="dead",
-            in_flight=in_flight,
-            backoff=Backoff(0.0001, 0.001),
-            on_stored=lambda partition, offset: self.reported.append((partition, offset)),
-            metrics=self.metrics,
-            health=self.health,
-            limit=DeadLetterLimit(dead_letters, 0.1, 600),
-        )
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
-            while not condition():
-                await asyncio.sleep(0)
-
-    async def settled(self) -> None:
-        await self.until(lambda: self.value("lakefeed_consumer_in_flight_events") == 0)
-
-    def value(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name, labels)
-
-    def outcome(self, outcome: str) -> float | None:
-        return self.value("lakefeed_consumer_objects_total", outcome=outcome)
 
 
 def test_each_record_becomes_its_own_object_byte_for_byte() -> None:

@@ -16,7 +16,7 @@ from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.records import Partition, Record, object_key
 from lakefeed_consumer.sink import Sink
 from lakefeed_consumer.store import ObjectExistsError, StoreUnavailableError
-from tests.unit.consumer.memory_store import MemoryStore
+from tests.helpers.memory_store import MemoryStore
 
 PARTITIONS = [Partition("t", number) for number in range(2)]
 SLOTS = 3

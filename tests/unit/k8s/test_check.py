@@ -11,7 +11,7 @@ import pytest
 from k8s.check import references, render, schemas
 from k8s.check.checks import check, check_schemas
 from lakefeed_common.errors import LakefeedError
-from tests.unit.k8s.manifests import Bodies, container, good, rendering, said
+from tests.helpers.manifests import Bodies, container, good, rendering, said
 
 GIVEN = {"lakefeed-kafka": frozenset({"username", "password"})}
 

@@ -8,7 +8,7 @@ import pytest
 
 from k8s.check import scan
 from k8s.check.manifests import Finding, Rendering, Resource
-from tests.unit.k8s.manifests import container, good
+from tests.helpers.manifests import container, good
 
 PRIVILEGED = "CKV_K8S_16"
 

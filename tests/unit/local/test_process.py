@@ -13,7 +13,7 @@ import pytest
 
 from lakefeed_common.errors import SettingsError
 from lakefeed_local.process import Child, StartError, sole_user
-from tests.support import wait_for
+from tests.helpers.waiting import wait_for
 
 FOREVER = [sys.executable, "-c", "import time\nprint('up', flush=True)\nwhile True: time.sleep(9)"]
 DEAF = [

@@ -11,7 +11,7 @@ from docs.markdown import table
 from lakefeed_common.console import run
 from lakefeed_producer.cli import app
 from lakefeed_producer.rejects import Reason
-from tests.unit.producer.broken_csv import BROKEN, Broken
+from tests.helpers.broken_csv import BROKEN, Broken
 
 RELIABILITY = Path(__file__).parents[3] / "docs" / "reliability.md"
 

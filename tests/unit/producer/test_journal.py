@@ -17,7 +17,7 @@ from lakefeed_producer.arrivals import RUN_ROWS, Publication
 from lakefeed_producer.journal import ChangedError, Journal, Tracker
 from lakefeed_producer.source import BusyError, claimed
 from lakefeed_producer.texts import Texts
-from tests.memory import MemoryTopic
+from tests.helpers.memory_topic import MemoryTopic
 
 SHA = "0123456789abcdef" * 4
 OTHER = "f" * 64

@@ -25,7 +25,7 @@ from lakefeed_producer.prepare import FileOptions, plan, read_schema
 from lakefeed_producer.publish import Progress, publish
 from lakefeed_producer.rejects import RejectsFile
 from lakefeed_producer.source import CsvFile, Dialect
-from tests.memory import MemoryTopic
+from tests.helpers.memory_topic import MemoryTopic
 
 BEGAN = 1_700_000_000_000
 CARE = Path(__file__).parents[2] / "data" / "care.csv"

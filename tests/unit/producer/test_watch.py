@@ -20,8 +20,8 @@ from lakefeed_producer.metrics import ProducerMetrics
 from lakefeed_producer.prepare import FileOptions
 from lakefeed_producer.source import Dialect, claimed
 from lakefeed_producer.watch import Folder, Watch
-from tests.memory import MemoryConnection, MemoryTopic
-from tests.support import wait_for
+from tests.helpers.memory_topic import MemoryConnection, MemoryTopic
+from tests.helpers.waiting import wait_for
 
 
 class Broker:

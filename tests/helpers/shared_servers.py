@@ -1,7 +1,8 @@
 """Runs one broker or one local AWS for all test processes, for as long as one of them lives.
 
 A test process holds a shared lock on `users` while it lives; the kernel takes it back however the
-process ends. The server process stops once it gets that lock for itself. `python -m tests.stack NAME FOLDER`.
+process ends. The server process stops once it gets that lock for itself.
+`python -m tests.helpers.shared_servers NAME FOLDER`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
 from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.files import locked
-from tests.support import PATIENT, wait_for
+from tests.helpers.brokers import PATIENT
+from tests.helpers.waiting import wait_for
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
@@ -42,7 +44,7 @@ def shared(name: str, folder: Path) -> Iterator[str]:
 def _start(name: str, folder: Path, address: Path) -> None:
     with (folder / "server.log").open("ab") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "tests.stack", name, str(folder)],
+            [sys.executable, "-m", "tests.helpers.shared_servers", name, str(folder)],
             cwd=_ROOT,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -12,8 +12,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.store import ObjectStore, StoreRefusedError
-from tests.services import Service
-from tests.support import wait_for
+from tests.helpers.services import Service
+from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

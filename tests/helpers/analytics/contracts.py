@@ -12,7 +12,7 @@ from lakefeed_analytics.crawl import Crawler, wait_for_crawl
 from lakefeed_analytics.errors import ConflictError, QueryFailedError
 from lakefeed_analytics.folders import Folders
 from lakefeed_common.errors import InputError, MissingError
-from tests.support import wait_for
+from tests.helpers.waiting import wait_for
 
 COUNT = 25
 _NUMBERS = ", ".join(f"({number})" for number in range(COUNT))

@@ -21,7 +21,7 @@ from lakefeed_analytics.server import http_config
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_analytics.watch import QueryWatch
 from lakefeed_common.health import Health
-from tests.unit.analytics.fakes import Answer, MemoryCatalogue, MemoryCrawler, MemoryEngine, MemoryFolders
+from tests.helpers.analytics.fakes import Answer, MemoryCatalogue, MemoryCrawler, MemoryEngine, MemoryFolders
 
 NUMBERS = "SELECT n FROM numbers"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from lakefeed_local.settings import CacheSettings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 INFRA = ROOT / "infra"
 
 

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from obstore.store import S3Store
 
 from lakefeed_local.process import Child
-from tests.services import free_port
+from tests.helpers.services import free_port
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lakefeed_local.files import locked
 
-HERE = Path(__file__).parent
+INSTANCE = Path(__file__).resolve().parents[2] / "infra" / "instance"
 IMAGE = "lakefeed-test-instance"
 LABEL = "lakefeed-infra-e2e"
 # Addresses that documents use: nobody has them.
@@ -180,7 +180,7 @@ class Machine:
 
 
 def build_image() -> None:
-    run("docker", "build", "--quiet", "--tag", IMAGE, str(HERE / "instance"))
+    run("docker", "build", "--quiet", "--tag", IMAGE, str(INSTANCE))
 
 
 def write_metadata(folder: Path, region: str) -> None:

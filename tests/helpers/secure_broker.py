@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lakefeed_local.broker import Broker
-from tests.services import free_port
+from tests.helpers.services import free_port
 
 # May do everything; as the user of certificates, of passwords and of tokens.
 USER = "lakefeed"

@@ -18,7 +18,7 @@ from typing import Self
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support import wait_for
+from tests.helpers.waiting import wait_for
 
 # Above those of a Kubernetes node on the same machine (to 10259), and below 32768, where no outgoing
 # connection takes its port from (`ip_local_port_range`); each of up to four processes that share the tests

@@ -1,0 +1,1 @@
+"""Terraform, and the broker's instance in a container."""
