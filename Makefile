@@ -73,10 +73,20 @@ docs: setup ## generate docs/configuration.md, docs/metrics.md and the dashboard
 
 # ---- tests --------------------------------------------------------------------------------
 
+# Longest first; most of an integration test is waiting, so three share two cores.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
+
 .PHONY: test
-test: setup fetch ## unit and integration tests: real Kafka, ZooKeeper and local AWS, no Docker
-	@# Most of a test is waiting: three share two cores.
-	@$(BIN)/python -m pytest -n 3 --dist worksteal tests/unit tests/integration $(ARGS)
+test: setup fetch ## unit tests, and one path of each promise on a real Kafka, ZooKeeper and local AWS: 5 minutes
+	@$(PYTEST) -m 'not integration or smoke' tests/unit tests/integration $(ARGS)
+
+.PHONY: test-all
+test-all: setup fetch ## all unit and integration tests, no Docker: 12 minutes
+	@$(PYTEST) tests/unit tests/integration $(ARGS)
+
+.PHONY: durations
+durations: ## run all tests and write how long each takes, for their order: tests/durations.json
+	@$(MAKE) test-all ARGS=--record-durations
 
 .PHONY: e2e
 e2e: setup ## container tests: docker compose up, scale, kill, restart (wants Docker)

@@ -20,6 +20,7 @@ from benchmarks.processes import Sample, sample
 from benchmarks.rows import write_small
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
+from lakefeed_local.settings import LocalSettings
 from tests.helpers.folders import own_folder
 from tests.helpers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, SeaweedS3
 from tests.helpers.services import Service
@@ -60,7 +61,9 @@ def run(minutes: float, rate: float, folder: Path) -> int:
     with ExitStack() as running:
         running.enter_context(own_folder(folder))
         write_small(folder / "soak.csv", rows)
-        broker = running.enter_context(Broker(folder / "broker"))
+        broker = running.enter_context(
+            Broker(folder / "broker", settings=LocalSettings(local_jvm="throughput"))
+        )
         store = running.enter_context(SeaweedS3(folder / "s3"))
         aws = running.enter_context(LocalAws(folder / "aws"))
         store.client().create_bucket(Bucket=_BUCKET)

@@ -15,6 +15,7 @@ from benchmarks import suites
 from benchmarks.figures import Result
 from benchmarks.programs import Program
 from lakefeed_local.broker import Broker
+from lakefeed_local.settings import LocalSettings
 from tests.helpers.brokers import PATIENT
 
 T = TypeVar("T")
@@ -45,7 +46,8 @@ class Bench:
 
     def broker(self) -> Broker:
         """A Kafka and ZooKeeper for the suite, to be started."""
-        return Broker(self.folder / "broker", overrides=PATIENT)
+        settings = LocalSettings(local_jvm="throughput")
+        return Broker(self.folder / "broker", overrides=PATIENT, settings=settings)
 
     def size(self, full: T, quick: T) -> T:
         """A size of the full run, or the one of a quick run."""

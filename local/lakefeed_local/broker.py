@@ -138,6 +138,13 @@ class Broker:
         self.stop_zookeeper()
         self.start_zookeeper()
 
+    def revive(self) -> None:
+        """Start what has ended of the two, on the same ports, with its data."""
+        if self._zookeeper is None or not self._zookeeper.running:
+            self.start_zookeeper()
+        if self._kafka is None or not self._kafka.running:
+            self.start_kafka()
+
     @property
     def running(self) -> bool:
         """Whether both processes run."""
@@ -192,6 +199,7 @@ class Broker:
             self._settings.local_zookeeper_heap,
             "org.apache.zookeeper.server.quorum.QuorumPeerMain",
             str(mine),
+            flags=java.TUNING[self._settings.local_jvm],
         )
         return Child("ZooKeeper", command, self.folder / "logs" / "zookeeper.log", grace_seconds=self._grace)
 
@@ -212,7 +220,7 @@ class Broker:
             "kafka.Kafka",
             str(self._config / "server.properties"),
             *(part for key, value in overrides.items() for part in ("--override", f"{key}={value}")),
-            flags=self._agent(),
+            flags=(*java.TUNING[self._settings.local_jvm], *self._agent()),
         )
         return Child("Kafka", command, self.folder / "logs" / "kafka.log", grace_seconds=self._grace)
 

