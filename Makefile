@@ -48,6 +48,7 @@ lint: setup ## style, types, and known vulnerabilities of the locked packages wh
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy .ci/stages.py .ci/run
 	@$(BIN)/python -m supply.audit $(AUDIT)
 
 .PHONY: sbom
@@ -87,6 +88,10 @@ test-all: setup fetch ## all unit and integration tests, no Docker: 12 minutes
 .PHONY: durations
 durations: ## run all tests and write how long each takes, for their order: tests/durations.json
 	@$(MAKE) test-all ARGS=--record-durations
+
+.PHONY: test-all
+test-all: setup fetch ## unit and integration tests: real Kafka, ZooKeeper and local AWS, no Docker
+	@$(BIN)/python -m pytest -n 3 --dist worksteal tests/unit tests/integration $(ARGS)
 
 .PHONY: e2e
 e2e: setup ## container tests: docker compose up, scale, kill, restart (wants Docker)
