@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import os
 import random
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
@@ -21,22 +24,32 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.helpers.waiting import wait_for
 
 # Above those of a Kubernetes node on the same machine (to 10259), and below 32768, where no outgoing
-# connection takes its port from (`ip_local_port_range`); each of up to four processes that share the tests
-# has a quarter for itself.
-_LOW, _EACH = 10_300, 5_600
+# connection takes its port from (`ip_local_port_range`).
+_PORTS = range(10_300, 32_700)
+# Its byte at a port's number is locked by the process that was given the port, until that ends.
+_LOCKS = Path(tempfile.gettempdir()) / f"lakefeed-test-ports-{os.getuid()}"
 _given: set[int] = set()
 
 
+@functools.cache
+def _locks() -> int:
+    # Never closed: to close any descriptor of the file would release all locks of the process.
+    return os.open(_LOCKS, os.O_RDWR | os.O_CREAT, 0o600)
+
+
 def free_port(count: int = 1) -> int:
-    """A free port, or the first of several in a row, that no other test gets.
+    """A free port, or the first of several in a row, that no other test on this machine gets.
 
     Who asked can bind it later, and again after having left it.
     """
-    low = _LOW + _EACH * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4)
     while True:
-        first = random.SystemRandom().randrange(low, low + _EACH - count)
+        first = random.SystemRandom().randrange(_PORTS.start, _PORTS.stop - count)
         ports = range(first, first + count)
         if not _given.isdisjoint(ports):
+            continue
+        try:
+            fcntl.lockf(_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, count, first)
+        except BlockingIOError:
             continue
         with ExitStack() as probes:
             try:
