@@ -172,6 +172,7 @@ class Deployment:
     def __init__(self, namespace: str, load: Sequence[str] | None) -> None:
         self.namespace = namespace
         self._load = load
+        self._loaded: set[str] = set()
         self._folder = ROOT / "build" / namespace
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
@@ -228,7 +229,9 @@ class Deployment:
         wanted = {container.image for pod in pods for container in pod.containers}
         lacking = {image for image in wanted if not image.startswith("lakefeed-") and not had(image)}
         patches = leave_out(pods, lacking)
-        load(self._load, sorted(wanted - lacking))
+        if new := wanted - lacking - self._loaded:
+            load(self._load, sorted(new))
+            self._loaded |= new
         self._write({**kustomization, "patches": patches})
 
     def _write(self, kustomization: dict[str, Any]) -> None:
