@@ -31,13 +31,11 @@ class Stage:
         name: also of its log.
         command: for bash.
         after: the stages that must have passed before.
-        yields: it takes what the others leave of the processors.
     """
 
     name: str
     command: str
     after: Sequence[str] = ()
-    yields: bool = False
 
 
 @dataclass
@@ -133,8 +131,6 @@ class Run:
                 # A group of its own, so that all of it can be ended.
                 start_new_session=True,
             )
-        if stage.yields:
-            yield_to_others(process.pid)
         say(f"--- {stage.name} begins ({minutes(self.seconds())})")
         return Running(stage, process, log, self.seconds())
 
@@ -177,16 +173,6 @@ class Run:
             ).rstrip()
             for row in rows
         )
-
-
-def yield_to_others(pid: int) -> None:
-    """Give a new session what the others leave of the processors.
-
-    Linux shares them by sessions; the priority of a process (`nice`) counts within its session alone. What
-    leaves the session, such as a server for the stages after this one, does not yield.
-    """
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/autogroup").write_text("10")
 
 
 def minutes(seconds: float) -> str:

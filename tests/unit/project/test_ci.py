@@ -67,7 +67,7 @@ def test_the_table_comes_before_the_closing_line_of_the_tests(stages: Stages) ->
     done = stages.run(
         "Stage('engine', 'echo noise')",
         f"Stage('tests', {PASSED!r}, after=['engine'])",
-        "Stage('cluster', 'true', yields=True)",
+        "Stage('cluster', 'true')",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     *_, head, engine, tests, cluster, everything, blank, last = done.stdout.splitlines()
