@@ -59,10 +59,10 @@ class FakeKafkaClient:
         return {each.topic for each in self.log}
 
     async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        return {each: self.log[each][0] for each in partitions}  # type: ignore[index]
+        return {each: self.log[each][0] for each in partitions}
 
     async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        return {each: self.log[each][1] for each in partitions}  # type: ignore[index]
+        return {each: self.log[each][1] for each in partitions}
 
     async def position(self, partition: TopicPartition) -> int:
         return self.positions[partition]

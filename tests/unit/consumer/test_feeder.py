@@ -465,7 +465,7 @@ def test_a_broker_that_does_not_answer_in_time_is_told() -> None:
             await asyncio.Event().wait()
             raise AssertionError
 
-        bench.consumer.look = is_silent  # type: ignore[method-assign]
+        bench.consumer.look = is_silent  # type: ignore[assignment, method-assign]
         while asked < 3:
             await asyncio.sleep(0.001)
         assert "no answer" in bench.health.readiness().reasons["kafka"]

@@ -85,7 +85,7 @@ def test_a_broker_that_does_not_answer_a_commit_is_asked_again(monkeypatch: pyte
         async def is_silent(_: object) -> None:
             await asyncio.Event().wait()
 
-        commit, memory.client.commit = memory.client.commit, is_silent  # type: ignore[method-assign]
+        commit, memory.client.commit = memory.client.commit, is_silent  # type: ignore[assignment, method-assign]
         memory.consumer.stored(ONE, 9)
         assert not await asyncio.wait_for(memory.consumer.force_commit(), 10)
         memory.client.commit = commit  # type: ignore[method-assign]
@@ -204,7 +204,7 @@ def test_what_is_fetched_while_a_rebalance_stops_the_flow_is_fetched_again() -> 
             consumer.stop_flow()
             return await getmany(*args)
 
-        memory.thread.getmany = and_meanwhile  # type: ignore[method-assign]
+        memory.thread.getmany = and_meanwhile  # type: ignore[assignment, method-assign]
         assert await batches(consumer) == []
         assert memory.client.positions == {ONE: 3, TWO: 5}, "back to what is committed"
 
