@@ -143,13 +143,12 @@ def offsets(kafka: str, topic: str) -> list[int]:
 def eager_cleaner(kafka: str) -> Iterator[None]:
     """The broker's log cleaner looks every 0.2 s for something to do, not every 15 s."""
     admin = AdminClient({"bootstrap.servers": kafka})
+    broker = str(min(admin.list_topics(timeout=30).brokers))
 
     def alter(operation: AlterConfigOpType) -> None:
         entry = ConfigEntry("log.cleaner.backoff.ms", "200", incremental_operation=operation)
-        # Of all brokers, as the tests share this one.
-        resource = ConfigResource(ConfigResource.Type.BROKER, "", incremental_configs=[entry])
-        for done in admin.incremental_alter_configs([resource]).values():
-            done.result(30)
+        resource = ConfigResource(ConfigResource.Type.BROKER, broker, incremental_configs=[entry])
+        admin.incremental_alter_configs([resource])[resource].result(30)
 
     alter(AlterConfigOpType.SET)
     yield

@@ -103,11 +103,11 @@ def test_stopped_or_killed_in_the_middle_nothing_is_lost(
     make_topic(kafka, topic, partitions=2)
     held = publish(kafka, topic, events(600))
     group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
-    # 80 a second at the most: it is in the middle for some seconds.
+    # 40 a second at the most: it is in the middle for a while.
     slow = consumer_settings | {"LAKEFEED_PUTS_IN_FLIGHT": "16"}
     before = 0
     for end in (signal.SIGTERM, signal.SIGKILL):
-        with Service("consumer", log=tmp_path / "log", program=with_slow_puts(0.2), **slow) as consumer:
+        with Service("consumer", log=tmp_path / "log", program=with_slow_puts(0.4), **slow) as consumer:
             wait_stored(consumer, 50)
             consumer.process.send_signal(end)
             code = consumer.process.wait(40)

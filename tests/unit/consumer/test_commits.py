@@ -126,6 +126,26 @@ def test_nothing_is_due_before_something_is_stored() -> None:
     assert commits.due({ONE}) == {ONE: 8}, "the offset that is read next"
 
 
+def test_of_a_partition_that_is_not_assigned_nothing_is_due() -> None:
+    commits = Commits()
+    for each in (ONE, TWO):
+        commits.store(each, 9)
+    assert commits.due({TWO}) == {TWO: 10}
+
+
+def test_of_a_partition_that_was_revoked_nothing_is_known_any_more() -> None:
+    commits = Commits()
+    commits.store(ONE, 9)
+    commits.succeed({ONE: 10})
+    commits.forget({ONE})
+    assert commits.committed(ONE) is None
+    # Back with another commit of the group's, of which the broker has not told yet.
+    commits.store(ONE, 9)
+    due = commits.due({ONE})
+    assert due == {ONE: 10}
+    assert commits.committed_before(due) == set()
+
+
 def test_a_lower_offset_than_before_is_committed_too() -> None:
     commits = Commits()
     commits.store(ONE, 99)

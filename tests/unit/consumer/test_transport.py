@@ -116,6 +116,7 @@ def test_no_partition_is_committed_that_was_revoked() -> None:
             consumer.stored(tp, 9)
         memory.assign({TWO})
         assert await consumer.force_commit()
+        assert memory.client.commits == [{TWO: 10}]
         consumer.forget({TWO})
         memory.assign({ONE, TWO})
         consumer.stored(TWO, 9)
