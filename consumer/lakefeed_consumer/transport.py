@@ -11,17 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from lakefeed_common import kafka_client
+from lakefeed_consumer.backlog import Backlog
+from lakefeed_consumer.commits import Commits, PartitionKey
 from lakefeed_consumer.records import Partition, Record
 
 log = logging.getLogger("lakefeed_consumer")
@@ -80,14 +81,9 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._read_offset: Any = _NoReadOffsets()
-        # Of each assigned partition: the last offset given to the agent; what follows the last one stored;
-        # what the group has committed. Faust's own such lists are gone before a rebalance's last commit.
-        self._handed: dict[TP, int] = {}
-        self._stored: dict[TP, int] = {}
-        self._committed: dict[TP, int] = {}
-        self._waiting = self._waiting_bytes = 0
-        self._room = asyncio.Event()
-        self._failing = False
+        # Faust's own lists of this kind are gone before a rebalance's last commit.
+        self._commits = Commits()
+        self._backlog = Backlog(_MOST_WAITING, _MOST_WAITING_BYTES)
 
     def _new_consumer_thread(self) -> ConsumerThread:
         thread = ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -97,11 +93,8 @@ class Consumer(driver.Consumer):
     # ---- from the broker to the agent -------------------------------------------------------------
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
-        if self._waiting > _MOST_WAITING or self._waiting_bytes > _MOST_WAITING_BYTES:
-            self._room.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
-                    await self._room.wait()
+        if self._backlog.full:
+            await self._backlog.wait(timeout)
             return {}
         return await super()._getmany(active_partitions, timeout)
 
@@ -118,9 +111,8 @@ class Consumer(driver.Consumer):
             for r in fetched
         ]
         size = sum(r.serialized_value_size for r in fetched)
-        self._handed[tp] = fetched[-1].offset
-        self._waiting += len(fetched)
-        self._waiting_bytes += size
+        self._commits.hand(tp, fetched[-1].offset)
+        self._backlog.add(len(fetched), size)
         return ConsumerMessage(
             topic=tp.topic,
             partition=tp.partition,
@@ -139,65 +131,54 @@ class Consumer(driver.Consumer):
 
     def taken(self, message: Any) -> None:
         """Take note that a message's records wait no more."""
-        # A rebalance may have forgotten them before.
-        self._waiting = max(0, self._waiting - len(message.value))
-        self._waiting_bytes = max(0, self._waiting_bytes - message.serialized_value_size)
-        self._room.set()
+        self._backlog.take(len(message.value), message.serialized_value_size)
 
     # ---- what is stored and committed -------------------------------------------------------------
 
     def stored(self, tp: TP, offset: int) -> None:
         """Take note that everything of a partition up to an offset is stored."""
-        self._stored[tp] = offset + 1
+        self._commits.store(tp, offset)
 
     def forget(self, tps: Collection[TP]) -> None:
         """Commit nothing more of these partitions."""
-        for tp in tps:
-            for known in (self._handed, self._stored, self._committed):
-                known.pop(tp, None)
+        self._commits.forget(tps)
         # A rebalance takes all partitions away, and Faust throws away what waits.
-        self._waiting = self._waiting_bytes = 0
-        self._room.set()
+        self._backlog.clear()
 
     def committed(self, tp: TP) -> int | None:
         """Offset that is read next after a restart, as far as this worker knows; None before a commit."""
-        return self._committed.get(tp)
+        return self._commits.committed(tp)
 
     def undelivered(self, tp: TP) -> bool:
         """Whether Faust was given an event of this partition that is not stored yet."""
-        return tp in self._handed and self._handed[tp] >= self._stored.get(tp, 0)
+        return self._commits.undelivered(tp)
 
     async def force_commit(self, *_: Any, **__: Any) -> bool:
-        """Commit what is stored and not committed yet, of whatever topic; Faust makes one call at a time.
-
-        A lower offset than before is right too: then the log itself went back.
-        """
-        if not self._stored:
-            return False  # Faust asks also when it stops before it has started
-        mine = self.assignment()
-        offsets = {
-            tp: offset
-            for tp, offset in self._stored.items()
-            if tp in mine and offset != self._committed.get(tp)
-        }
+        """Commit what is stored and not committed yet, of whatever topic; Faust makes one call at a time."""
+        commits = self._commits
+        # Faust asks also when it stops before it has started, and then there is no assignment.
+        offsets = commits.due(self.assignment()) if commits.any_stored else {}
         if not offsets:
             return False
-        before = offsets.keys() & self._committed.keys()
         try:
-            forgotten = await self._thread.call_thread(self._commit_unless_forgotten, offsets, before)
+            forgotten = await self._thread.call_thread(
+                self._commit_unless_forgotten, offsets, commits.committed_before(offsets)
+            )
         except CommitFailedError:
             return False  # the partitions are others' by now, and who has them reads these events again
         except (KafkaError, IllegalStateError, TimeoutError) as error:
-            self._commit_failed(error)
+            if commits.fail():
+                log.warning("offsets cannot be committed now, and are again later: %r", error)
             return False
         if forgotten:
             self._end_over(forgotten)
             return False
-        self._failing = False
-        self._committed.update(offsets)
+        commits.succeed(offsets)
         return True
 
-    async def _commit_unless_forgotten(self, offsets: dict[TP, int], before: set[TP]) -> set[TP]:
+    async def _commit_unless_forgotten(
+        self, offsets: dict[PartitionKey, int], before: set[PartitionKey]
+    ) -> set[PartitionKey]:
         """Commit in the thread of aiokafka; or return those partitions whose commit the broker has forgotten.
 
         A broker removes a group's offsets together with the topic. Without this look an offset of the old
@@ -206,22 +187,17 @@ class Consumer(driver.Consumer):
         consumer = self._thread._ensure_consumer()
         async with asyncio.timeout(_ANSWER_SECONDS):
             known = await consumer._coordinator.fetch_committed_offsets(
-                [driver.ensure_aiokafka_TP(tp) for tp in before]
+                [TopicPartition(*tp) for tp in before]
             )
-            forgotten = before - {TP(*tp) for tp, found in known.items() if found.offset >= 0}
+            forgotten = before - {tuple(tp) for tp, found in known.items() if found.offset >= 0}
             if not forgotten:
                 await consumer.commit(
-                    {driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(at, "") for tp, at in offsets.items()}
+                    {TopicPartition(*tp): OffsetAndMetadata(at, "") for tp, at in offsets.items()}
                 )
         return forgotten
 
-    def _commit_failed(self, error: Exception) -> None:
-        if not self._failing:
-            log.warning("offsets cannot be committed now, and are again later: %r", error)
-        self._failing = True
-
-    def _end_over(self, forgotten: set[TP]) -> None:
-        self._stored.clear()
+    def _end_over(self, forgotten: set[PartitionKey]) -> None:
+        self._commits.end()
         topic, number = min(forgotten)
         reason = f"the broker has forgotten what was committed of {topic}, partition {number}"
         transport: Any = self.transport
@@ -236,7 +212,7 @@ class Consumer(driver.Consumer):
         Faust stays where it is without a commit, after it has thrown away what it had fetched.
         """
         found = await self._thread.call_thread(self._seek_all)
-        self._committed.update({TP(*tp): offset for tp, offset in found.items() if offset})
+        self._commits.resume(found)
 
     async def _seek_all(self) -> dict[Any, int | None]:
         consumer = self._thread._ensure_consumer()

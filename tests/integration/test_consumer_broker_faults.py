@@ -25,7 +25,6 @@ from tests.helpers.consuming import (
     make_topic,
     objects,
     publish,
-    wait_stored,
     wait_unready,
     with_slow_puts,
 )
@@ -42,12 +41,13 @@ def settings(own_kafka: Broker, consumer_settings: dict[str, str]) -> dict[str, 
         **consumer_settings,
         "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": own_kafka.bootstrap_servers,
         "LAKEFEED_KAFKA_TIMEOUT_SECONDS": "5",
+        "LAKEFEED_DRAIN_SECONDS": "5",
     }
 
 
 def wait_committed(consumer: Service, kafka: str, topic: str, held: dict[Position, bytes | None]) -> None:
     group = f"group-{topic}"
-    wait_for(lambda: committed(kafka, topic, group, 1) == ends(held), 120, lambda: consumer.log)
+    wait_for(lambda: committed(kafka, topic, group, 1) == ends(held), 120, lambda: consumer.log, every=0.2)
 
 
 def test_killed_away_and_back_again(
@@ -55,23 +55,44 @@ def test_killed_away_and_back_again(
 ) -> None:
     kafka = own_kafka.bootstrap_servers
     make_topic(kafka, topic)
-    held = publish(kafka, topic, events(50))
-    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
-        wait_stored(consumer, 50)
+    held = publish(kafka, topic, events(20))
+    with (
+        Service("consumer", "run", log=tmp_path / "log", **settings) as consumer,
+        Service("consumer", "run", log=tmp_path / "other", **settings) as other,
+    ):
+        both = (consumer, other)
+        # The other one, or this one, has no partition: it tells of the broker as well.
+        wait_for(
+            lambda: (
+                sorted(each.metric("lakefeed_consumer_assigned_partitions") for each in both) == [0, 1]
+                and all(each.metric("lakefeed_consumer_rebalances_total") for each in both)
+            ),
+            60,
+            lambda: consumer.log + other.log,
+        )
+        wait_committed(consumer, kafka, topic, held)
+        for each in both:
+            each.wait_ready()
         own_kafka.kill_kafka()
-        wait_unready(consumer, "kafka", kafka)
+        for each in both:
+            wait_unready(each, "kafka", kafka)
+            assert each.get("/healthz")[0] == 200
+        assert other.stop() == 0
         lines = len(consumer.log.splitlines())
-        assert consumer.get("/healthz")[0] == 200
         own_kafka.restart_zookeeper()
         own_kafka.start_kafka()
-        held |= publish(kafka, topic, events(50, start=50))
+        held |= publish(kafka, topic, events(20, start=20))
         wait_committed(consumer, kafka, topic, held)
         own_kafka.restart_zookeeper()
-        held |= publish(kafka, topic, events(50, start=100))
+        held |= publish(kafka, topic, events(20, start=40))
+        wait_committed(consumer, kafka, topic, held)
+        # In order, so that it says good-bye.
+        own_kafka.restart_kafka()
+        held |= publish(kafka, topic, events(20, start=60))
         wait_committed(consumer, kafka, topic, held)
         consumer.wait_ready()
         assert len(consumer.log.splitlines()) - lines < 20, consumer.log
-        assert consumer.log.count("kafka cannot be used") <= 3, consumer.log
+        assert consumer.log.count("kafka cannot be used") <= 4, consumer.log
         assert consumer.stop() == 0
     assert by_position(objects(s3, bucket, "events/")) == held
 
@@ -92,7 +113,7 @@ def test_a_full_disk_stops_nobody_for_good(
 ) -> None:
     kafka = own_kafka.bootstrap_servers
     make_topic(kafka, topic)
-    held = publish(kafka, topic, events(50))
+    held = publish(kafka, topic, events(20))
     own_kafka.stop_kafka()
     # Enough for an index, which has 10 MB from its start.
     with files_of_at_most(11_000_000):
@@ -115,7 +136,7 @@ def test_a_full_disk_stops_nobody_for_good(
         wait_unready(consumer, "kafka", kafka)
         assert consumer.get("/healthz")[0] == 200
         own_kafka.start_kafka()
-        held |= delivered | publish(kafka, topic, events(50, start=50))
+        held |= delivered | publish(kafka, topic, events(20, start=20))
         wait_committed(consumer, kafka, topic, held)
         consumer.wait_ready()
     stored = by_position(objects(s3, bucket, "events/"))
@@ -140,6 +161,12 @@ async def store_events(self, stream):
     await asyncio.sleep(3600)
 feeder.Feeder._store_events = store_events
 """,
+    "an agent that has ended": """
+async def store_events(self, stream):
+    async for event in stream.noack().events():
+        return
+feeder.Feeder._store_events = store_events
+""",
     "the client's thread": """
 init = transport.ConsumerThread.__init__
 def remember(self, *args, **kwargs):
@@ -147,13 +174,16 @@ def remember(self, *args, **kwargs):
     thread = self
     init(self, *args, **kwargs)
 transport.ConsumerThread.__init__ = remember
-on_assigned = feeder.Feeder._on_assigned
-async def hang_soon(self, *args, **kwargs):
-    await on_assigned(self, *args, **kwargs)
-    threading.Timer(3, lambda: thread.thread_loop.call_soon_threadsafe(time.sleep, 3600)).start()
-feeder.Feeder._on_assigned = hang_soon
+taken = transport.Consumer.taken
+def and_hang(self, message):
+    taken(self, message)
+    thread.thread_loop.call_soon_threadsafe(time.sleep, 3600)
+transport.Consumer.taken = and_hang
 """,
 }
+# One of them with what is set by default, all others with less.
+STALLS: dict[str, dict[str, str]] = {"Faust's stream": {}}
+LESS = {"LAKEFEED_STALL_SECONDS": "3"}
 
 
 @pytest.mark.parametrize("what", HANGS)
@@ -162,11 +192,13 @@ def test_liveness_sees_within_30_seconds_what_hangs(
 ) -> None:
     make_topic(kafka, topic)
     program = changed(HANGS[what])
+    consumer_settings |= STALLS.get(what, LESS)
     with Service("consumer", log=tmp_path / "log", program=program, **consumer_settings) as consumer:
-        wait_for(lambda: "partitions assigned" in consumer.log, 60, lambda: consumer.log)
+        consumer.wait_ready()
+        wait_for(lambda: consumer.get("/healthz")[0] == 200, 30, lambda: consumer.log)
         publish(kafka, topic, events(10))
-        # The thread is made to hang 3 s after that.
-        wait_for(lambda: consumer.get("/healthz")[0] == 503, 30 + 3, lambda: consumer.log)
+        # By the clock of tests/unit/consumer/test_feeder.py within 30 s; a busy machine takes longer.
+        wait_for(lambda: consumer.get("/healthz")[0] == 503, 90, lambda: consumer.log, every=0.5)
 
 
 def test_liveness_bears_with_a_broker_that_stands_still(
@@ -174,7 +206,7 @@ def test_liveness_bears_with_a_broker_that_stands_still(
 ) -> None:
     make_topic(own_kafka.bootstrap_servers, topic)
     # What is waited for takes longer than a silence that counts as hung.
-    settings |= {"LAKEFEED_STALL_SECONDS": "8", "LAKEFEED_KAFKA_TIMEOUT_SECONDS": "12"}
+    settings |= {"LAKEFEED_STALL_SECONDS": "6", "LAKEFEED_KAFKA_TIMEOUT_SECONDS": "9"}
     with Service("consumer", "run", log=tmp_path / "running", **settings) as running:
         running.wait_ready()
         pid = kafka_pid(own_kafka)
@@ -187,8 +219,8 @@ def test_liveness_bears_with_a_broker_that_stands_still(
 
                 def told_by_both() -> bool:
                     health.extend(each.get("/healthz")[0] for each in (running, starting))
-                    # As many looks as take half a minute.
-                    return len(health) > 120 and all(each.unready_reasons() for each in (running, starting))
+                    # As many looks as take longer than the wait for an answer.
+                    return len(health) > 48 and all(each.unready_reasons() for each in (running, starting))
 
                 wait_for(told_by_both, 90, lambda: running.log + starting.log, every=0.5)
                 assert set(health) == {200}
@@ -201,40 +233,16 @@ def test_liveness_bears_with_what_is_slow(
     kafka: str, topic: str, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic)
-    consumer_settings |= {"LAKEFEED_STALL_SECONDS": "9", "LAKEFEED_PUTS_IN_FLIGHT": "1"}
-    program = with_slow_puts(10)
-    publish(kafka, topic, events(3))
+    consumer_settings |= {"LAKEFEED_STALL_SECONDS": "6", "LAKEFEED_PUTS_IN_FLIGHT": "1"}
+    program = with_slow_puts(8)
+    publish(kafka, topic, events(2))
     with Service("consumer", log=tmp_path / "log", program=program, **consumer_settings) as consumer:
         wait_for(lambda: "partitions assigned" in consumer.log, 60, lambda: consumer.log)
         health: list[int] = []
 
         def stored() -> bool:
             health.append(consumer.get("/healthz")[0])
-            return consumer.metric("lakefeed_consumer_objects_total") == 3
+            return consumer.metric("lakefeed_consumer_objects_total") == 2
 
         wait_for(stored, 90, lambda: consumer.log, every=0.5)
         assert set(health) == {200}
-
-
-def test_a_broker_that_refuses_a_commit_is_asked_again(
-    kafka: str, topic: str, consumer_settings: dict[str, str], tmp_path: Path
-) -> None:
-    make_topic(kafka, topic)
-    held = publish(kafka, topic, events(20))
-    program = changed(
-        """
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import UnknownError
-commit = AIOKafkaConsumer.commit
-refusals = iter(range(5))
-async def refused(self, offsets):
-    if next(refusals, None) is not None:
-        raise UnknownError("the disk is full")
-    await commit(self, offsets)
-AIOKafkaConsumer.commit = refused
-"""
-    )
-    with Service("consumer", log=tmp_path / "log", program=program, **consumer_settings) as consumer:
-        wait_committed(consumer, kafka, topic, held)
-        assert consumer.log.count("offsets cannot be committed now") == 1
-        assert consumer.stop() == 0

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import signal
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+)
 
-from lakefeed_local.broker import Broker
-from tests.helpers.brokers import PATIENT
 from tests.helpers.consuming import (
     by_position,
     committed,
@@ -23,6 +28,7 @@ from tests.helpers.consuming import (
     objects,
     publish,
     wait_stored,
+    with_slow_puts,
 )
 from tests.helpers.services import Service
 from tests.helpers.waiting import wait_for
@@ -63,15 +69,17 @@ def test_a_member_that_was_thought_dead_comes_back_without_loss(
 ) -> None:
     make_topic(kafka, topic, partitions=2)
     group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
-    # Slow enough that the first worker has puts in flight when it is stopped.
-    held = publish(kafka, topic, events(3000))
-    with Service("consumer", "run", log=tmp_path / "one", **consumer_settings) as one:
+    # Slow enough that each worker has puts in flight whenever the other one is stopped or comes back.
+    held = publish(kafka, topic, events(500))
+    consumer_settings["LAKEFEED_PUTS_IN_FLIGHT"] = "16"
+    program = with_slow_puts(0.4)
+    with Service("consumer", log=tmp_path / "one", program=program, **consumer_settings) as one:
         wait_stored(one, 50)
         one.process.send_signal(signal.SIGSTOP)
-        with Service("consumer", "run", log=tmp_path / "two", **consumer_settings) as two:
+        with Service("consumer", log=tmp_path / "two", program=program, **consumer_settings) as two:
             # Its session of 6 s ends, and the second worker gets all partitions.
             wait_for(lambda: two.metric("lakefeed_consumer_assigned_partitions") == 2, 60, lambda: two.log)
-            wait_stored(two, 50)
+            wait_stored(two, 20)
             one.process.send_signal(signal.SIGCONT)
             wait_for(
                 lambda: (
@@ -110,7 +118,9 @@ def test_offsets_that_jump_stop_no_commit_and_what_was_taken_back_is_no_event(
         last = max(offset for _, offset in stored)
         assert last > 60 + 38
         group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
-        wait_for(lambda: committed(kafka, topic, group, 1) == {0: last + 1}, 30, lambda: consumer.log)
+        wait_for(
+            lambda: committed(kafka, topic, group, 1) == {0: last + 1}, 30, lambda: consumer.log, every=0.2
+        )
         assert consumer.get("/healthz")[0] == 200
     assert [stored[key] for key in sorted(stored)] == good
 
@@ -129,27 +139,31 @@ def offsets(kafka: str, topic: str) -> list[int]:
     return found
 
 
+@pytest.fixture
+def eager_cleaner(kafka: str) -> Iterator[None]:
+    """The broker's log cleaner looks every 0.2 s for something to do, not every 15 s."""
+    admin = AdminClient({"bootstrap.servers": kafka})
+    broker = str(min(admin.list_topics(timeout=30).brokers))
+
+    def alter(operation: AlterConfigOpType) -> None:
+        entry = ConfigEntry("log.cleaner.backoff.ms", "200", incremental_operation=operation)
+        resource = ConfigResource(ConfigResource.Type.BROKER, broker, incremental_configs=[entry])
+        admin.incremental_alter_configs([resource])[resource].result(30)
+
+    alter(AlterConfigOpType.SET)
+    yield
+    alter(AlterConfigOpType.DELETE)
+
+
+@pytest.mark.usefixtures("eager_cleaner")
 def test_a_compacted_topic_is_read_to_its_end(
+    kafka: str,
     topic: str,
     bucket: str,
     s3: S3Client,
     consumer_settings: dict[str, str],
     tmp_path: Path,
 ) -> None:
-    overrides = {"log.cleaner.backoff.ms": "200", **PATIENT}
-    with Broker(tmp_path / "broker", overrides=overrides) as compacting:
-        read_a_compacted_topic(compacting, topic, bucket, s3, consumer_settings, tmp_path)
-
-
-def read_a_compacted_topic(
-    broker: Broker,
-    topic: str,
-    bucket: str,
-    s3: S3Client,
-    consumer_settings: dict[str, str],
-    tmp_path: Path,
-) -> None:
-    kafka = consumer_settings["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers
     make_topic(
         kafka,
         topic,
@@ -175,7 +189,9 @@ def read_a_compacted_topic(
     wait_for(compacted, 60, "the log was compacted", every=0.2)
     with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
-        wait_for(lambda: committed(kafka, topic, group, 1) == {0: written}, 60, lambda: consumer.log)
+        wait_for(
+            lambda: committed(kafka, topic, group, 1) == {0: written}, 60, lambda: consumer.log, every=0.2
+        )
     stored = by_position(objects(s3, bucket, "events/"))
     assert 3 <= len(stored) <= written
     assert stored[0, written - 1] == orjson.dumps({"n": written - 1})
@@ -196,7 +212,7 @@ def test_a_topic_made_anew_behind_its_back_is_read_from_its_start(
     old = publish(kafka, topic, events(20))
     group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
     with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
-        wait_for(lambda: committed(kafka, topic, group, 1) == {0: 20}, 60, lambda: consumer.log)
+        wait_for(lambda: committed(kafka, topic, group, 1) == {0: 20}, 60, lambda: consumer.log, every=0.2)
         # It sees nothing of this: the new topic is longer than the old one when it looks again.
         consumer.process.send_signal(signal.SIGTERM if while_stopped else signal.SIGSTOP)
         if while_stopped:
@@ -206,10 +222,14 @@ def test_a_topic_made_anew_behind_its_back_is_read_from_its_start(
         if not while_stopped:
             consumer.process.send_signal(signal.SIGCONT)
             new |= publish(kafka, topic, events(5, start=2000))
-            wait_for(lambda: committed(kafka, topic, group, 1) == {0: 55}, 90, lambda: consumer.log)
+            wait_for(
+                lambda: committed(kafka, topic, group, 1) == {0: 55}, 90, lambda: consumer.log, every=0.2
+            )
     if while_stopped:
         with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
-            wait_for(lambda: committed(kafka, topic, group, 1) == {0: 50}, 60, lambda: consumer.log)
+            wait_for(
+                lambda: committed(kafka, topic, group, 1) == {0: 50}, 60, lambda: consumer.log, every=0.2
+            )
             assert consumer.metric("lakefeed_consumer_objects_total", outcome="conflict") == 20
     # The old objects stay; the new events that have their keys are kept aside, whole and with the reason.
     stored = by_position(objects(s3, bucket, "events/"))
@@ -239,5 +259,5 @@ def test_partitions_added_while_it_runs_are_read(
 
         wait_for(all_used, 60, "the producer uses the new partitions", every=0.5)
         group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
-        wait_for(lambda: committed(kafka, topic, group, 3) == ends(held), 90, lambda: consumer.log)
+        wait_for(lambda: committed(kafka, topic, group, 3) == ends(held), 90, lambda: consumer.log, every=0.2)
     assert by_position(objects(s3, bucket, "events/")) == held

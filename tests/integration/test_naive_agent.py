@@ -17,7 +17,6 @@ from tests.helpers.s3_proxy import Faults, S3Proxy
 from tests.helpers.seaweed import SeaweedS3
 from tests.helpers.waiting import wait_for
 
-KILLS = 2
 IN_FLIGHT = 32
 
 
@@ -57,11 +56,11 @@ class Killed:
 
     def kill(self) -> None:
         """All is stored; then more comes, no put is answered, and the consumer dies."""
-        self.send(100)
+        self.send(60)
         self.wait_committed()
         safe, unanswered = len(self.events), self.proxy.counts()["silence"]
         self.proxy.set(Faults({"silence": 1.0}, method="PUT"))
-        self.send(100)
+        self.send(60)
         wait_for(lambda: self.proxy.counts()["silence"] >= unanswered + IN_FLIGHT, 30, "puts are in flight")
         # What is committed now has no objects. Whoever commits nothing is killed just as well.
         with suppress(AssertionError):
@@ -74,8 +73,7 @@ class Killed:
     def run(self) -> None:
         self.program.tend()
         try:
-            for _ in range(KILLS):
-                self.kill()
+            self.kill()
             self.wait_committed()
         finally:
             self.program.end()
@@ -96,7 +94,7 @@ def test_kills_lose_events_of_a_naive_agent_and_none_of_the_consumer(
     )
     if consumer == "naive":
         # All of them are committed, so nobody will ever store them.
-        assert verdict.wrong["lost"] >= KILLS
+        assert verdict.wrong["lost"] > 0
     else:
         assert verdict.good, verdict.examples
     assert verdict.objects + verdict.wrong["lost"] == len(killed.events)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lakefeed_common.errors import InputError
@@ -125,6 +125,7 @@ def test_the_verdict_is_that_of_the_plain_rules(value: bytes) -> None:
     assert (why_dead(value) is not None) == is_dead(value)
 
 
+@settings(max_examples=50)
 @given(jsons.filter(lambda value: value.startswith(b"{") and b"\n" not in value), st.data())
 def test_a_key_twice_is_found_wherever_it_is(value: bytes, data: st.DataObject) -> None:
     name = orjson.dumps(data.draw(st.text(max_size=3)))

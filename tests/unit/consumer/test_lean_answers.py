@@ -96,7 +96,7 @@ def judge_in_pieces(judge: Judge, data: bytes, cuts: list[int]) -> Answer | None
     return None
 
 
-@settings(max_examples=2000)
+@settings(max_examples=400)
 @given(st.lists(answers, max_size=3), answers, st.lists(st.integers(0, 200), max_size=5))
 def test_only_a_good_answer_is_a_success(before: list[bytes], data: bytes, cuts: list[int]) -> None:
     judge = Judge()
@@ -108,7 +108,7 @@ def test_only_a_good_answer_is_a_success(before: list[bytes], data: bytes, cuts:
         assert any(is_good(data[:end]) for end in (*cuts, len(data)))
 
 
-@settings(max_examples=2000)
+@settings(max_examples=400)
 @given(st.lists(answers, max_size=3), answers)
 def test_what_was_learned_changes_no_judgement(before: list[bytes], data: bytes) -> None:
     judge = Judge()

@@ -15,7 +15,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.credentials import Credentials
 from botocore.utils import percent_encode
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from urllib3 import HTTPResponse
 
@@ -70,6 +70,7 @@ def test_a_path_is_encoded_as_botocore_encodes_it(key: str) -> None:
     assert request_path(key) == percent_encode(key, safe="/~")
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(keys, seconds), min_size=2, max_size=6))
 def test_what_is_kept_for_a_second_is_that_of_its_keys_and_its_second(
     sequence: list[tuple[Keys, float]],

@@ -172,7 +172,7 @@ async def scenario(log: list[int], batch: int, plan: list[tuple[str, Any, int]])
     assert len(group.store.objects) == len(log) * len(PARTITIONS)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(logs, st.integers(1, 20), st.lists(steps, max_size=60))
 def test_no_commit_passes_an_unstored_event(
     log: list[int], batch: int, plan: list[tuple[str, Any, int]]

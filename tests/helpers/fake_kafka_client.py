@@ -1,0 +1,139 @@
+"""The consumer's Faust transport over a Kafka client in memory: no thread, no broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import faust
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.types import TP
+
+from lakefeed_consumer import transport
+
+
+class FakeKafkaClient:
+    """What the transport uses of aiokafka's consumer.
+
+    Attributes:
+        log: first offset and the one after the last, of each partition there is.
+        group: what the group has committed.
+        commits: every commit that was accepted, in order.
+        refuse: raised instead of committing, one after the other.
+        before_commit: called when a commit arrives.
+    """
+
+    def __init__(self, log: dict[TP, tuple[int, int]]) -> None:
+        self.log = log
+        self.group: dict[tuple[str, int], int] = {}
+        self.commits: list[dict[tuple[str, int], int]] = []
+        self.refuse: list[Exception] = []
+        self.before_commit: Callable[[], None] = lambda: None
+        self.positions: dict[tuple[str, int], int] = {}
+        self._coordinator = SimpleNamespace(fetch_committed_offsets=self.fetch_committed_offsets)
+
+    async def fetch_committed_offsets(
+        self, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        return {each: OffsetAndMetadata(self.group[each], "") for each in partitions if each in self.group}
+
+    async def commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
+        self.before_commit()
+        if self.refuse:
+            raise self.refuse.pop(0)
+        accepted: dict[tuple[str, int], int] = {each: found.offset for each, found in offsets.items()}
+        self.group |= accepted
+        self.commits.append(accepted)
+
+    async def seek_to_committed(self) -> dict[TopicPartition, int | None]:
+        found = {TopicPartition(*each): self.group.get(each) for each in self.log}
+        self.positions |= {each: offset for each, offset in found.items() if offset is not None}
+        return found
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self.positions[partition] = offset
+
+    async def topics(self) -> set[str]:
+        return {each.topic for each in self.log}
+
+    async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return {each: self.log[each][0] for each in partitions}
+
+    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return {each: self.log[each][1] for each in partitions}
+
+    async def position(self, partition: TopicPartition) -> int:
+        return self.positions[partition]
+
+
+class _Thread:
+    """Calls at once what Faust's thread would call when it comes round."""
+
+    def __init__(self, client: FakeKafkaClient) -> None:
+        self.client = client
+        self.assigned: set[TP] = set()
+        self.fetched: list[dict[TP, Sequence[Any]]] = []
+        self.beacon: Any = None
+
+    async def call_thread(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        return await call(*args)
+
+    def _ensure_consumer(self) -> FakeKafkaClient:
+        return self.client
+
+    def assignment(self) -> set[TP]:
+        return set(self.assigned)
+
+    async def getmany(self, active: set[TP] | None, timeout: float) -> dict[TP, Sequence[Any]]:
+        return self.fetched.pop(0) if self.fetched else {}
+
+
+class InMemory:
+    """A transport's consumer that was given some partitions, within a running event loop.
+
+    Attributes:
+        consumer: the one under test.
+        client: the Kafka client below it.
+        lost: what the transport tells the feeder when the offsets mean other records.
+    """
+
+    def __init__(self, log: dict[TP, tuple[int, int]]) -> None:
+        loop = asyncio.get_running_loop()
+        self.client = FakeKafkaClient(log)
+        thread = self.thread = _Thread(self.client)
+        self.app: Any = faust.App("in-memory", web_enabled=False)
+        self.transport = transport.Transport(self.app.conf.broker, self.app, loop=loop)
+        self.lost = self.transport.lost = loop.create_future()
+        self.app.transport = self.transport
+
+        class Consumer(transport.BatchConsumer):
+            def _new_consumer_thread(self) -> Any:
+                return thread
+
+            def add_dependency(self, service: Any) -> Any:
+                return service
+
+        self.consumer: Any = Consumer(
+            self.transport, self._never, self._never, self._never, loop=loop, beacon=self.app.beacon
+        )
+        self.assign(set(log))
+
+    async def _never(self, *_: object) -> None:
+        raise AssertionError("Faust calls this only while it runs")
+
+    def assign(self, partitions: set[TP]) -> None:
+        """Give the member these partitions and no others."""
+        self.thread.assigned = partitions
+        self.consumer._set_active_tps(partitions)
+
+    def fetch(self, partition: TP, offsets: Iterable[int]) -> None:
+        """Let the next fetch bring records of these offsets, of 2 bytes each."""
+        records = [
+            SimpleNamespace(
+                offset=offset, timestamp=0, key=None, value=b"{}", headers=(), serialized_value_size=2
+            )
+            for offset in offsets
+        ]
+        self.thread.fetched.append({partition: records})

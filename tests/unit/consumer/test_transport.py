@@ -1,0 +1,270 @@
+"""The transport over a Kafka client in memory: commits, seeks, batches, stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiokafka.errors import CommitFailedError, IllegalStateError, UnknownError
+from faust.types import TP
+
+from lakefeed_consumer import transport
+from lakefeed_consumer.transport import Look, TopicMadeAnewError
+from tests.helpers.fake_kafka_client import InMemory
+
+ONE, TWO = TP("t", 0), TP("t", 1)
+LOG = {ONE: (0, 100), TWO: (0, 100)}
+
+
+def run(scenario: Callable[[InMemory], Awaitable[None]], log: dict[TP, tuple[int, int]] = LOG) -> None:
+    async def whole() -> None:
+        await scenario(InMemory(log))
+
+    asyncio.run(whole())
+
+
+async def batches(consumer: Any) -> list[tuple[TP, list[int]]]:
+    return [(tp, [record.offset for record in message.value]) async for tp, message in consumer.getmany(0.01)]
+
+
+def test_what_is_stored_is_committed_once() -> None:
+    async def scenario(memory: InMemory) -> None:
+        consumer = memory.consumer
+        assert not await consumer.force_commit()
+        consumer.stored(ONE, 9)
+        consumer.stored(TWO, 4)
+        assert await consumer.force_commit()
+        assert not await consumer.force_commit()
+        consumer.stored(TWO, 5)
+        assert await consumer.force_commit()
+        assert memory.client.commits == [{ONE: 10, TWO: 5}, {TWO: 6}]
+        assert consumer.committed(TWO) == 6
+
+    run(scenario)
+
+
+def test_before_there_is_an_assignment_nothing_is_asked_for() -> None:
+    async def scenario(memory: InMemory) -> None:
+        def none_yet() -> set[TP]:
+            raise AssertionError("Faust's thread has no client yet")
+
+        memory.thread.assignment = none_yet  # type: ignore[method-assign]
+        assert not await memory.consumer.force_commit()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("error", [UnknownError("the disk is full"), IllegalStateError(ONE), TimeoutError()])
+def test_a_broker_that_refuses_a_commit_is_asked_again(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(memory: InMemory) -> None:
+        consumer, client = memory.consumer, memory.client
+        client.refuse = [error] * 5
+        consumer.stored(ONE, 9)
+        for _ in range(5):
+            assert not await consumer.force_commit()
+            assert consumer.committed(ONE) is None
+        assert await consumer.force_commit()
+        assert client.commits == [{ONE: 10}]
+        consumer.stored(ONE, 10)
+        client.refuse = [error]
+        await consumer.force_commit()
+
+    run(scenario)
+    assert [record.message[:31] for record in caplog.records] == ["offsets cannot be committed now"] * 2
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_broker_that_does_not_answer_a_commit_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_ANSWER_SECONDS", 0.01)
+
+    async def scenario(memory: InMemory) -> None:
+        async def is_silent(_: object) -> None:
+            await asyncio.Event().wait()
+
+        commit, memory.client.commit = memory.client.commit, is_silent  # type: ignore[assignment, method-assign]
+        memory.consumer.stored(ONE, 9)
+        assert not await asyncio.wait_for(memory.consumer.force_commit(), 10)
+        memory.client.commit = commit  # type: ignore[method-assign]
+        assert await memory.consumer.force_commit()
+
+    run(scenario)
+
+
+def test_a_commit_after_the_partitions_went_to_others_is_given_up_quietly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario(memory: InMemory) -> None:
+        memory.client.refuse = [CommitFailedError("rebalanced")]
+        memory.consumer.stored(ONE, 9)
+        assert not await memory.consumer.force_commit()
+        memory.consumer.forget({ONE, TWO})
+        assert not await memory.consumer.force_commit()
+        assert memory.client.commits == []
+
+    run(scenario)
+    assert caplog.records == []
+
+
+def test_no_partition_is_committed_that_was_revoked() -> None:
+    async def scenario(memory: InMemory) -> None:
+        consumer = memory.consumer
+        for tp in (ONE, TWO):
+            consumer.stored(tp, 9)
+        memory.assign({TWO})
+        assert await consumer.force_commit()
+        assert memory.client.commits == [{TWO: 10}]
+        consumer.forget({TWO})
+        memory.assign({ONE, TWO})
+        consumer.stored(TWO, 9)
+        memory.client.before_commit = lambda: consumer.forget({ONE})
+        await consumer.force_commit()
+        assert consumer.committed(ONE) is None
+
+    run(scenario)
+
+
+def test_commits_that_the_broker_has_forgotten_end_it_and_nothing_more_is_committed() -> None:
+    async def scenario(memory: InMemory) -> None:
+        consumer, client = memory.consumer, memory.client
+        consumer.stored(ONE, 9)
+        assert await consumer.force_commit()
+        # The topic is deleted, and the group's offsets with it.
+        client.group.clear()
+        consumer.stored(ONE, 10)
+        assert not await consumer.force_commit()
+        with pytest.raises(TopicMadeAnewError, match="committed of t, partition 0"):
+            await memory.lost
+        # What still comes back from the bucket is of the old topic, on each partition.
+        consumer.stored(ONE, 11)
+        consumer.stored(TWO, 3)
+        assert not await consumer.force_commit()
+        assert client.commits == [{ONE: 10}]
+
+    run(scenario)
+
+
+def test_it_begins_where_the_group_is_and_where_it_is_nowhere_at_the_start() -> None:
+    async def scenario(memory: InMemory) -> None:
+        memory.client.group[ONE] = 30
+        await memory.consumer.perform_seek()
+        assert memory.client.positions == {ONE: 30, TWO: 7}
+        assert (memory.consumer.committed(ONE), memory.consumer.committed(TWO)) == (30, None)
+
+    run(scenario, {ONE: (0, 100), TWO: (7, 100)})
+
+
+def test_a_fetch_is_one_message_of_each_partition() -> None:
+    async def scenario(memory: InMemory) -> None:
+        memory.fetch(ONE, [3, 4, 9])
+        assert await batches(memory.consumer) == [(ONE, [3, 4, 9])]
+        assert memory.consumer.undelivered(ONE)
+        memory.consumer.stored(ONE, 9)
+        assert not memory.consumer.undelivered(ONE)
+
+    run(scenario)
+
+
+def test_nothing_is_fetched_while_the_agent_has_not_taken_what_was() -> None:
+    async def scenario(memory: InMemory) -> None:
+        memory.fetch(ONE, range(transport._MOST_WAITING + 1))
+        memory.fetch(ONE, [5000])
+        first = [message async for _, message in memory.consumer.getmany(0.01)]
+        assert await batches(memory.consumer) == []
+        waiting = asyncio.create_task(memory.consumer._getmany({ONE}, 60))
+        await asyncio.sleep(0)
+        memory.consumer.taken(first[0])
+        assert await asyncio.wait_for(waiting, 10) == {}, "Faust asks again"
+        assert await batches(memory.consumer) == [(ONE, [5000])]
+
+    run(scenario)
+
+
+def test_what_a_rebalance_throws_away_makes_room() -> None:
+    async def scenario(memory: InMemory) -> None:
+        memory.fetch(ONE, range(transport._MOST_WAITING + 1))
+        memory.fetch(ONE, [0])
+        assert len(await batches(memory.consumer)) == 1
+        memory.consumer.forget({ONE, TWO})
+        assert await batches(memory.consumer) == [(ONE, [0])]
+
+    run(scenario)
+
+
+def test_what_is_fetched_while_a_rebalance_stops_the_flow_is_fetched_again() -> None:
+    async def scenario(memory: InMemory) -> None:
+        consumer = memory.consumer
+        memory.client.group |= {ONE: 3, TWO: 5}
+        memory.fetch(ONE, [8, 9])
+        getmany = memory.thread.getmany
+
+        async def and_meanwhile(*args: Any) -> Any:
+            consumer.stop_flow()
+            return await getmany(*args)
+
+        memory.thread.getmany = and_meanwhile  # type: ignore[assignment, method-assign]
+        assert await batches(consumer) == []
+        assert memory.client.positions == {ONE: 3, TWO: 5}, "back to what is committed"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("change", ["a rebalance begins", "a rebalance is over"])
+def test_of_a_fetch_nothing_is_given_out_after_a_rebalance(change: str) -> None:
+    async def scenario(memory: InMemory) -> None:
+        memory.fetch(ONE, [1])
+        memory.fetch(TWO, [2])
+        memory.thread.fetched[:] = [memory.thread.fetched[0] | memory.thread.fetched[1]]
+        given = []
+        async for tp, _ in memory.consumer.getmany(0.01):
+            given.append(tp)
+            if change == "a rebalance begins":
+                memory.consumer.stop_flow()
+            else:
+                memory.app.consumer_generation_id += 1
+        assert given == [ONE]
+
+    run(scenario)
+
+
+def test_records_of_a_partition_that_was_taken_away_are_not_given_out() -> None:
+    async def scenario(memory: InMemory) -> None:
+        memory.assign({TWO})
+        memory.fetch(ONE, [1])
+        assert await batches(memory.consumer) == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_a_rebalance_waits_for_what_is_in_flight_and_commits_it(
+    left: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(memory: InMemory) -> None:
+        async def drain(seconds: float) -> int:
+            assert seconds == 2.5
+            memory.consumer.stored(ONE, 9)
+            return left
+
+        memory.transport.drain, memory.transport.drain_seconds = drain, 2.5
+        await memory.consumer.wait_empty()
+        assert memory.client.commits == [{ONE: 10}]
+
+    run(scenario)
+    assert [record.message for record in caplog.records] == (
+        ["3 events are not stored after 2.5 s and will be read again"] if left else []
+    )
+
+
+def test_a_look_says_where_partitions_begin_and_end_and_what_comes_next() -> None:
+    async def scenario(memory: InMemory) -> None:
+        memory.client.group[ONE] = 30
+        await memory.consumer.perform_seek()
+        assert await memory.consumer.look([ONE, TWO]) == Look(
+            {"t"}, {ONE: 0, TWO: 2}, {ONE: 100, TWO: 9}, {ONE: 30, TWO: 2}
+        )
+
+    run(scenario, {ONE: (0, 100), TWO: (2, 9)})
