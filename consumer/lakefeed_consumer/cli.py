@@ -6,12 +6,9 @@ import logging
 from typing import Annotated
 
 import typer
-import uvloop
 
-from lakefeed_common import console, logs
-from lakefeed_common.settings import load
-from lakefeed_consumer import dead_letters_cli, service
-from lakefeed_consumer.settings import ConsumerSettings
+from lakefeed_common import console
+from lakefeed_consumer import dead_letters_cli
 
 app = typer.Typer(
     help="Store each event of a Kafka topic as a JSON object of its own in S3. "
@@ -19,6 +16,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Rich takes longer to load than all else that help needs.
+    rich_markup_mode=None,
 )
 app.add_typer(dead_letters_cli.app, name="dead-letters")
 
@@ -32,7 +31,17 @@ def run(
 
     Exit codes: 0 stopped when asked to, 1 failed, 2 wrong usage or setting.
     """
+    # A command imports what it works with when it is called: `--help` and a wrong option need none of it.
+    from lakefeed_common.settings import load
+    from lakefeed_consumer.settings import ConsumerSettings
+
     settings = load(ConsumerSettings, {"topic": topic, "bucket": bucket})
+
+    import uvloop
+
+    from lakefeed_common import logs
+    from lakefeed_consumer import service
+
     logs.configure(settings)
     _quieten()
     uvloop.run(service.run(settings))

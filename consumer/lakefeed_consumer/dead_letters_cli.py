@@ -1,34 +1,19 @@
-"""`lakefeed-consumer dead-letters`: look at what was set aside, and send it back."""
+"""The command line `lakefeed-consumer dead-letters`; `dead_letters_commands` does the work."""
 
 from __future__ import annotations
 
-import io
-import logging
-import sys
-from base64 import b64encode
-from collections import Counter
-from collections.abc import AsyncIterator
-from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
-import uvloop
-from rich.console import Console
-from rich.table import Table
 
-from lakefeed_common import logs
-from lakefeed_common.errors import ExitCode
-from lakefeed_common.settings import load
-from lakefeed_consumer.backoff import Backoff
-from lakefeed_consumer.dead_letters import DeadLetter
-from lakefeed_consumer.letters import Found, Letters, Place, Selection
-from lakefeed_consumer.replay import Sender, replay
-from lakefeed_consumer.s3 import S3ObjectStore
-from lakefeed_consumer.settings import ConsumerSettings
+# A command imports what it works with when it is called: `--help` and a wrong option need none of it.
+if TYPE_CHECKING:
+    from lakefeed_consumer.settings import ConsumerSettings
 
-app = typer.Typer(help="Look at dead letters, and send them back to Kafka.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at dead letters, and send them back to Kafka.", no_args_is_help=True, rich_markup_mode=None
+)
 
 _Bucket = Annotated[str | None, typer.Option(help="Bucket of the dead letters [LAKEFEED_BUCKET].")]
 _Topic = Annotated[str | None, typer.Option(help="Only those of this topic.")]
@@ -42,9 +27,6 @@ _Since = Annotated[
 _Reason = Annotated[str, typer.Option(help="Only those whose reason has this text in it.")]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
-# A record's bytes must not steer the terminal; JSON has these characters escaped just so.
-_CONTROLS = {number: f"\\u{number:04x}" for number in (*range(32), *range(127, 160)) if chr(number) != "\n"}
-
 
 @app.command("list")
 def list_(
@@ -57,24 +39,10 @@ def list_(
     bucket: _Bucket = None,
 ) -> None:
     """List dead letters: topic, day, partition, offset, reason, and whether they were replayed."""
+    settings = _settings(bucket)
+    from lakefeed_consumer import dead_letters_commands as commands
 
-    async def work() -> None:
-        letters = _letters(settings)
-        count = 0
-        async for batch in letters.read(letters.find(selection), reason):
-            count += len(batch)
-            if as_json:
-                for found in batch:
-                    _print_json(
-                        {**asdict(found.place), "reason": found.reason, "damaged": found.letter is None}
-                    )
-            elif batch:
-                _print_table(batch)
-        if not count:
-            _say(f"no such dead letter under s3://{settings.bucket}/{settings.dead_letter_prefix}/")
-
-    settings, selection = _settings(bucket), _selection(topic, day, since)
-    uvloop.run(work())
+    commands.list_letters(settings, commands.selection(topic, day, since), reason, as_json=as_json)
 
 
 @app.command()
@@ -84,24 +52,10 @@ def show(
     bucket: _Bucket = None,
 ) -> None:
     """Show a dead letter as JSON; key, header values and value as text, or in base64 if they are no UTF-8."""
-
-    async def work() -> int:
-        letters = _letters(settings)
-        damaged = 0
-        async for batch in letters.read(_each(await letters.named(letter))):
-            for found in batch:
-                if found.letter is None:
-                    damaged += 1
-                    _say(f"{found.place.key}: {found.reason}")
-                else:
-                    replayed = await letters.marked(found.place)
-                    document = {"object": found.place.key, "replayed": replayed, **_shown(found.letter)}
-                    _print_json(document, orjson.OPT_INDENT_2)
-        return damaged
-
     settings = _settings(bucket)
-    if uvloop.run(work()):
-        raise typer.Exit(ExitCode.FAILED)
+    from lakefeed_consumer import dead_letters_commands as commands
+
+    raise typer.Exit(commands.show_letter(settings, letter))
 
 
 @app.command("replay")
@@ -129,143 +83,16 @@ def replay_(
         raise typer.BadParameter("say which: letters, --topic, --day, --since or --reason")
     if letters and (topic or day or since or reason):
         raise typer.BadParameter("give either letters or --topic, --day, --since and --reason")
-    work = _Replay(_settings(bucket), to=to, again=again)
-    selection = _selection(topic, day, since)
-    uvloop.run(work.show(letters, selection, reason) if dry_run else work.send(letters, selection, reason))
-    if work.counts["not sent"]:
-        raise typer.Exit(ExitCode.REJECTED)
+    settings = _settings(bucket)
+    from lakefeed_consumer import dead_letters_commands as commands
 
-
-class _Replay:
-    """One run of `replay`."""
-
-    def __init__(self, settings: ConsumerSettings, *, to: str | None, again: bool) -> None:
-        self._settings = settings
-        self._to = to
-        self._again = again
-        self.counts: Counter[str] = Counter()
-
-    async def send(self, names: list[str] | None, selection: Selection, reason: str) -> None:
-        """Send the letters, and say of each where it went or why it did not."""
-        letters = _letters(self._settings)
-        pointless = False
-        async with Sender(self._settings) as sender:
-            batches = letters.read(self._places(letters, names, selection), reason)
-            async for found, now in replay(letters, sender, batches, self._to):
-                if now is None:
-                    self.counts["not sent"] += 1
-                    _say(f"{found.place.key} was not sent: {found.reason}")
-                else:
-                    self.counts["sent"] += 1
-                    pointless |= now.topic == found.place.topic and not found.reason.startswith("conflict:")
-                    print(f"{found.place.key} -> {now.topic}/{now.partition}/{now.offset}")
-        self._summarize()
-        if pointless:
-            _say(
-                "hint: what was no event is none the second time. Unless the consumer was changed "
-                "meanwhile, it becomes a dead letter again, at its new offset."
-            )
-
-    async def show(self, names: list[str] | None, selection: Selection, reason: str) -> None:
-        """Print what `send` would send, as `show` does."""
-        letters = _letters(self._settings)
-        async for batch in letters.read(self._places(letters, names, selection), reason):
-            for found in batch:
-                if found.letter is None:
-                    self.counts["not sent"] += 1
-                    _say(f"{found.place.key} would not be sent: {found.reason}")
-                else:
-                    self.counts["would be sent"] += 1
-                    document = _shown(found.letter)
-                    _print_json({"object": found.place.key, "to": self._to or document["topic"], **document})
-        self._summarize()
-
-    async def _places(
-        self, letters: Letters, names: list[str] | None, selection: Selection
-    ) -> AsyncIterator[Place]:
-        places = letters.snapshot(selection)
-        if names:
-            places = _each([place for name in names for place in await letters.named(name)])
-        async for place in places:
-            if place.replayed and not self._again:
-                self.counts["replayed before (--again sends them once more)"] += 1
-            else:
-                yield place
-
-    def _summarize(self) -> None:
-        said = ", ".join(f"{count:,} {what}" for what, count in self.counts.items())
-        _say(f"dead letters: {said or 'none of these'}")
+    selection = commands.selection(topic, day, since)
+    code = commands.replay_letters(settings, letters, selection, reason, to=to, again=again, dry_run=dry_run)
+    raise typer.Exit(code)
 
 
 def _settings(bucket: str | None) -> ConsumerSettings:
-    settings = load(ConsumerSettings, {"bucket": bucket})
-    logs.configure(settings)
-    # They log each step and each failed try; what it comes to is our own line.
-    for library in ("aiokafka", "botocore"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")
-    return settings
+    from lakefeed_common.settings import load
+    from lakefeed_consumer.settings import ConsumerSettings
 
-
-def _letters(settings: ConsumerSettings) -> Letters:
-    backoff = Backoff(settings.retry_base_seconds, settings.retry_cap_seconds)
-    return Letters(S3ObjectStore(settings), settings.dead_letter_prefix, backoff)
-
-
-def _selection(topic: str | None, day: datetime | None, since: datetime | None) -> Selection:
-    return Selection(
-        topic, day=day.date().isoformat() if day else None, since=since.date().isoformat() if since else None
-    )
-
-
-async def _each(places: list[Place]) -> AsyncIterator[Place]:
-    for place in places:
-        yield place
-
-
-def _shown(letter: DeadLetter) -> dict[str, Any]:
-    record = letter.record
-    return {
-        "topic": record.partition.topic,
-        "partition": record.partition.number,
-        "offset": record.offset,
-        "timestamp_ms": record.timestamp_ms,
-        "reason": letter.reason,
-        **_text("key", record.key),
-        "headers": [{"name": name, **_text("value", value)} for name, value in record.headers],
-        **_text("value", record.value),
-    }
-
-
-def _text(name: str, data: bytes | None) -> dict[str, str | None]:
-    try:
-        return {name: None if data is None else data.decode()}
-    except UnicodeDecodeError as error:
-        return {f"{name}_base64": b64encode(error.object).decode()}
-
-
-def _print_json(document: dict[str, Any], option: int = 0) -> None:
-    print(orjson.dumps(document, option=option).decode().translate(_CONTROLS))
-
-
-def _print_table(batch: list[Found]) -> None:
-    """A table for each batch: a terminal shows about so many lines, and memory stays bounded."""
-    table = Table("topic", "day", "partition", "offset", "replayed", "reason")
-    for found in batch:
-        place = found.place
-        replayed = "yes" if place.replayed else ""
-        table.add_row(
-            place.topic,
-            place.day,
-            str(place.partition),
-            str(place.offset),
-            replayed,
-            found.reason.translate(_CONTROLS),
-        )
-    # Without a terminal a line is as long as it needs to be.
-    Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 10_000).print(table)
-
-
-def _say(text: str) -> None:
-    print(text.translate(_CONTROLS), file=sys.stderr)
+    return load(ConsumerSettings, {"bucket": bucket})

@@ -24,16 +24,13 @@ from confluent_kafka.admin import (
 from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
 from lakefeed_common.kafka import certificate_refused, msk_token, not_secure, user_refused
 from lakefeed_common.settings import KafkaSettings
-from lakefeed_producer.delivery import KafkaPublisher
+from lakefeed_producer.delivery import DEFAULT_MAX_MESSAGE_BYTES, KafkaPublisher
 from lakefeed_producer.journal import Journal
 from lakefeed_producer.sender import Sender
 from lakefeed_producer.settings import ProducerSettings
 from lakefeed_producer.topic import KafkaLog
 
 log = logging.getLogger(__name__)
-
-# Kafka's own default of `max.message.bytes` is a little more; taken when it may not be asked.
-DEFAULT_MAX_MESSAGE_BYTES = 1_000_000
 
 
 def client_config(settings: KafkaSettings) -> dict[str, Any]:

@@ -36,10 +36,13 @@ Flags: TypeAlias = Any
 
 _NOT_A_NUMBER = ("NaN", "nan")
 _TRUTHS = ("true", "false")
+_BOOLEAN = r"^(?:true|false)?$"
+_MISSING = r"^(?:NaN|nan)?$"
 _INTEGER = r"^-?(?:0|[1-9][0-9]{0,18})$"
 _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
 # So many digits: a double holds such a number exactly.
 _SURELY_EXACT_DIGITS = 15
+_SURELY_EXACT = rf"^[^eE]{{0,{_SURELY_EXACT_DIGITS}}}$"
 _ZERO, _NINE, _MINUS, _POINT = map(np.uint8, b"09-.")
 _POINTS_SHIFT, _DIGITS_MASK = np.uint8(5), np.uint8(31)
 # What makes a letter of ASCII a small one.
@@ -73,19 +76,25 @@ def missing(values: Texts, kind: ColumnType) -> npt.NDArray[np.bool_]:
 def fits(values: Column, kind: ColumnType) -> Flags:
     """Which values are of a type; missing ones are of every type."""
     # It takes a sixth of a second to import, and most files can be published without.
-    import pyarrow as pa
     import pyarrow.compute
 
     # The stubs of pyarrow know but a part of what its functions take.
     pc: Any = pyarrow.compute
     if kind is ColumnType.STRING:
-        return pa.array([True] * len(values), pa.bool_())
-    missing = pc.equal(values, "")
+        return _flags([True] * len(values))
     if kind is ColumnType.BOOLEAN:
-        return pc.or_(missing, pc.is_in(pc.ascii_lower(values), pa.array(_TRUTHS, pa.string())))
-    missing = pc.or_(missing, pc.is_in(values, pa.array(_NOT_A_NUMBER, pa.string())))
+        # To ignore case, the regex would take `ſ` for an `s` too.
+        return pc.match_substring_regex(pc.ascii_lower(values), _BOOLEAN)
     check = _is_integer if kind is ColumnType.INTEGER else _is_number
-    return pc.or_(missing, check(values))
+    return pc.or_(pc.match_substring_regex(values, _MISSING), check(values))
+
+
+def _flags(values: Sequence[bool]) -> Flags:
+    # `pa.array` and `pa.scalar` import pandas, which takes a second.
+    import pyarrow as pa
+
+    bits = np.packbits(np.array(values, np.bool_), bitorder="little")
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits.data)])
 
 
 def surely_fit(values: Texts, kind: ColumnType) -> bool:
@@ -109,7 +118,7 @@ def _is_integer(values: Column) -> Flags:
     try:
         exact = pc.equal(pc.cast(pc.cast(candidates, pa.int64()), pa.string()), candidates)
     except pa.ArrowInvalid:  # one of them has more than 64 bits
-        exact = pa.array([-(2**63) <= int(text) < 2**63 and text != "-0" for text in candidates.to_pylist()])
+        exact = _flags([-(2**63) <= int(text) < 2**63 and text != "-0" for text in candidates.to_pylist()])
     return pc.replace_with_mask(shaped, shaped, exact)
 
 
@@ -120,17 +129,13 @@ def _is_number(values: Column) -> Flags:
     pc: Any = pyarrow.compute
     shaped = pc.match_substring_regex(values, _NUMBER)
     # An exponent can leave the range of a double however short the text is.
-    sure = pc.and_(
-        pc.less_equal(pc.binary_length(values), _SURELY_EXACT_DIGITS),
-        pc.invert(pc.match_substring_regex(values, "[eE]")),
-    )
-    doubtful = pc.and_(shaped, pc.invert(sure))
+    doubtful = pc.and_(shaped, pc.invert(pc.match_substring_regex(values, _SURELY_EXACT)))
     if not pc.any(doubtful).as_py():
         return shaped
     texts = pc.filter(values, doubtful)
     exact = pc.equal(pc.cast(pc.cast(texts, pa.float64()), pa.string()), texts)
     if not pc.all(exact).as_py():
-        exact = pa.array(
+        exact = _flags(
             [same or _is_exact(text) for same, text in zip(exact.to_pylist(), texts.to_pylist(), strict=True)]
         )
     return pc.replace_with_mask(shaped, doubtful, exact)

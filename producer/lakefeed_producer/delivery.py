@@ -19,6 +19,8 @@ from lakefeed_producer.texts import Joined, Texts
 # What a record costs on the wire besides its key, value and headers: a batch of one record has a
 # header of 61 bytes, a record lengths and deltas of variable size.
 RECORD_OVERHEAD = 61 + 6 * 5 + 3 * 2 * 5
+# Kafka's own default of `max.message.bytes` is a little more; taken when it may not be asked.
+DEFAULT_MAX_MESSAGE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
