@@ -8,36 +8,31 @@ from pathlib import Path
 import pytest
 
 from docs.markdown import table
-from lakefeed_common.console import run
-from lakefeed_producer.cli import app
 from lakefeed_producer.rejects import Reason
 from tests.helpers.broken_csv import BROKEN, Broken
+from tests.helpers.publishing import command
 
 RELIABILITY = Path(__file__).parents[3] / "docs" / "reliability.md"
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.kind)
-def test_a_broken_file_ends_as_the_table_says(
-    broken: Broken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("s.json").write_text('{"b": "integer"}')
+def test_a_broken_file_ends_as_the_table_says(broken: Broken, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"b": "integer"}')
     if broken.content is not None:
-        Path("x.csv").write_bytes(broken.content)
-    arguments = ["publish", "x.csv", "--dry-run", *broken.options]
-    assert run(lambda standalone_mode: app(arguments, standalone_mode=standalone_mode)) == broken.code
-    out, err = capfd.readouterr()
-    events = [json.loads(line) for line in out.splitlines()]
+        (tmp_path / "x.csv").write_bytes(broken.content)
+    done = command(tmp_path, "publish", "x.csv", "--dry-run", *broken.options)
+    assert done.returncode == broken.code
+    events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [next(iter(event.values())) for event in events] == list(broken.events)
-    rejects = Path("x.csv.rejects.jsonl")
+    rejects = tmp_path / "x.csv.rejects.jsonl"
     if isinstance(broken.outcome, Reason):
         assert [json.loads(line)["reason"] for line in rejects.read_text().splitlines()] == [broken.outcome]
         return
     assert not rejects.exists()
     if broken.code:
-        assert err.startswith("error: ")
-        assert broken.outcome in err
-        assert len(err.splitlines()) == 1
+        assert done.stderr.startswith("error: ")
+        assert broken.outcome in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_document_lists_the_same_kinds() -> None:

@@ -14,17 +14,21 @@ from typing import Any
 
 import pytest
 
+from lakefeed_producer.ledger import Ledger
+from tests.helpers.publishing import command
+
 CARE = Path(__file__).parents[2] / "data" / "care.csv"
 
 
-def producer(
-    folder: Path, *arguments: str, before: Callable[[], object] | None = None, **variables: str
+def process(
+    folder: Path, *arguments: str, before: Callable[[], object] | None = None
 ) -> subprocess.CompletedProcess[str]:
+    """The command as a process of its own: for what only a process shows."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LAKEFEED_")}
     return subprocess.run(
         [sys.executable, "-m", "lakefeed_producer", *arguments],
         cwd=folder,
-        env=environment | variables,
+        env=environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -34,7 +38,7 @@ def producer(
 
 
 def test_a_dry_run_prints_events_and_nothing_else_to_standard_output(tmp_path: Path) -> None:
-    done = producer(tmp_path, "publish", str(CARE), "--dry-run", "--limit", "2", "--summary", "s.json")
+    done = command(tmp_path, "publish", str(CARE), "--dry-run", "--limit", "2", "--summary", "s.json")
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
         '{"code":"007","name":"Bolt, M6","description":"plain","price":0.10,"in_stock":true,"grosse_cm":1}',
@@ -48,15 +52,23 @@ def test_a_dry_run_prints_events_and_nothing_else_to_standard_output(tmp_path: P
     assert [one.name for one in tmp_path.iterdir()] == ["s.json"]
 
 
+def test_a_process_prints_the_same(tmp_path: Path) -> None:
+    arguments = ("publish", str(CARE), "--dry-run", "--rejects", "r.jsonl")
+    here, there = command(tmp_path, *arguments), process(tmp_path, *arguments)
+    assert (there.returncode, there.stdout) == (here.returncode, here.stdout)
+    without_speed = [text.rpartition(" rejected")[:2] for text in (here.stderr, there.stderr)]
+    assert without_speed[0] == without_speed[1]
+
+
 def test_names_can_be_kept(tmp_path: Path) -> None:
-    done = producer(tmp_path, "publish", str(CARE), "--dry-run", "--limit", "1", "--column-names", "as-is")
+    done = command(tmp_path, "publish", str(CARE), "--dry-run", "--limit", "1", "--column-names", "as-is")
     assert '"In Stock":true,"Größe (cm)":1}' in done.stdout
 
 
 def test_rejected_rows_end_with_3_and_lie_in_the_rejects_file(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "bad.csv").write_bytes(b"a,b\n1,2\n3\n4,\xff\n")
-    done = producer(tmp_path, "publish", "in/bad.csv", "--dry-run")
+    done = command(tmp_path, "publish", "in/bad.csv", "--dry-run")
     assert done.returncode == 3
     assert (
         "bad.csv: 3 rows read, 1 events delivered, 2 rows rejected (see bad.csv.rejects.jsonl)" in done.stderr
@@ -69,7 +81,7 @@ def test_rejects_of_several_files_go_where_they_are_told_and_replace_old_ones(tm
     (tmp_path / "1.csv").write_text("a,b\n1\n")
     (tmp_path / "2.csv").write_text("a,b\n1,2,3\n")
     for _ in range(2):
-        done = producer(tmp_path, "publish", "1.csv", "2.csv", "--dry-run", "--rejects", "r.jsonl")
+        done = command(tmp_path, "publish", "1.csv", "2.csv", "--dry-run", "--rejects", "r.jsonl")
         assert done.returncode == 3
         lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
         assert [(line["file"], line["reason"]) for line in lines] == [
@@ -117,7 +129,7 @@ def test_a_file_that_cannot_be_used_ends_with_1_and_one_line(
 ) -> None:
     if content is not None:
         (tmp_path / "x.csv").write_bytes(content)
-    done = producer(tmp_path, "publish", "x.csv", "--dry-run")
+    done = command(tmp_path, "publish", "x.csv", "--dry-run")
     assert done.returncode == 1
     assert done.stdout == ""
     assert message in done.stderr
@@ -126,12 +138,12 @@ def test_a_file_that_cannot_be_used_ends_with_1_and_one_line(
 
 
 def test_a_folder_and_standard_input_are_told_what_to_do_instead(tmp_path: Path) -> None:
-    done = producer(tmp_path, "publish", ".", "--dry-run")
+    done = command(tmp_path, "publish", ".", "--dry-run")
     assert (done.returncode, "is a folder. Name the CSV files" in done.stderr) == (1, True)
-    done = producer(tmp_path, "publish", "-", "--dry-run")
+    done = command(tmp_path, "publish", "-", "--dry-run")
     assert (done.returncode, "Save it to a file first" in done.stderr) == (1, True)
     os.mkfifo(tmp_path / "pipe")
-    done = producer(tmp_path, "publish", "pipe", "--dry-run")
+    done = command(tmp_path, "publish", "pipe", "--dry-run")
     assert (done.returncode, "is no regular file" in done.stderr) == (1, True)
 
 
@@ -146,7 +158,7 @@ def as_any_user() -> None:
 def test_a_file_without_permission(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     (tmp_path / "x.csv").chmod(0)
-    done = producer(tmp_path, "publish", "x.csv", "--dry-run", before=as_any_user)
+    done = process(tmp_path, "publish", "x.csv", "--dry-run", before=as_any_user)
     assert (done.returncode, "no permission" in done.stderr) == (1, True)
 
 
@@ -185,7 +197,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_allowed(
 ) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     (tmp_path / "s.json").write_text('{"a": "integer", "c": "string"}')
-    done = producer(tmp_path, "publish", "--dry-run", *arguments, **variables)
+    done = command(tmp_path, "publish", "--dry-run", *arguments, **variables)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -195,7 +207,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_allowed(
 
 def test_text_that_is_not_the_named_encoding(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
-    done = producer(tmp_path, "publish", "x.csv", "--dry-run", "--encoding", "utf-32")
+    done = command(tmp_path, "publish", "x.csv", "--dry-run", "--encoding", "utf-32")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: x.csv is not utf-32: ")
 
@@ -204,7 +216,7 @@ def test_rejects_of_files_of_one_name_are_all_kept(tmp_path: Path) -> None:
     for folder, row in (("1", "1"), ("2", "1,2,3")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.csv").write_text(f"a,b\n{row}\n")
-    done = producer(tmp_path, "publish", "1/a.csv", "2/a.csv", "--dry-run")
+    done = command(tmp_path, "publish", "1/a.csv", "2/a.csv", "--dry-run")
     assert done.returncode == 3
     lines = [json.loads(line) for line in (tmp_path / "a.csv.rejects.jsonl").read_text().splitlines()]
     assert [line["reason"] for line in lines] == ["too_few_fields", "too_many_fields"]
@@ -212,7 +224,7 @@ def test_rejects_of_files_of_one_name_are_all_kept(tmp_path: Path) -> None:
 
 def test_a_header_of_one_column_hints_at_another_delimiter(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a;b\n1;2\n")
-    done = producer(tmp_path, "publish", "x.csv", "--dry-run")
+    done = command(tmp_path, "publish", "x.csv", "--dry-run")
     assert done.returncode == 0
     assert "is the delimiter another? --delimiter ';'" in done.stderr
 
@@ -220,18 +232,29 @@ def test_a_header_of_one_column_hints_at_another_delimiter(tmp_path: Path) -> No
 def test_nothing_is_sent_of_any_file_when_the_header_of_one_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("a\n1\n")
     (tmp_path / "2.csv").write_text("a,a\n1,1\n")
-    done = producer(tmp_path, "publish", "1.csv", "2.csv", "--dry-run")
+    done = command(tmp_path, "publish", "1.csv", "2.csv", "--dry-run")
     assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_a_folder_to_watch_must_be_there(tmp_path: Path) -> None:
-    done = producer(tmp_path, "watch", "nowhere")
+    done = command(tmp_path, "watch", "nowhere")
     assert (done.returncode, "there is no folder nowhere to watch" in done.stderr) == (2, True)
+
+
+def test_a_second_watcher_on_the_same_state_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    ledger = Ledger(tmp_path / "state")
+    try:
+        done = command(tmp_path, "watch", "in", "--state-folder", "state")
+    finally:
+        ledger.close()
+    assert done.returncode == 2
+    assert "another lakefeed-producer uses this folder" in done.stderr
 
 
 def test_no_answer_from_the_broker_ends_with_1_and_says_what_to_check(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
-    done = producer(tmp_path, "publish", "x.csv", "-b", "127.0.0.1:1", LAKEFEED_KAFKA_TIMEOUT_SECONDS="1.5")
+    done = command(tmp_path, "publish", "x.csv", "-b", "127.0.0.1:1", LAKEFEED_KAFKA_TIMEOUT_SECONDS="1.5")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: no answer from Kafka at 127.0.0.1:1 within 1.5 s")
@@ -241,7 +264,7 @@ def test_no_answer_from_the_broker_ends_with_1_and_says_what_to_check(tmp_path: 
 
 def test_a_broker_whose_name_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
-    done = producer(
+    done = command(
         tmp_path, "publish", "x.csv", "-b", "no-such-host.invalid:9092", LAKEFEED_KAFKA_TIMEOUT_SECONDS="5"
     )
     assert done.returncode == 1

@@ -81,7 +81,7 @@ def expected(rows: list[tuple[str, ...]], types: list[ColumnType]) -> list[bytes
 @given(table=tables)
 @example(table=(2, [["1", "2"], ["x", ""], ["NaN", "1.5"]]))
 @example(table=(2, [["true", ""], ["FALSE", "True"], ["é", "\\"]]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 def test_quotes_change_nothing(table: tuple[int, list[list[str]]], tmp_path: Path) -> None:
     count, values = table
     rows = list(zip(*(column[:count] for column in values), strict=True))

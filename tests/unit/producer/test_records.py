@@ -62,12 +62,12 @@ def test_text_after_a_closing_quote_is_a_fault() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 100, 5_000, 1 << 20])
 def test_an_open_quote_is_given_up_at_the_limit(chunk: int) -> None:
-    rows = [b"%d,%d" % (row, row) for row in range(2_000)]
+    rows = [b"%d,%d" % (row, row) for row in range(500 if chunk == 1 else 2_000)]
     rows[3] = b'3,"3'
     found = records(b"\n".join(rows), chunk, limit=1024)
     assert found[3] == (b'3,"3', 0, 4, Fault.OPEN_QUOTE)
     assert [row[0] for row in found] == rows
-    assert [row[2] for row in found] == list(range(1, 2_001))
+    assert [row[2] for row in found] == list(range(1, len(rows) + 1))
 
 
 @pytest.mark.parametrize("chunk", [7, 1 << 20])

@@ -6,7 +6,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -17,7 +19,9 @@ from lakefeed_common.health import Health
 from lakefeed_producer.delivery import Batch
 from lakefeed_producer.ledger import Ledger
 from lakefeed_producer.metrics import ProducerMetrics
+from lakefeed_producer.pace import Pace
 from lakefeed_producer.prepare import FileOptions
+from lakefeed_producer.settings import ProducerSettings
 from lakefeed_producer.source import Dialect, claimed
 from lakefeed_producer.watch import Folder, Watch
 from tests.helpers.memory_topic import MemoryConnection, MemoryTopic
@@ -61,7 +65,8 @@ class Place:
     def start(self) -> None:
         self.ledger = Ledger(self.state)
         self.metrics = ProducerMetrics()
-        self.health = Health(self.metrics, ["kafka"], stall_seconds=30)
+        stall = ProducerSettings().stall_seconds
+        self.health = Health(self.metrics, ["kafka"], stall_seconds=stall, clock=lambda: self.now)
         self.stop = threading.Event()
         self.watch = Watch(
             Folder(self.folder, 2.0, lambda: self.now),
@@ -106,6 +111,8 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     # So that a small file has several batches.
     monkeypatch.setattr("lakefeed_producer.publish.BATCH_EVENTS", 1_000)
+    # Nothing is on its way, so there is nothing to wait for.
+    monkeypatch.setattr("lakefeed_producer.publish._GRACE_SECONDS", 0.1)
     place = Place(tmp_path)
     yield place
     place.ledger.close()
@@ -355,6 +362,62 @@ def test_a_file_that_another_producer_has_is_left_until_that_one_ends(
         assert caplog.text.count("a.csv is being published by another lakefeed-producer") == 1
     place.rounds()
     assert place.events == [{"n": 2}, {"n": 1}]
+
+
+# ---- liveness --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["Kafka", "disk"])
+def test_a_call_that_does_not_return_is_seen_within_30_seconds(
+    place: Place, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """The default; the service itself is shown with a shorter one in tests/integration."""
+    seen: list[bool] = []
+
+    def silent(seconds: float) -> bool:
+        place.now += seconds
+        return place.health.liveness().ok
+
+    def stuck(*_: object) -> None:
+        if not seen:
+            seen.extend([silent(20), silent(10)])
+            assert place.health.liveness().reasons == {"watch": "silent for 30 s"}
+
+    if where == "Kafka":
+        place.broker.topic.before_send = stuck
+    else:
+        fstat = os.fstat
+        status = lambda descriptor: stuck() or fstat(descriptor)  # noqa: E731
+        monkeypatch.setattr("lakefeed_producer.source.os.fstat", status)
+    place.write("a.csv", "n\n1\n")
+    place.rounds()
+    assert seen == [True, False]
+    assert place.events == [{"n": 1}]
+    place.watch.round()
+    place.health.beat("watch")
+    assert place.health.liveness().ok, "it was slow, and is well again"
+
+
+def test_a_slow_rate_is_not_stuck(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event in 10 s, and a heartbeat more than once a second."""
+    clock = lambda: place.now  # noqa: E731
+    monkeypatch.setattr("lakefeed_producer.publish.time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr("lakefeed_producer.publish.Pace", partial(Pace, clock=clock))
+    place.options = FileOptions(Dialect(), {}, rate=0.1)
+    place.restart()
+    place.health = place.watch._health = Health(place.metrics, ["kafka"], stall_seconds=1, clock=clock)
+
+    def wait(seconds: float) -> None:
+        place.now += seconds
+        assert place.health.liveness().ok
+        assert place.health.readiness().ok
+
+    monkeypatch.setattr(place.broker.topic, "wait", wait)
+    place.write("a.csv", "n\n1\n2\n3\n")
+    began = place.now
+    place.rounds()
+    assert place.events == [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert 30 <= place.now - began < 35
 
 
 def test_one_state_folder_is_for_one_watcher(place: Place) -> None:

@@ -1,0 +1,51 @@
+"""Batches of events for a publisher, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lakefeed_producer.arrivals import Publication
+from lakefeed_producer.delivery import Account, Batch, KafkaPublisher
+from lakefeed_producer.texts import Joined
+from tests.helpers.waiting import wait_for
+
+
+def batches(values: list[bytes], partitions: int = 2, of: int = 100) -> Iterator[Batch]:
+    """The values as rows 1, 2, 3, … of a file, an even row in partition 0 of two."""
+    publication = Publication(b"a.csv", "0123456789abcdef", partitions, 1)
+    for first in range(1, len(values) + 1, of):
+        rows = np.arange(first, min(first + of, len(values) + 1))
+        some = Joined.of(values[first - 1 : first - 1 + of])
+        yield Batch(publication, rows, rows % partitions, some, None, last_row=int(rows[-1]))
+
+
+def hand_over(to: KafkaPublisher, values: list[bytes], **options: int) -> Account:
+    """Send without waiting for what becomes of it."""
+    account = Account()
+    for batch in batches(values, **options):
+        account.add(batch)
+        to.send(batch, lambda: True)
+    return account
+
+
+def send(to: KafkaPublisher, values: list[bytes], **options: int) -> Account:
+    """Send and wait until each event is acknowledged or refused."""
+    account = hand_over(to, values, **options)
+    settle(to, account)
+    return account
+
+
+def settle(to: KafkaPublisher, account: Account) -> None:
+    def settled() -> bool:
+        to.wait(0.05)
+        account.settle()
+        return account.empty
+
+    wait_for(settled, 60, lambda: f"{account.in_flight} events are not acknowledged: {to.trouble}", every=0)
+
+
+def failed_rows(account: Account) -> list[int]:
+    """Rows that were refused for another reason than their size."""
+    return sorted(int(batch.rows[one.index]) for batch, one in account.failed)

@@ -1,0 +1,397 @@
+"""What the sender does with each answer of a broker, without one: see `tests/helpers/scripted_broker.py`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from aiokafka import errors
+
+from lakefeed_common.errors import LakefeedError, RefusedError
+from lakefeed_producer import sender
+from lakefeed_producer.delivery import Account, KafkaPublisher
+from lakefeed_producer.sender import Sender
+from tests.helpers.scripted_broker import (
+    DUPLICATE,
+    NOT_LEADER,
+    OUT_OF_ORDER,
+    Loss,
+    ScriptedBroker,
+    SkippingLoop,
+    access,
+    in_place_of_the_network,
+)
+from tests.helpers.sending import failed_rows, hand_over, send, settle
+from tests.helpers.waiting import wait_for
+
+ROWS = 60
+VALUES = [b'{"n":%d}' % row for row in range(1, ROWS + 1)]
+# Of partition 0 and 1, in record batches of five.
+EVEN, ODD = VALUES[1::2], VALUES[0::2]
+OF = 10
+
+# What may be over when it is tried again: every error that Kafka calls retriable, and a broken checksum.
+RETRIED = {2, 3, 5, 6, 7, 14, 15, 16, 19, 20, 41, 56}
+TAKEN = {0, 46}
+HALVED = {10, 18}
+FORBIDDEN = {29, 31}
+# Out of order, an old epoch, an unknown producer: another run reads back what has arrived and goes on.
+FORGOTTEN = {45, 47, 59}
+CODES = sorted(errors.kafka_errors)
+
+
+@pytest.fixture
+def broker() -> ScriptedBroker:
+    return ScriptedBroker()
+
+
+@pytest.fixture
+def loop(broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch) -> SkippingLoop:
+    return in_place_of_the_network(monkeypatch, broker)
+
+
+@pytest.fixture
+def publisher(loop: SkippingLoop) -> Iterator[KafkaPublisher]:
+    to = publisher_to(("one", 9092))
+    yield to
+    to.abandon()
+    assert loop.is_closed() or not to.trouble, "its thread has ended"
+
+
+def publisher_to(*servers: tuple[str, int], asks: Callable[[], object] = access) -> KafkaPublisher:
+    start = lambda: Sender(list(servers), asks, "events")  # type: ignore[arg-type]  # noqa: E731
+    return KafkaPublisher(start, max_message_bytes=1_000_000)
+
+
+def sent(to: KafkaPublisher, values: list[bytes] = VALUES) -> Account:
+    return send(to, values, of=OF)
+
+
+def check_all_there(broker: ScriptedBroker, account: Account) -> None:
+    assert (account.delivered, account.failed, account.position) == (ROWS, [], ROWS)
+    assert (broker.logs[0], broker.logs[1]) == (EVEN, ODD)
+
+
+def test_each_partition_has_its_own_sequence_and_one_record_batch_on_its_way(
+    broker: ScriptedBroker, publisher: KafkaPublisher
+) -> None:
+    check_all_there(broker, sent(publisher))
+    for partition in (0, 1):
+        sequences = [asked.sequence for asked in broker.asked if asked.partition == partition]
+        assert sequences == [0, 5, 10, 15, 20, 25]
+    assert (broker.connected, broker.metadata_asked) == ([("one", 9092)], 1)
+
+
+def test_sequences_begin_again_from_zero(
+    broker: ScriptedBroker, publisher: KafkaPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "_SEQUENCES", 12)
+    broker.sequences = 12
+    check_all_there(broker, sent(publisher))
+    assert [asked.sequence for asked in broker.asked if asked.partition == 0] == [0, 5, 10, 3, 8, 1]
+
+
+# ---- every error code --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", sorted(RETRIED))
+def test_what_may_pass_is_sent_again_until_it_is_taken(
+    broker: ScriptedBroker, publisher: KafkaPublisher, loop: SkippingLoop, code: int
+) -> None:
+    broker.script[0] += [0, code, code, code]
+    check_all_there(broker, sent(publisher))
+    assert [asked.sequence for asked in broker.asked if asked.partition == 0][:5] == [0, 5, 5, 5, 5]
+    assert not publisher.trouble, "an acknowledgement ends the trouble"
+    assert loop.skipped > 0.05 + 0.1, "with longer and longer pauses"
+
+
+@pytest.mark.parametrize(
+    "code", [code for code in CODES if code not in RETRIED | TAKEN | HALVED | FORBIDDEN] + [9_999]
+)
+def test_any_other_no_ends_the_partition_without_a_hole(
+    broker: ScriptedBroker, publisher: KafkaPublisher, code: int
+) -> None:
+    broker.script[1] += [0, code]
+    account = sent(publisher)
+    assert broker.logs[1] == ODD[:5], "nothing behind the one that failed"
+    assert len([asked for asked in broker.asked if asked.partition == 1]) == 2, "and nothing is asked again"
+    assert broker.logs[0] == EVEN, "another partition goes on"
+    assert failed_rows(account) == list(range(11, ROWS, 2))
+    assert (account.delivered, account.position) == (35, 10)
+    answer = errors.for_code(code)
+    assert {one.reason for _, one in account.failed} == {answer.description or str(answer())}
+    first, behind = account.failed[:5], account.failed[5:]
+    assert {one.retryable for _, one in first} == {code in FORGOTTEN}
+    assert {one.retryable for _, one in behind} == {True}
+    assert not account.too_large
+
+
+def test_a_duplicate_has_arrived_and_is_not_sent_again(
+    broker: ScriptedBroker, publisher: KafkaPublisher
+) -> None:
+    broker.script[0] += ["answer", 0]
+    check_all_there(broker, sent(publisher))
+    assert [asked.sequence for asked in broker.asked if asked.partition == 0][:3] == [0, 0, 5]
+
+
+@pytest.mark.parametrize("code", sorted(HALVED))
+def test_a_record_batch_that_is_too_large_is_halved(
+    broker: ScriptedBroker, publisher: KafkaPublisher, code: int
+) -> None:
+    broker.script[0] += [0, code, code]
+    check_all_there(broker, sent(publisher))
+    parts = [(asked.sequence, len(asked.values)) for asked in broker.asked if asked.partition == 0]
+    # Five in two and three, the two again in one and one.
+    assert parts[:6] == [(0, 5), (5, 5), (5, 2), (5, 1), (6, 1), (7, 3)]
+
+
+def test_a_record_that_is_too_large_by_itself_is_refused_and_leaves_no_hole(
+    broker: ScriptedBroker, publisher: KafkaPublisher
+) -> None:
+    broker.largest = 700
+    values = [*VALUES[:23], np.random.default_rng(20240229).bytes(2_000), *VALUES[24:]]
+    account = sent(publisher, values)
+    [(batch, refused)] = account.too_large
+    assert int(batch.rows[refused.index]) == 24
+    assert (account.delivered, account.failed, account.position) == (ROWS - 1, [], ROWS)
+    assert broker.logs[0] == [value for value in EVEN if value != VALUES[23]]
+    assert broker.logs[1] == ODD
+
+
+@pytest.mark.parametrize("code", sorted(FORBIDDEN))
+def test_a_user_who_may_not_write_ends_all(
+    broker: ScriptedBroker, publisher: KafkaPublisher, code: int
+) -> None:
+    broker.script[1] += [code]
+    account = hand_over(publisher, VALUES[:1], of=OF)
+    with pytest.raises(
+        RefusedError, match=r"does not allow this user to write to the topic .*WRITE and READ"
+    ):
+        settle(publisher, account)
+    account.settle()
+    assert failed_rows(account) == [1]
+    assert not account.failed[0][1].retryable
+
+
+def test_a_user_who_may_not_send_idempotently_is_told_the_same(
+    broker: ScriptedBroker, publisher: KafkaPublisher
+) -> None:
+    broker.identities += [31] * 100
+    with pytest.raises(RefusedError, match="does not allow this user to write to the topic"):
+        sent(publisher)
+    assert not broker.asked
+
+
+@pytest.mark.parametrize("code", [7, 14, 15, 16, 41])
+def test_the_producers_id_is_asked_for_until_there_is_one(
+    broker: ScriptedBroker, publisher: KafkaPublisher, code: int
+) -> None:
+    broker.identities += [code, code, code]
+    check_all_there(broker, sent(publisher))
+
+
+# ---- leaders -----------------------------------------------------------------------------------------
+
+
+def test_a_leader_that_moves_is_followed(broker: ScriptedBroker, publisher: KafkaPublisher) -> None:
+    broker.brokers[2] = ("two", 9092)
+    sent(publisher, VALUES[:OF])
+    broker.leaders[0] = 2
+    account = sent(publisher)
+    assert (account.delivered, account.failed) == (ROWS, [])
+    assert (broker.logs[0][5:], broker.logs[1][5:]) == (EVEN, ODD)
+    moved = [place for place, asked in zip(broker.asked_of, broker.asked, strict=True) if not asked.partition]
+    assert moved[:3] == [("one", 9092), ("one", 9092), ("two", 9092)]
+    assert set(moved[2:]) == {("two", 9092)}
+
+
+def test_a_partition_without_a_leader_is_waited_for_and_holds_up_no_other(
+    broker: ScriptedBroker, publisher: KafkaPublisher
+) -> None:
+    broker.leaders[1] = -1
+    account = hand_over(publisher, VALUES, of=OF)
+    wait_for(
+        lambda: broker.logs[0] == EVEN and "partition 1 of the topic events has no leader" in said(publisher)
+    )
+    assert not broker.logs[1]
+    broker.leaders[1] = 1
+    settle(publisher, account)
+    check_all_there(broker, account)
+
+
+def said(publisher: KafkaPublisher) -> str:
+    publisher.wait(0)
+    return publisher.trouble
+
+
+def test_a_topic_that_is_gone_for_ten_seconds_is_removed(
+    broker: ScriptedBroker, publisher: KafkaPublisher, loop: SkippingLoop
+) -> None:
+    sent(publisher, VALUES[:OF])
+    broker.leaders.clear()
+    began = loop.skipped
+    account = send(publisher, VALUES[OF:], of=OF)
+    assert 10 <= loop.skipped - began < 15
+    assert {(one.reason, one.retryable) for _, one in account.failed} == {("the topic was removed", True)}
+    assert (account.delivered, len(account.failed)) == (0, ROWS - OF)
+    assert len([asked for asked in broker.asked if asked.sequence]) <= 2 * 20, (
+        "only the first of each is tried"
+    )
+
+
+def test_a_topic_that_is_gone_for_a_moment_is_not_removed(
+    broker: ScriptedBroker, publisher: KafkaPublisher, loop: SkippingLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaders, metadata = broker.leaders, broker.metadata
+
+    def gone_at_first() -> object:
+        broker.leaders = leaders if loop.skipped > 8 else {}
+        return metadata()
+
+    monkeypatch.setattr(broker, "metadata", gone_at_first)
+    check_all_there(broker, sent(publisher))
+    assert loop.skipped > 8
+
+
+# ---- connections -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        ("question",),
+        ("answer",),
+        ("question", "answer", "answer", "question"),
+        ("silence",),
+        ("silence", "answer"),
+    ],
+    ids=" ".join,
+)
+def test_what_gets_lost_on_the_way_is_there_once(
+    broker: ScriptedBroker, publisher: KafkaPublisher, losses: tuple[Loss, ...]
+) -> None:
+    for partition in (0, 1):
+        # Each record batch suffers the same; those that had arrived are duplicates.
+        broker.script[partition] += [*losses, 0] * 6
+    check_all_there(broker, sent(publisher))
+    assert len(broker.asked) == 12 * (len(losses) + 1)
+    assert len(broker.connected) > 1
+
+
+def test_a_broker_that_does_not_answer_is_named(
+    broker: ScriptedBroker, publisher: KafkaPublisher, loop: SkippingLoop
+) -> None:
+    silent: list[int | Loss] = ["silence"]
+    broker.script[0] = deque(silent * 100_000)
+    account = hand_over(publisher, VALUES, partitions=1)
+    wait_for(lambda: said(publisher) == "one:9092 does not answer", 30, lambda: publisher.trouble)
+    assert loop.skipped >= 45
+    broker.script[0] = deque()
+    settle(publisher, account)
+    assert (account.delivered, broker.logs[0]) == (ROWS, VALUES)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ConnectionRefusedError(111, "whatever"), "Connect to one:9092 failed: Connection refused"),
+        (OSError("no such host"), "Connect to one:9092 failed: no such host"),
+        (TimeoutError(), "Connect to one:9092 failed: no answer"),
+        (errors.KafkaConnectionError("closed at once"), "KafkaConnectionError: closed at once"),
+    ],
+    ids=["refused", "unknown name", "no answer", "closed"],
+)
+def test_a_broker_that_cannot_be_reached_is_tried_until_it_can(
+    broker: ScriptedBroker, publisher: KafkaPublisher, error: BaseException, text: str
+) -> None:
+    broker.refuses["one", 9092] = error
+    account = hand_over(publisher, VALUES, of=OF)
+    wait_for(lambda: said(publisher) == text, 30, lambda: publisher.trouble)
+    assert not broker.asked
+    broker.refuses.clear()
+    settle(publisher, account)
+    check_all_there(broker, account)
+    assert not publisher.trouble
+
+
+def test_the_first_address_that_answers_is_enough(broker: ScriptedBroker, loop: SkippingLoop) -> None:
+    broker.refuses["dead", 1] = ConnectionRefusedError(111, "")
+    to = publisher_to(("dead", 1), ("one", 9092))
+    check_all_there(broker, sent(to))
+    to.abandon()
+
+
+def test_a_broker_that_moved_is_found_by_the_first_addresses(
+    broker: ScriptedBroker, publisher: KafkaPublisher
+) -> None:
+    sent(publisher, VALUES[:OF])
+    broker.brokers = {1: ("two", 9092)}
+    account = send(publisher, VALUES[OF:], of=OF)
+    assert (account.delivered, account.failed) == (ROWS - OF, [])
+
+
+# ---- the end -----------------------------------------------------------------------------------------
+
+
+def test_what_is_given_up_does_not_arrive_later(broker: ScriptedBroker, publisher: KafkaPublisher) -> None:
+    broker.leaders[1] = -1
+    account = hand_over(publisher, VALUES, of=OF)
+    wait_for(lambda: broker.logs[0] == EVEN and "no leader" in said(publisher))
+    publisher.abandon()
+    broker.leaders[1] = 1
+    account.settle()
+    assert account.empty
+    assert (account.delivered, failed_rows(account)) == (ROWS // 2, list(range(1, ROWS, 2)))
+    assert {(one.reason, one.retryable) for _, one in account.failed} == {("it was given up", True)}
+    assert not broker.logs[1]
+
+
+@pytest.mark.parametrize(
+    ("raised", "error", "text"),
+    [
+        (RefusedError("no token for you"), RefusedError, "no token for you"),
+        (ZeroDivisionError("by chance"), LakefeedError, "the sender has failed: ZeroDivisionError"),
+    ],
+    ids=["ours", "unforeseen"],
+)
+def test_an_error_that_no_retry_helps_ends_all(
+    broker: ScriptedBroker, loop: SkippingLoop, raised: Exception, error: type[Exception], text: str
+) -> None:
+    def asks() -> object:
+        raise raised
+
+    to = publisher_to(("one", 9092), asks=asks)
+    with pytest.raises(error, match=text):
+        sent(to)
+    to.abandon()
+    assert not broker.asked
+
+
+def test_a_wait_ends_though_a_signal_comes_as_its_time_runs_out(publisher: KafkaPublisher) -> None:
+    publisher.open()
+    waits, came = threading.get_ident(), threading.Event()
+
+    def handle(*_: object) -> None:
+        came.set()
+        time.sleep(0.3)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    timer = threading.Timer(0.1, signal.pthread_kill, (waits, signal.SIGUSR1))
+    try:
+        timer.start()
+        while not came.is_set():
+            publisher.wait(0.2)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_the_table_of_codes_is_kafkas() -> None:
+    """A code that aiokafka comes to know later needs a decision."""
+    assert {code for code in CODES if errors.for_code(code).retriable} == RETRIED - {2}
+    assert {DUPLICATE, NOT_LEADER, OUT_OF_ORDER} == {46, 6, 45}
