@@ -196,12 +196,11 @@ def left(mark: str) -> Iterator[int]:
 def end_what_is_left(mark: str, seconds: float) -> None:
     """Wait for the end of what was told to end; then kill it."""
     end = time.monotonic() + seconds
-    while pids := list(left(mark)):
-        if time.monotonic() > end:
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+    while (pids := list(left(mark))) and time.monotonic() < end:
         time.sleep(_LOOK_SECONDS)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def run(stages: Iterable[Stage], logs: Path, *, down: str, closing: str, left_seconds: float = 90.0) -> int:

@@ -1,0 +1,66 @@
+"""What must pass before a change lands, on a clean checkout of a new machine, as root.
+
+What waits most of the time (a Docker engine, containers, an instance, a cluster) runs beside what computes. Only
+`make`, `engine`, `packages` and `cluster` install packages of the system, one after the other.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from stages import Stage, run
+
+ROOT = Path(__file__).resolve().parents[1]
+LOGS = ROOT / "build" / "ci"
+MACHINE = "bash .ci/run"
+
+STAGES = (
+    Stage("make", f"{MACHINE} make"),
+    # Everything else finds the environment ready: two at once would be in each other's way.
+    Stage("set-up", "make setup fetch build/checkov/.ready", after=["make"]),
+    Stage("engine", f"{MACHINE} engine", after=["make"]),
+    Stage("packages", f"{MACHINE} packages", after=["engine"]),
+    # From nothing, the cluster and its tests take longest: nothing keeps them waiting.
+    Stage("cluster", f"{MACHINE} cluster", after=["packages"]),
+    # Whoever builds these images later finds all of their layers.
+    Stage("images", "docker compose build", after=["engine"]),
+    Stage("k8s-e2e", '. "$CI_CLUSTER"; make k8s-e2e', after=["set-up", "cluster", "images"]),
+    # What computes.
+    Stage("lint", "make lint", after=["set-up"]),
+    Stage("infra-test", "make infra-test", after=["lint"]),
+    Stage("k8s-check", "make k8s-check", after=["infra-test"]),
+    Stage("test-all", "make test-all", after=["k8s-check"]),
+    Stage("bench", "make bench SUITE=sink QUICK=1", after=["test-all", "packages"]),
+    # What waits.
+    Stage("infra-e2e", "make infra-e2e", after=["set-up", "engine"]),
+    Stage("e2e", "make e2e", after=["infra-e2e", "images"]),
+    Stage("chaos", "make chaos QUICK=1", after=["e2e"]),
+)
+
+
+def terraform_plugins() -> str:
+    """Where no registry of providers can be reached, the provider lies in a folder of this name."""
+    found = (folder for depth in ("", "*/", "*/*/") for folder in Path("/").glob(f"{depth}tf-plugins"))
+    return str(next((folder for folder in found if folder.is_dir()), ""))
+
+
+def main() -> int:
+    """Run them all."""
+    os.chdir(ROOT)
+    os.environ |= {
+        "CI": "true",
+        "DEBIAN_FRONTEND": "noninteractive",
+        "TF_PLUGIN_DIR": os.environ.get("TF_PLUGIN_DIR") or terraform_plugins(),
+        # The variables that lead to the cluster, written by `run cluster`.
+        "CI_CLUSTER": str(LOGS / "cluster.env"),
+    }
+    if (ROOT.parent / "shared" / "stand-ins" / "up").exists():
+        # The engine that it brings has no BuildKit; the Dockerfiles want none.
+        os.environ["DOCKER_BUILDKIT"] = "0"
+    return run(STAGES, LOGS, down=f"{MACHINE} down", closing="test-all")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
