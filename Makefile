@@ -50,7 +50,7 @@ lint: setup ## style, types, and known vulnerabilities of the locked packages wh
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/mypy .ci/stages.py .ci/run
+	@$(BIN)/mypy .ci/stages.py .ci/pipeline.py
 	@$(BIN)/python -m supply.audit $(AUDIT)
 
 .PHONY: sbom

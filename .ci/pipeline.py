@@ -1,7 +1,7 @@
 """What must pass before a change lands, on a clean checkout of a new machine, as root.
 
-What waits most of the time (a Docker engine, containers, an instance, a cluster) runs beside what computes. Only
-`make`, `engine`, `packages` and `cluster` install packages of the system, one after the other.
+What waits most of the time (a Docker engine, containers, an instance, a cluster) runs beside what computes.
+Only `make`, `engine`, `packages` and `cluster` install packages of the system, one after the other.
 """
 
 from __future__ import annotations

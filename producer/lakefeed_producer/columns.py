@@ -83,7 +83,7 @@ def fits(values: Column, kind: ColumnType) -> Flags:
     if kind is ColumnType.STRING:
         return _flags([True] * len(values))
     if kind is ColumnType.BOOLEAN:
-        # To ignore case, the regex would take `ſ` for an `s` too.
+        # With case ignored, the regex would take the long s (U+017F) for an `s` too.
         return pc.match_substring_regex(pc.ascii_lower(values), _BOOLEAN)
     check = _is_integer if kind is ColumnType.INTEGER else _is_number
     return pc.or_(pc.match_substring_regex(values, _MISSING), check(values))
