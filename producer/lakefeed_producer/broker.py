@@ -32,6 +32,10 @@ from lakefeed_producer.topic import KafkaLog
 
 log = logging.getLogger(__name__)
 
+# A broker that does not take our certificate says so by an alert of TLS, whose name depends on who ends TLS
+# there: Java, or OpenSSL in a proxy before the broker.
+_CERTIFICATE_ALERT = re.compile(r"tls alert|alert (?:unknown ca|access denied|certificate required)")
+
 
 def client_config(settings: KafkaSettings) -> dict[str, Any]:
     """The settings as librdkafka names them."""
@@ -87,8 +91,8 @@ class Troubles:
             return  # always follows one that says why
         text = re.sub(r"^\S+/(bootstrap|\d+): ", "", error.str())
         self.reason = re.sub(r" \(after [^)]*\)", "", text)
-        # A broker that does not take our certificate says so by an alert of TLS.
-        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL) or "tls alert" in text:
+        refusals = (KafkaError._AUTHENTICATION, KafkaError._SSL)
+        if error.code() in refusals or _CERTIFICATE_ALERT.search(text):
             self.refusal = self.reason
 
 
@@ -210,7 +214,7 @@ def _metadata(
 
 
 def _refused(reason: str, settings: ProducerSettings) -> RefusedError:
-    if "tls alert" in reason:
+    if _CERTIFICATE_ALERT.search(reason):
         return certificate_refused(settings, reason)
     if settings.kafka_security_protocol.startswith("SASL") and "SSL" not in reason:
         return user_refused(settings, reason)

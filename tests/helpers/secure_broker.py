@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import datetime
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Self
 
-import trustme
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -25,21 +24,12 @@ from confluent_kafka.admin import (
     UserScramCredentialAlteration,
     UserScramCredentialUpsertion,
 )
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
 from lakefeed_local.broker import Broker
+from tests.helpers.brokers import PATIENT
+from tests.helpers.credentials import PASSWORD, STRANGER, USER, write_certificates
 from tests.helpers.services import free_port
-
-# May do everything; as the user of certificates, of passwords and of tokens.
-USER = "lakefeed"
-PASSWORD = "right-password-5f3c"
-# May see topics, and nothing else.
-STRANGER = "stranger"
+from tests.helpers.waiting import wait_for
 
 _KAFKA = "org.apache.kafka.common.security"
 _LISTENERS = {
@@ -49,25 +39,39 @@ _LISTENERS = {
     "EXPIRED": "SSL",
     "SASL": "SASL_SSL",
     "TOKEN": "SASL_SSL",
+    "BRIEF": "SASL_SSL",
 }
+# On BRIEF a connection lives no longer: then the broker wants the password again, or ends it.
+_BRIEF_SECONDS = 3
 _MECHANISMS = (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
 
 
 @dataclass(frozen=True)
 class SecureBroker:
-    """A running broker; `ports` by listener, files in `folder`."""
+    """A running broker; `ports` by listener, files in `folder`. Its users and rights are for all tests."""
 
-    broker: Broker
     folder: Path
     ports: dict[str, int]
-    admin: AdminClient
+
+    @classmethod
+    def at(cls, described: str) -> Self:
+        """The broker of another process, which has described it."""
+        found = json.loads(described)
+        return cls(Path(found["folder"]), found["ports"])
+
+    def describe(self) -> str:
+        return json.dumps({"folder": str(self.folder), "ports": self.ports})
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.address("PLAIN"), "log_level": 0})
 
     def address(self, listener: str) -> str:
         """`PLAIN` needs nothing and may do everything; the others are named after what they check."""
         return f"localhost:{self.ports[listener]}"
 
     def file(self, name: str) -> str:
-        """`ca`, `other-ca`: authorities. `client`, `other-client`, `expired-client`: certificate with key."""
+        """See `write_certificates`."""
         return str(self.folder / f"{name}.pem")
 
     def make_topic(self, name: str) -> None:
@@ -80,6 +84,22 @@ class SecureBroker:
         ]
         for change in self.admin.alter_user_scram_credentials(changes).values():
             change.result(20)
+
+    def lets_in(self, user: str) -> bool:
+        """Whether the user's password is known already."""
+        access: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": self.address("SASL"),
+            "log_level": 0,
+            "security.protocol": "SASL_SSL",
+            "ssl.ca.location": self.file("ca"),
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": user,
+            "sasl.password": PASSWORD,
+        }
+        try:
+            return bool(AdminClient(access).list_topics(timeout=2).brokers)
+        except KafkaException:
+            return False
 
     def allow(self, user: str, kind: ResourceType, name: str, operation: AclOperation) -> None:
         rule = AclBinding(
@@ -95,51 +115,19 @@ class SecureBroker:
             made.result(20)
 
 
-def unsecured_token(user: str, seconds: float) -> str:
-    """A token for so long that Kafka's own validator for tests takes: nobody has signed it."""
-    now = time.time()
-
-    def part(content: dict[str, object]) -> str:
-        return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
-
-    claims: dict[str, object] = {"sub": user, "iat": now - 1, "exp": now + seconds}
-    return f"{part({'alg': 'none'})}.{part(claims)}."
-
-
 @contextmanager
 def secure_broker(folder: Path) -> Iterator[SecureBroker]:
     """Start it, with users and certificates."""
-    _write_certificates(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_certificates(folder)
     ports = {name: free_port() for name in ("PLAIN", *_LISTENERS)}
-    with Broker(folder / "broker", kafka_port=ports["PLAIN"], overrides=_overrides(folder, ports)) as broker:
-        admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
-        secured = SecureBroker(broker, folder, ports, admin)
+    with Broker(folder / "broker", kafka_port=ports["PLAIN"], overrides=_overrides(folder, ports)):
+        secured = SecureBroker(folder, ports)
         for user in (USER, STRANGER):
             secured.set_password(user, PASSWORD)
+            # The broker hears of it from ZooKeeper.
+            wait_for(partial(secured.lets_in, user), 60)
         yield secured
-
-
-def _write_certificates(folder: Path) -> None:
-    authority, other = trustme.CA(), trustme.CA()
-    yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
-    for name, signer in (("ca", authority), ("other-ca", other)):
-        signer.cert_pem.write_to_path(str(folder / f"{name}.pem"))
-    made = {
-        "server": authority.issue_cert("localhost", "127.0.0.1"),
-        "otherhost": authority.issue_cert("kafka.example.com"),
-        "expired": authority.issue_cert("localhost", "127.0.0.1", not_after=yesterday),
-        "client": authority.issue_cert("lakefeed@example.com", common_name=USER),
-        "other-client": other.issue_cert("lakefeed@example.com", common_name=USER),
-        "expired-client": authority.issue_cert("lakefeed@example.com", common_name=USER, not_after=yesterday),
-    }
-    for name, certificate in made.items():
-        chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
-        (folder / f"{name}.pem").write_bytes(_pkcs8(certificate.private_key_pem.bytes()) + chain)
-
-
-def _pkcs8(key: bytes) -> bytes:
-    """The key in the one form that Java reads."""
-    return load_pem_private_key(key, None).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _overrides(folder: Path, ports: dict[str, int]) -> dict[str, str]:
@@ -156,7 +144,7 @@ def _overrides(folder: Path, ports: dict[str, int]) -> dict[str, str]:
         "ssl.principal.mapping.rules": r"RULE:^.*CN=([^,]+).*$/CN=$1/,DEFAULT",
         # Refused connections are closed at once, not after a pause that only slows the tests.
         "connection.failed.authentication.delay.ms": "0",
-        "zookeeper.session.timeout.ms": "40000",
+        **PATIENT,
     }
     for name in _LISTENERS:
         certificate = {"OTHERHOST": "otherhost", "EXPIRED": "expired"}.get(name, "server")
@@ -175,6 +163,9 @@ def _overrides(folder: Path, ports: dict[str, int]) -> dict[str, str]:
         ),
         "listener.name.sasl.scram-sha-256.sasl.jaas.config": f"{_KAFKA}.scram.ScramLoginModule required;",
         "listener.name.sasl.scram-sha-512.sasl.jaas.config": f"{_KAFKA}.scram.ScramLoginModule required;",
+        "listener.name.brief.sasl.enabled.mechanisms": "SCRAM-SHA-256",
+        "listener.name.brief.scram-sha-256.sasl.jaas.config": f"{_KAFKA}.scram.ScramLoginModule required;",
+        "listener.name.brief.scram-sha-256.connections.max.reauth.ms": str(_BRIEF_SECONDS * 1000),
         "listener.name.token.sasl.enabled.mechanisms": "OAUTHBEARER",
         "listener.name.token.oauthbearer.sasl.jaas.config": (
             f'{_KAFKA}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="{USER}";'

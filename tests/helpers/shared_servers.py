@@ -1,4 +1,4 @@
-"""Runs one broker or one local AWS for all test processes, for as long as one of them lives.
+"""Runs a broker, a secured one or a local AWS for all test processes, for as long as one of them lives.
 
 A test process holds a shared lock on `users` while it lives; the kernel takes it back however the
 process ends. The server process stops once it gets that lock for itself.
@@ -21,6 +21,7 @@ from lakefeed_local.broker import Broker
 from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.files import locked
 from tests.helpers.brokers import PATIENT
+from tests.helpers.secure_broker import secure_broker
 from tests.helpers.waiting import wait_for
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def shared(name: str, folder: Path) -> Iterator[str]:
-    """The address of the shared server `kafka` or `aws`; the first to come starts it."""
+    """The address of the shared server `kafka`, `secured` or `aws`; the first to come starts it."""
     folder = folder / name
     folder.mkdir(parents=True, exist_ok=True)
     address = folder / "address"
@@ -66,6 +67,8 @@ def _serve(name: str, folder: Path) -> None:
     with (folder / "users").open("ab") as users, ExitStack() as running:
         if name == "kafka":
             address = running.enter_context(Broker(folder / "data", overrides=PATIENT)).bootstrap_servers
+        elif name == "secured":
+            address = running.enter_context(secure_broker(folder / "data")).describe()
         else:
             address = running.enter_context(LocalAws(folder / "data")).endpoint_url
             running.enter_context(CrawlService(address))

@@ -19,6 +19,7 @@ import pytest
 from lakefeed_local.broker import Broker
 from tests.helpers.s3_proxy import S3Proxy
 from tests.helpers.seaweed import SeaweedS3, access
+from tests.helpers.secure_broker import SecureBroker
 from tests.helpers.services import free_port
 from tests.helpers.shared_servers import shared
 
@@ -48,6 +49,13 @@ def kafka(shared_folder: Path) -> Iterator[str]:
         return
     with shared("kafka", shared_folder) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def secured(shared_folder: Path) -> Iterator[SecureBroker]:
+    """A broker with TLS, passwords, tokens and rights that all tests share; do not stop it."""
+    with shared("secured", shared_folder) as described:
+        yield SecureBroker.at(described)
 
 
 @pytest.fixture(scope="session")
