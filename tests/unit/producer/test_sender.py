@@ -338,7 +338,9 @@ def test_a_broker_that_moved_is_found_by_the_first_addresses(
 # ---- the end -----------------------------------------------------------------------------------------
 
 
-def test_what_is_given_up_does_not_arrive_later(broker: ScriptedBroker, publisher: KafkaPublisher) -> None:
+def test_what_is_given_up_does_not_arrive_later(
+    broker: ScriptedBroker, publisher: KafkaPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broker.leaders[1] = -1
     account = hand_over(publisher, VALUES, of=OF)
     wait_for(lambda: broker.logs[0] == EVEN and "no leader" in said(publisher))
@@ -349,6 +351,9 @@ def test_what_is_given_up_does_not_arrive_later(broker: ScriptedBroker, publishe
     assert (account.delivered, failed_rows(account)) == (ROWS // 2, list(range(1, ROWS, 2)))
     assert {(one.reason, one.retryable) for _, one in account.failed} == {("it was given up", True)}
     assert not broker.logs[1]
+    in_place_of_the_network(monkeypatch, broker)
+    assert sent(publisher).delivered == ROWS, "it can be used again, as another producer"
+    assert (broker.logs[0], broker.logs[1]) == (EVEN + EVEN, ODD)
 
 
 @pytest.mark.parametrize(
