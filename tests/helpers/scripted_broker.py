@@ -57,7 +57,6 @@ class ScriptedBroker:
         largest: bytes of the largest record batch.
         sequences: they begin again from zero after so many.
         connected: addresses that were connected to, in order.
-        metadata_asked: how often the leaders were asked for.
         asked_of: address to which each record batch came.
     """
 
@@ -73,7 +72,6 @@ class ScriptedBroker:
         self.largest = 1_000_000
         self.sequences = 2**31
         self.connected: list[Address] = []
-        self.metadata_asked = 0
         self.asked_of: list[Address] = []
         self._in_flight: set[int] = set()
         self._producers = 4_711
@@ -94,7 +92,6 @@ class ScriptedBroker:
     # ---- answers --------------------------------------------------------------------------------
 
     def metadata(self) -> Any:
-        self.metadata_asked += 1
         brokers = [(node, host, port, None) for node, (host, port) in self.brokers.items()]
         partitions = [
             (0, partition, leader, [leader], [leader]) for partition, leader in self.leaders.items()
@@ -206,7 +203,7 @@ class SkippingLoop(asyncio.SelectorEventLoop):
         return self.skipped
 
 
-class _SkippingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # what it is, the platform says
+class _SkippingSelector(selectors.DefaultSelector):
     def __init__(self, loop: SkippingLoop) -> None:
         super().__init__()
         self._loop = loop

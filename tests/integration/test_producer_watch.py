@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,10 @@ def test_a_file_is_published_once_over_a_restart_and_metrics_tell(
     assert numbers(kafka, topic) == [*range(1, 101), 1, 2, 3]
 
 
+def arrived(there: Topic, more_than: int) -> bool:
+    return there.size() > more_than
+
+
 def test_a_crash_or_a_stop_in_the_middle_of_a_file_repeats_no_row(
     kafka: str, topic: str, tmp_path: Path, there: Topic
 ) -> None:
@@ -48,7 +53,7 @@ def test_a_crash_or_a_stop_in_the_middle_of_a_file_repeats_no_row(
     for number in (signal.SIGKILL, signal.SIGTERM):
         before = there.size()
         with watching(tmp_path, kafka, topic, "--rate", "300") as watcher:
-            wait_for(lambda before=before: there.size() > before + 200, 60, lambda: watcher.log)
+            wait_for(partial(arrived, there, before + 200), 60, lambda: watcher.log)
             code = watcher.end(number)
             assert code == (0 if number is signal.SIGTERM else -signal.SIGKILL)
         assert before + 200 < there.size() < rows
