@@ -120,13 +120,13 @@ def test_the_rows_that_retention_has_deleted_are_not_sent_again(
 
 
 # Longer than a second producer needs to find out, on a busy machine too.
-LONG = 20_000
+LONG = 8_000
 
 
 def test_a_second_producer_on_the_same_file_is_refused(kafka: str, topic: str, tmp_path: Path) -> None:
     write(tmp_path / "x.csv", LONG)
     there = Topic(kafka, topic)
-    with start(tmp_path, "publish", "x.csv", "--rate", "300", kafka=kafka, topic=topic) as first:
+    with start(tmp_path, "publish", "x.csv", "--rate", "100", kafka=kafka, topic=topic) as first:
         wait_for(lambda: there.size() > 100, 60)
         second = publish(tmp_path, "x.csv", kafka=kafka, topic=topic)
         assert second.returncode == 1
@@ -148,7 +148,7 @@ def test_a_producer_on_another_computer_is_noticed_by_the_rows_that_arrive(
         (tmp_path / folder).mkdir()
         write(tmp_path / folder / "x.csv", LONG)
     there = Topic(kafka, topic)
-    with start(tmp_path / "here", "publish", "x.csv", "--rate", "300", kafka=kafka, topic=topic) as first:
+    with start(tmp_path / "here", "publish", "x.csv", "--rate", "100", kafka=kafka, topic=topic) as first:
         wait_for(lambda: there.size() > 100, 60)
         with monkeypatch.context() as patch:
             # On a busy machine rows may fail to come for half a second.
@@ -171,8 +171,8 @@ def test_two_producers_that_start_at_once_on_two_computers_end_with_an_error(
     runs = []
     for folder in ("here", "there"):
         (tmp_path / folder).mkdir()
-        write(tmp_path / folder / "x.csv", 6_000)
-        runs.append(start(tmp_path / folder, "publish", "x.csv", "--rate", "400", kafka=kafka, topic=topic))
+        write(tmp_path / folder / "x.csv", 1_500)
+        runs.append(start(tmp_path / folder, "publish", "x.csv", "--rate", "100", kafka=kafka, topic=topic))
     errors = []
     for run in runs:
         with run:
@@ -203,7 +203,7 @@ def publish_and_change(
     changer = threading.Thread(target=change_in_the_middle)
     changer.start()
     try:
-        return publish(tmp_path, "x.csv", "--rate", "2000", kafka=kafka, topic=topic)
+        return publish(tmp_path, "x.csv", "--rate", "1000", kafka=kafka, topic=topic)
     finally:
         changer.join()
         there.close()

@@ -65,13 +65,13 @@ def test_a_crash_or_a_stop_in_the_middle_of_a_file_repeats_no_row(
 
 def test_a_broker_that_goes_away_and_comes_back(own_kafka: Broker, topic: str, tmp_path: Path) -> None:
     """Meanwhile another watcher starts, to which it is not there yet."""
-    kafka, rows = own_kafka.bootstrap_servers, 20_000
+    kafka, rows = own_kafka.bootstrap_servers, 3_000
     there = Topic(kafka, topic)
     impatient = {"LAKEFEED_KAFKA_TIMEOUT_SECONDS": "2"}
     first, second = tmp_path / "first", tmp_path / "second"
     write(first, "a.csv", rows)
     write(second, "b.csv", 10)
-    with watching(first, kafka, topic, "--rate", "1000", **impatient) as watcher:
+    with watching(first, kafka, topic, "--rate", "100", **impatient) as watcher:
         wait_for(lambda: there.size() > 200, 60, lambda: watcher.log)
         own_kafka.stop_kafka()
         wait_for(lambda: watcher.get("/readyz")[0] == 503, 60, lambda: watcher.log)
