@@ -33,9 +33,10 @@ Loss = Literal["question", "answer", "silence"]
 
 @dataclass(frozen=True)
 class Taken:
-    """A record batch as it came: to which partition, with which first sequence number, and its values."""
+    """A record batch as it came: to which partition, from whom, its first sequence number, its values."""
 
     partition: int
+    producer: int
     sequence: int
     values: tuple[bytes, ...]
 
@@ -56,7 +57,6 @@ class ScriptedBroker:
         largest: bytes of the largest record batch.
         sequences: they begin again from zero after so many.
         connected: addresses that were connected to, in order.
-        metadata_asked: how often the leaders were asked for.
         asked_of: address to which each record batch came.
     """
 
@@ -72,11 +72,12 @@ class ScriptedBroker:
         self.largest = 1_000_000
         self.sequences = 2**31
         self.connected: list[Address] = []
-        self.metadata_asked = 0
         self.asked_of: list[Address] = []
         self._in_flight: set[int] = set()
-        self._taken: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        self._next: defaultdict[int, int] = defaultdict(int)
+        self._producers = 4_711
+        # By partition and producer.
+        self._taken: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        self._next: defaultdict[tuple[int, int], int] = defaultdict(int)
 
     async def connect(self, host: str, port: int, **options: Any) -> Connection:
         """Stands for aiokafka's `create_conn`."""
@@ -91,7 +92,6 @@ class ScriptedBroker:
     # ---- answers --------------------------------------------------------------------------------
 
     def metadata(self) -> Any:
-        self.metadata_asked += 1
         brokers = [(node, host, port, None) for node, (host, port) in self.brokers.items()]
         partitions = [
             (0, partition, leader, [leader], [leader]) for partition, leader in self.leaders.items()
@@ -100,20 +100,21 @@ class ScriptedBroker:
 
     def identity(self) -> Any:
         code = self.identities.popleft() if self.identities else 0
-        return SimpleNamespace(error_code=code, producer_id=4711, producer_epoch=0)
+        self._producers += 1
+        return SimpleNamespace(error_code=code, producer_id=self._producers, producer_epoch=0)
 
     def take(self, partition: int, data: bytes) -> int:
         """Append a record batch as a broker does; returns the error code."""
         asked = _parsed(partition, data)
-        end = (asked.sequence + len(asked.values)) % self.sequences
-        if (asked.sequence, end) in self._taken[partition][-5:]:
+        ours = partition, asked.producer
+        if asked.sequence in self._taken[ours][-5:]:
             return DUPLICATE
         if len(data) > self.largest:
             return TOO_LARGE
-        if asked.sequence != self._next[partition]:
+        if asked.sequence != self._next[ours]:
             return OUT_OF_ORDER
-        self._taken[partition].append((asked.sequence, end))
-        self._next[partition] = end
+        self._taken[ours].append(asked.sequence)
+        self._next[ours] = (asked.sequence + len(asked.values)) % self.sequences
         self.logs[partition] += asked.values
         return 0
 
@@ -185,11 +186,10 @@ class Connection:
 def _parsed(partition: int, data: bytes) -> Taken:
     (producer,) = struct.unpack_from(">q", data, _PRODUCER_AT)
     (sequence,) = struct.unpack_from(">i", data, _SEQUENCE_AT)
-    assert producer == 4711
     batch = MemoryRecords(data).next_batch()
     assert batch is not None
     assert batch.validate_crc()
-    return Taken(partition, sequence, tuple(record.value for record in batch))
+    return Taken(partition, producer, sequence, tuple(record.value for record in batch))
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):
@@ -203,7 +203,7 @@ class SkippingLoop(asyncio.SelectorEventLoop):
         return self.skipped
 
 
-class _SkippingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # what it is, the platform says
+class _SkippingSelector(selectors.DefaultSelector):
     def __init__(self, loop: SkippingLoop) -> None:
         super().__init__()
         self._loop = loop

@@ -51,7 +51,7 @@ class Watcher:
 def watching(base: Path, kafka: str, topic: str, *arguments: str, **variables: str) -> Iterator[Watcher]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LAKEFEED_")}
     log = base / f"watch-{len(list(base.glob('watch-*')))}.log"
-    (base / "in").mkdir(exist_ok=True)
+    (base / "in").mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "lakefeed_producer", "watch", "in", *arguments],
@@ -79,7 +79,7 @@ def watching(base: Path, kafka: str, topic: str, *arguments: str, **variables: s
 
 
 def write(base: Path, name: str, rows: int) -> None:
-    (base / "in").mkdir(exist_ok=True)
+    (base / "in").mkdir(parents=True, exist_ok=True)
     (base / "in" / name).write_text("n,t\n" + "".join(f"{row},x\n" for row in range(1, rows + 1)))
 
 

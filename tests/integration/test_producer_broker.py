@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -18,34 +20,55 @@ from tests.helpers.brokers import kafka_pid
 from tests.helpers.publishing import Topic, check_whole, good, publish, start, write
 from tests.helpers.waiting import wait_for
 
-ROWS = 20_000
-
 
 @pytest.fixture
 def there(own_kafka: Broker, topic: str) -> Iterator[Topic]:
+    """A topic of a broker that may be stopped."""
     there = Topic(own_kafka.bootstrap_servers, topic)
     yield there
     there.close()
 
 
+@pytest.fixture
+def shared_there(kafka: str, topic: str) -> Iterator[Topic]:
+    """A topic of the broker that all tests share."""
+    there = Topic(kafka, topic)
+    yield there
+    there.close()
+
+
 class Run:
-    """A run of ten seconds, some rows of which have arrived."""
+    """A run of `publish` that has many rows to go; some have arrived."""
 
-    def __init__(self, folder: Path, there: Topic, **variables: str) -> None:
-        write(folder / "x.csv", ROWS)
-        command = ("publish", "x.csv", "--rate", "2000")
+    def __init__(self, folder: Path, there: Topic, *, rows: int, rate: int, **variables: str) -> None:
+        folder.mkdir(exist_ok=True)
+        write(folder / "x.csv", rows)
+        command = ("publish", "x.csv", "--rate", str(rate), "--summary", "s.json")
+        self._summary = folder / "s.json"
         self.process = start(folder, *command, kafka=there.kafka, topic=there.name, **variables)
-        wait_for(lambda: there.size() > 1_000 or self.process.poll() is not None, 60)
-        assert self.process.stderr is not None
-        self.stderr = self.process.stderr
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        wait_for(
+            lambda: there.size() > 50 or self.process.poll() is not None,
+            60,
+            lambda: f"nothing arrives: {self.lines}",
+        )
 
-    def wait_for_line(self, text: str) -> str:
-        said = []
-        for line in self.stderr:
-            if text in line:
-                return line
-            said.append(line)
-        raise AssertionError(f"it ended without {text!r}: {said}")
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if " left" not in line:  # the progress
+                self.lines.append(line.rstrip())
+
+    def wait_for_line(self, text: str, after: int = 0) -> None:
+        """Wait until it says something, after so many lines."""
+        wait_for(
+            lambda: any(text in line for line in self.lines[after:]) or self.process.poll() is not None,
+            90,
+            lambda: f"{text!r} is not said: {self.lines}",
+        )
+        assert any(text in line for line in self.lines[after:]), f"it ended without {text!r}: {self.lines}"
 
     def __enter__(self) -> Self:
         return self
@@ -55,111 +78,136 @@ class Run:
     ) -> None:
         with self.process:
             self.process.kill()
+        self._reader.join()
 
-    def end(self) -> tuple[int, list[str]]:
-        """Exit code, and the lines from here on that are not of the progress."""
-        said = [line.rstrip() for line in self.stderr if " left" not in line]
-        return self.process.wait(60), said
+    def end(self) -> int:
+        """The exit code; all has been said then."""
+        code = self.process.wait(90)
+        self._reader.join()
+        return code
 
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.end()
 
-def waits(said: list[str]) -> int:
-    """How many waits for Kafka were told. On a busy machine there may be others than the test's."""
-    return len([line for line in said if line.startswith("waiting for Kafka")])
+    @property
+    def waits(self) -> bool:
+        """Whether it has said that it waits for Kafka, and not yet that Kafka answers again."""
+        said = [line for line in self.lines if line.startswith(("waiting for Kafka", "Kafka answers again"))]
+        return bool(said) and said[-1].startswith("waiting")
 
-
-def test_a_broker_that_is_restarted_costs_no_row(own_kafka: Broker, there: Topic, tmp_path: Path) -> None:
-    with Run(tmp_path, there) as run:
-        own_kafka.restart_kafka()
-        code, said = run.end()
-        assert code == 3, said
-        check_whole(there, good(ROWS))
-
-
-def test_a_broker_that_is_killed_costs_no_row(own_kafka: Broker, there: Topic, tmp_path: Path) -> None:
-    with Run(tmp_path, there) as run:
-        own_kafka.kill_kafka()
-        own_kafka.start_kafka()
-        code, said = run.end()
-        assert code == 3, said
-        check_whole(there, good(ROWS))
+    @property
+    def delivered(self) -> int:
+        return int(json.loads(self._summary.read_text())["events_delivered"])
 
 
-def test_a_zookeeper_that_is_restarted_costs_no_row(own_kafka: Broker, there: Topic, tmp_path: Path) -> None:
-    with Run(tmp_path, there) as run:
-        own_kafka.restart_zookeeper()
-        code, said = run.end()
-        assert code == 3, said
-        check_whole(there, good(ROWS))
+def test_a_run_outlives_all_that_happens_to_its_broker(
+    own_kafka: Broker, there: Topic, tmp_path: Path
+) -> None:
+    """One run through one fault after another, each of which is over when rows arrive again."""
+    rows = 20_000  # at this rate for longer than all faults take on a busy machine
 
+    def rows_arrive_after(fault: str) -> None:
+        before = there.size()
+        wait_for(
+            lambda: there.size() > before + 50 and not run.waits,
+            60,
+            lambda: f"no row is acknowledged after {fault}: {run.lines}",
+        )
 
-def test_a_broker_that_is_away_is_waited_for(own_kafka: Broker, there: Topic, tmp_path: Path) -> None:
-    with Run(tmp_path, there) as run:
+    with Run(tmp_path, there, rows=rows, rate=100) as run:
         own_kafka.stop_kafka()
         run.wait_for_line(f"waiting for Kafka at {own_kafka.bootstrap_servers}: Connect to 127.0.0.1:")
         own_kafka.start_kafka()
-        code, said = run.end()
-        assert code == 3, said
-        assert said.count("Kafka answers again") == 1 + waits(said)
-        check_whole(there, good(ROWS))
+        run.wait_for_line("Kafka answers again")
+        rows_arrive_after("a broker that was stopped for longer than it takes to be told")
+
+        own_kafka.restart_zookeeper()
+        rows_arrive_after("a restart of ZooKeeper")
+
+        own_kafka.kill_kafka()
+        own_kafka.start_kafka()
+        rows_arrive_after("a kill of the broker")
+
+        # A limit on the size of its files is to Kafka what a full disk is: it stops when it cannot write.
+        said = len(run.lines)
+        resource.prlimit(kafka_pid(own_kafka), resource.RLIMIT_FSIZE, (4096, 4096))
+        run.wait_for_line("waiting for Kafka", said)
+        own_kafka.kill_kafka()
+        own_kafka.start_kafka()
+        rows_arrive_after("a full disk")
+
+        assert run.stop() == 130, run.lines
+        told = [line.split(" ")[0] for line in run.lines if line.startswith(("waiting for", "Kafka answers"))]
+        assert told == ["waiting", "Kafka"] * (len(told) // 2), "each wait is told once, and so is its end"
+        check_whole(there, good(rows)[: run.delivered])
+    done = publish(tmp_path, "x.csv", kafka=there.kafka, topic=there.name)
+    assert done.returncode == 3, done.stderr
+    check_whole(there, good(rows))
 
 
 def test_a_broker_that_stays_away_ends_the_run_which_goes_on_later(
     own_kafka: Broker, there: Topic, tmp_path: Path
 ) -> None:
-    with Run(tmp_path, there, LAKEFEED_DELIVERY_TIMEOUT_SECONDS="15") as run:
-        own_kafka.stop_kafka()
-        code, said = run.end()
-        assert code == 1
-        assert waits(said) == 1
+    """Meanwhile another run, which would wait for longer, is asked to stop."""
+    rows = 6_000
+    other = Topic(own_kafka.bootstrap_servers, f"{there.name}-other")
+    patience = {"LAKEFEED_DELIVERY_TIMEOUT_SECONDS": "6"}
+    with (
+        Run(tmp_path / "a", there, rows=rows, rate=100, **patience) as gives_up,
+        Run(tmp_path / "b", other, rows=rows, rate=100) as asked,
+    ):
+        own_kafka.kill_kafka()
+        asked.wait_for_line("waiting for Kafka")
+        assert asked.stop() == 130
+        assert "interrupted: every row up to" in asked.lines[-1]
+        assert gives_up.end() == 1
+        assert any(line.startswith("waiting for Kafka") for line in gives_up.lines), gives_up.lines
+        last, delivered = gives_up.lines[-1], gives_up.delivered
+        assert delivered >= 50
         assert (
-            "then the broker stopped taking them (no acknowledgement for 15 s: Connect to 127.0.0.1:"
-            in said[-1]
+            f"{delivered:,} events were delivered, then the broker stopped taking them (no acknowledgement "
+            "for 6 s: Connect to 127.0.0.1:" in last
         )
-        assert said[-1].endswith("The same command goes on where this one stopped")
-        own_kafka.start_kafka()
-        done = publish(tmp_path, "x.csv", kafka=there.kafka, topic=there.name)
+        assert f"The first undelivered row is {good(rows)[delivered]:,}. " in last
+        assert last.endswith("The same command goes on where this one stopped")
+    own_kafka.start_kafka()
+    for folder, topic in (("a", there), ("b", other)):
+        done = publish(tmp_path / folder, "x.csv", kafka=topic.kafka, topic=topic.name)
         assert done.returncode == 3, done.stderr
-        check_whole(there, good(ROWS))
+        check_whole(topic, good(rows))
+    other.close()
 
 
-def test_a_stop_is_heard_while_the_broker_is_away(own_kafka: Broker, there: Topic, tmp_path: Path) -> None:
-    with Run(tmp_path, there) as run:
-        own_kafka.stop_kafka()
-        run.wait_for_line("waiting for Kafka")
-        run.process.send_signal(signal.SIGTERM)
-        code, said = run.end()
-        assert code == 130
-        assert "interrupted: every row up to" in said[-1]
-        own_kafka.start_kafka()
-        assert publish(tmp_path, "x.csv", kafka=there.kafka, topic=there.name).returncode == 3
-        check_whole(there, good(ROWS))
+# ---- the topic -------------------------------------------------------------------------------------
 
 
 def test_a_topic_that_is_removed_ends_the_run_and_the_next_one_sends_all(
-    own_kafka: Broker, there: Topic, tmp_path: Path
+    shared_there: Topic, tmp_path: Path
 ) -> None:
-    with Run(tmp_path, there) as run:
-        admin = AdminClient({"bootstrap.servers": there.kafka})
-        admin.delete_topics([there.name])[there.name].result(60)
-        code, said = run.end()
-        assert code == 1, said
-        assert "the topic was removed" in said[-1]
-        done = publish(tmp_path, "x.csv", kafka=there.kafka, topic=there.name)
-        assert done.returncode == 3, done.stderr
-        check_whole(there, good(ROWS))
+    there, rows = shared_there, 3_000
+    with Run(tmp_path, there, rows=rows, rate=100) as run:
+        remove(AdminClient({"bootstrap.servers": there.kafka}), there.name)
+        assert run.end() == 1, run.lines
+        assert "the topic was removed" in run.lines[-1]
+    done = publish(tmp_path, "x.csv", kafka=there.kafka, topic=there.name)
+    assert done.returncode == 3, done.stderr
+    check_whole(there, good(rows))
 
 
-def test_a_topic_that_is_made_anew_meanwhile_is_noticed(
-    own_kafka: Broker, there: Topic, tmp_path: Path
-) -> None:
-    with Run(tmp_path, there) as run:
+def test_a_topic_that_is_made_anew_meanwhile_is_noticed(shared_there: Topic, tmp_path: Path) -> None:
+    there = shared_there
+    with Run(tmp_path, there, rows=3_000, rate=100) as run:
         admin = AdminClient({"bootstrap.servers": there.kafka})
-        admin.delete_topics([there.name])[there.name].result(60)
+        remove(admin, there.name)
         wait_for(lambda: there.name not in admin.list_topics(timeout=10).topics, 30)
         wait_for(lambda: made(admin, there.name), 30)
-        code, said = run.end()
-        assert code == 1, said
-        assert "the topic was removed" in said[-1]
+        assert run.end() == 1, run.lines
+        assert "the topic was removed" in run.lines[-1]
+
+
+def remove(admin: AdminClient, topic: str) -> None:
+    admin.delete_topics([topic])[topic].result(60)
 
 
 def made(admin: AdminClient, topic: str) -> bool:
@@ -171,28 +219,12 @@ def made(admin: AdminClient, topic: str) -> bool:
     return True
 
 
-def test_partitions_that_are_added_change_nothing_for_a_run(
-    own_kafka: Broker, there: Topic, tmp_path: Path
-) -> None:
-    with Run(tmp_path, there, LAKEFEED_TOPIC_PARTITIONS="2") as run:
+def test_partitions_that_are_added_change_nothing_for_a_run(shared_there: Topic, tmp_path: Path) -> None:
+    there, rows = shared_there, 3_000
+    with Run(tmp_path, there, rows=rows, rate=1000, LAKEFEED_TOPIC_PARTITIONS="2") as run:
         admin = AdminClient({"bootstrap.servers": there.kafka})
         admin.create_partitions([NewPartitions(there.name, 5)])[there.name].result(60)
-        code, said = run.end()
-        assert code == 3, said
-        assert there.partitions() == 5
-        check_whole(there, good(ROWS))
-        assert [bool(records) for records in there.records()] == [True, True, False, False, False]
-
-
-def test_a_broker_whose_disk_takes_no_more_is_waited_for(
-    own_kafka: Broker, there: Topic, tmp_path: Path
-) -> None:
-    """A limit on the size of its files is to Kafka what a full disk is: it stops when it cannot write."""
-    with Run(tmp_path, there) as run:
-        resource.prlimit(kafka_pid(own_kafka), resource.RLIMIT_FSIZE, (4096, 4096))
-        run.wait_for_line("waiting for Kafka")
-        own_kafka.kill_kafka()
-        own_kafka.start_kafka()
-        code, said = run.end()
-        assert code == 3, said
-        check_whole(there, good(ROWS))
+        assert run.end() == 3, run.lines
+    assert there.partitions() == 5
+    check_whole(there, good(rows))
+    assert [bool(records) for records in there.records()] == [True, True, False, False, False]

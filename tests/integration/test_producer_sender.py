@@ -1,34 +1,25 @@
-"""What the sender of record batches does when answers get lost, or are a no, at a real broker."""
+"""A real broker and the sender of record batches: lost answers, record batches that are too large.
+
+What the sender does with each answer is shown in tests/unit/producer/test_sender.py, by a broker in memory
+that keeps sequences as the real one here does.
+"""
 
 from __future__ import annotations
 
 import random
-import signal
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from lakefeed_producer import sender
-from lakefeed_producer.arrivals import Publication
-from lakefeed_producer.delivery import Account, Batch, KafkaPublisher
+from lakefeed_producer.delivery import KafkaPublisher
 from lakefeed_producer.record_batches import RecordBatch
-from lakefeed_producer.texts import Joined
 from tests.helpers.publishing import make_topic, read
-from tests.helpers.waiting import wait_for
+from tests.helpers.sending import send
 
-ROWS = 2_000
-
-
-def batches(values: list[bytes], partitions: int = 2, of: int = 100) -> Iterator[Batch]:
-    publication = Publication(b"a.csv", "0123456789abcdef", partitions, 1)
-    for first in range(1, len(values) + 1, of):
-        rows = np.arange(first, min(first + of, len(values) + 1))
-        some = Joined.of(values[first - 1 : first - 1 + of])
-        yield Batch(publication, rows, rows % partitions, some, None, last_row=int(rows[-1]))
+ROWS = 600
 
 
 def publisher(kafka: str, topic: str, max_message_bytes: int = 1_000_000) -> KafkaPublisher:
@@ -38,24 +29,6 @@ def publisher(kafka: str, topic: str, max_message_bytes: int = 1_000_000) -> Kaf
         return sender.Sender([(host, int(port))], lambda: {"security_protocol": "PLAINTEXT"}, topic)
 
     return KafkaPublisher(start, max_message_bytes=max_message_bytes, compression="lz4")
-
-
-def send(to: KafkaPublisher, values: list[bytes], **options: int) -> Account:
-    account = Account()
-    for batch in batches(values, **options):
-        account.add(batch)
-        to.send(batch, lambda: True)
-    settle(to, account)
-    return account
-
-
-def settle(to: KafkaPublisher, account: Account) -> None:
-    def settled() -> bool:
-        to.wait(0.05)
-        account.settle()
-        return account.empty
-
-    wait_for(settled, 60, lambda: f"{account.in_flight} events are not acknowledged: {to.trouble}")
 
 
 VALUES = [b'{"n":%d}' % row for row in range(1, ROWS + 1)]
@@ -140,57 +113,6 @@ def test_a_broker_that_has_lost_track_ends_the_partition_without_a_hole(
     assert "out of order" in account.failed[0][1].reason
     assert values_of(kafka, topic, 1) == VALUES[:100:2]
     assert values_of(kafka, topic, 0) == VALUES[1::2]
-
-
-def test_what_is_given_up_does_not_arrive_later(
-    kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_topic(kafka, topic, 2)
-    with monkeypatch.context() as patch:
-        losing(patch, lambda sequence, _: "" if sequence < 100 else "question")
-        to = publisher(kafka, topic)
-        account = Account()
-        for batch in batches(VALUES):
-            account.add(batch)
-            to.send(batch, lambda: True)
-        delivered = 2 * 100
-
-        def all_answered_and_others_lost() -> bool:
-            to.wait(0.05)
-            return account.in_flight == ROWS - delivered and "lost on the way" in to.trouble
-
-        # None of these is on its way when it is given up: it could arrive and nobody hear of it.
-        wait_for(all_answered_and_others_lost, 30)
-        to.abandon()
-        account.settle()
-        assert account.empty
-        assert account.delivered == delivered
-        assert all(undelivered.retryable for _, undelivered in account.failed)
-    assert len(read(kafka, topic, 2)) == delivered
-    assert send(to, VALUES[:10]).delivered == 10, "it can be used again"
-    to.abandon()
-    assert len(read(kafka, topic, 2)) == delivered + 10
-
-
-def test_a_wait_ends_though_a_signal_comes_as_its_time_runs_out(kafka: str, topic: str) -> None:
-    to = publisher(kafka, topic)
-    to.open()
-    waits, came = threading.get_ident(), threading.Event()
-
-    def handle(*_: object) -> None:
-        came.set()
-        time.sleep(0.3)
-
-    before = signal.signal(signal.SIGUSR1, handle)
-    timer = threading.Timer(0.1, signal.pthread_kill, (waits, signal.SIGUSR1))
-    try:
-        timer.start()
-        while not came.is_set():
-            to.wait(0.2)
-    finally:
-        timer.join()
-        signal.signal(signal.SIGUSR1, before)
-        to.abandon()
 
 
 @pytest.mark.parametrize("kind", ["random", "zeros"])

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from lakefeed_local.broker import Broker
+from tests.helpers.publishing import Topic
 from tests.helpers.waiting import wait_for
 from tests.helpers.watching import numbers, watching, write
 
-ROWS = 6_000
+
+@pytest.fixture
+def there(kafka: str, topic: str) -> Iterator[Topic]:
+    there = Topic(kafka, topic)
+    yield there
+    there.close()
 
 
 def test_a_file_is_published_once_over_a_restart_and_metrics_tell(
@@ -34,88 +41,65 @@ def test_a_file_is_published_once_over_a_restart_and_metrics_tell(
     assert numbers(kafka, topic) == [*range(1, 101), 1, 2, 3]
 
 
-def test_a_stop_in_the_middle_of_a_file_goes_on_at_the_next_row(
-    kafka: str, topic: str, tmp_path: Path
+def arrived(there: Topic, more_than: int) -> bool:
+    return there.size() > more_than
+
+
+def test_a_crash_or_a_stop_in_the_middle_of_a_file_repeats_no_row(
+    kafka: str, topic: str, tmp_path: Path, there: Topic
 ) -> None:
-    write(tmp_path, "a.csv", ROWS)
-    with watching(tmp_path, kafka, topic, "--rate", "500") as watcher:
-        wait_for(lambda: len(numbers(kafka, topic)) > 500, 40, lambda: watcher.log)
-        assert watcher.end(signal.SIGTERM) == 0
-        assert "a.csv: stopped behind row" in watcher.log
-    assert 500 < len(numbers(kafka, topic)) < ROWS
+    rows = 6_000
+    write(tmp_path, "a.csv", rows)
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        before = there.size()
+        with watching(tmp_path, kafka, topic, "--rate", "300") as watcher:
+            wait_for(partial(arrived, there, before + 200), 60, lambda: watcher.log)
+            code = watcher.end(number)
+            assert code == (0 if number is signal.SIGTERM else -signal.SIGKILL)
+        assert before + 200 < there.size() < rows
+    assert "a.csv: stopped behind row" in watcher.log
     with watching(tmp_path, kafka, topic) as watcher:
-        watcher.wait_for_log(f"a.csv: done, {ROWS} events delivered")
-    assert numbers(kafka, topic) == list(range(1, ROWS + 1))
-
-
-def test_a_crash_in_the_middle_of_a_file_repeats_no_row(kafka: str, topic: str, tmp_path: Path) -> None:
-    write(tmp_path, "a.csv", ROWS)
-    for _ in range(2):
-        before = len(numbers(kafka, topic))
-        with watching(tmp_path, kafka, topic, "--rate", "500") as watcher:
-            arrived = partial(lambda count: len(numbers(kafka, topic)) > count, before + 500)
-            wait_for(arrived, 40, lambda: watcher.log)
-            watcher.end(signal.SIGKILL)
-    with watching(tmp_path, kafka, topic) as watcher:
-        watcher.wait_for_log("a.csv: done")
-    assert numbers(kafka, topic) == list(range(1, ROWS + 1))
+        watcher.wait_for_log(f"a.csv: done, {rows} events delivered")
+    assert numbers(kafka, topic) == list(range(1, rows + 1))
 
 
 def test_a_broker_that_goes_away_and_comes_back(own_kafka: Broker, topic: str, tmp_path: Path) -> None:
-    kafka = own_kafka.bootstrap_servers
-    write(tmp_path, "a.csv", 30_000)
-    with watching(tmp_path, kafka, topic, "--rate", "3000", LAKEFEED_KAFKA_TIMEOUT_SECONDS="2") as watcher:
-        wait_for(lambda: len(numbers(kafka, topic)) > 1_000, 40, lambda: watcher.log)
+    """Meanwhile another watcher starts, to which it is not there yet."""
+    kafka, rows = own_kafka.bootstrap_servers, 3_000
+    there = Topic(kafka, topic)
+    impatient = {"LAKEFEED_KAFKA_TIMEOUT_SECONDS": "2"}
+    first, second = tmp_path / "first", tmp_path / "second"
+    write(first, "a.csv", rows)
+    write(second, "b.csv", 10)
+    with watching(first, kafka, topic, "--rate", "100", **impatient) as watcher:
+        wait_for(lambda: there.size() > 200, 60, lambda: watcher.log)
         own_kafka.stop_kafka()
-        wait_for(lambda: watcher.get("/readyz")[0] == 503, 30, lambda: watcher.log)
+        wait_for(lambda: watcher.get("/readyz")[0] == 503, 60, lambda: watcher.log)
         assert "kafka" in json.loads(watcher.get("/readyz")[1])["reasons"]
         assert watcher.get("/healthz")[0] == 200
-        own_kafka.start_kafka()
-        watcher.wait_for_log("a.csv: done, 30000 events delivered", 60)
-        wait_for(lambda: watcher.get("/readyz")[0] == 200, 20, lambda: watcher.log)
-    arrived = numbers(kafka, topic)
-    assert sorted(set(arrived)) == list(range(1, 30_001))
-    assert len(arrived) == 30_000, "librdkafka's idempotence repeats nothing"
-
-
-def test_it_waits_for_a_broker_that_is_not_there_yet(own_kafka: Broker, topic: str, tmp_path: Path) -> None:
-    own_kafka.stop_kafka()
-    write(tmp_path, "a.csv", 10)
-    with watching(
-        tmp_path, own_kafka.bootstrap_servers, topic, LAKEFEED_KAFKA_TIMEOUT_SECONDS="1"
-    ) as watcher:
-        watcher.wait_for_log("kafka cannot be used: no answer from Kafka")
-        assert watcher.get("/readyz")[0] == 503
-        own_kafka.start_kafka()
-        watcher.wait_for_log("a.csv: done, 10 events delivered", 60)
-
-
-def test_a_second_watcher_on_the_same_state_is_refused(kafka: str, topic: str, tmp_path: Path) -> None:
-    with watching(tmp_path, kafka, topic):
-        done = subprocess.run(
-            [sys.executable, "-m", "lakefeed_producer", "watch", "in", "--state-folder", "state"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-    assert done.returncode == 2
-    assert "another lakefeed-producer uses this folder" in done.stderr
+        with watching(second, kafka, f"{topic}-late", **impatient) as late:
+            late.wait_for_log("kafka cannot be used: no answer from Kafka")
+            assert late.get("/readyz")[0] == 503
+            own_kafka.start_kafka()
+            late.wait_for_log("b.csv: done, 10 events delivered", 60)
+        watcher.wait_for_log(f"a.csv: done, {rows} events delivered", 60)
+        wait_for(lambda: watcher.get("/readyz")[0] == 200, 30, lambda: watcher.log)
+    assert numbers(kafka, topic) == list(range(1, rows + 1)), "each once and in order"
+    there.close()
 
 
 def test_two_watchers_on_one_folder_publish_each_row_once(kafka: str, topic: str, tmp_path: Path) -> None:
     with (
-        watching(tmp_path, kafka, topic, "--rate", "2000") as first,
-        watching(tmp_path, kafka, topic, "--rate", "2000", LAKEFEED_STATE_FOLDER="another") as second,
+        watching(tmp_path, kafka, topic, "--rate", "500") as first,
+        watching(tmp_path, kafka, topic, "--rate", "500", LAKEFEED_STATE_FOLDER="another") as second,
     ):
         for number in range(4):
-            write(tmp_path, f"{number}.csv", 3_000 + number)
+            write(tmp_path, f"{number}.csv", 1_000 + number)
         wait_for(
             lambda: first.log.count(": done, ") == second.log.count(": done, ") == 4,
             60,
             lambda: first.log + second.log,
         )
         assert "is being published by another lakefeed-producer on this computer" in first.log + second.log
-    wanted = [row for number in range(4) for row in range(1, 3_001 + number)]
+    wanted = [row for number in range(4) for row in range(1, 1_001 + number)]
     assert sorted(numbers(kafka, topic)) == sorted(wanted)

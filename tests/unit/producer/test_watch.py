@@ -387,7 +387,11 @@ def test_a_call_that_does_not_return_is_seen_within_30_seconds(
         place.broker.topic.before_send = stuck
     else:
         fstat = os.fstat
-        status = lambda descriptor: stuck() or fstat(descriptor)  # noqa: E731
+
+        def status(descriptor: int) -> os.stat_result:
+            stuck()
+            return fstat(descriptor)
+
         monkeypatch.setattr("lakefeed_producer.source.os.fstat", status)
     place.write("a.csv", "n\n1\n")
     place.rounds()
