@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
+from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
 from tests.helpers.s3_proxy import S3Proxy
 from tests.helpers.seaweed import SeaweedS3, access
@@ -77,6 +78,21 @@ def shared_aws(shared_folder: Path) -> Iterator[str]:
     """Address of an AWS that all tests share, with a crawl service."""
     with shared("aws", shared_folder) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def _own_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    """A local AWS of this test process alone, always on the same port."""
+    with LocalAws(tmp_path_factory.mktemp("aws"), port=free_port()) as local:
+        yield local
+
+
+@pytest.fixture
+def own_aws(_own_aws: LocalAws) -> LocalAws:
+    """A local AWS to stop and restart, without a crawl service; what earlier tests stored is in it."""
+    if not _own_aws.running:
+        _own_aws.start()
+    return _own_aws
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from lakefeed_common.health import Health
 from tests.helpers.analytics.fakes import Answer, MemoryCatalogue, MemoryCrawler, MemoryEngine, MemoryFolders
 
 NUMBERS = "SELECT n FROM numbers"
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For httpx, which would else read all certificates for each client."""
 
 
 @dataclass
@@ -50,7 +53,8 @@ def served(app: FastAPI) -> Iterator[httpx.Client]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as http:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            with httpx.Client(base_url=url, verify=NO_TLS, timeout=60) as http:
                 yield http
         finally:
             server.should_exit = True

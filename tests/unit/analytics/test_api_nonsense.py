@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -26,9 +25,9 @@ def test_the_api_answers_as_its_document_says(lake: Lake, mode: GenerationMode) 
     lake.catalogue.add("prices", "2026-01-01")
     lake.health.ready("glue")
     query = lake.start(NUMBERS)
-    answered = check(str(lake.http.base_url), mode, 40, names=["prices", "volatility"], query=query)
-    assert answered.total() > 300
-    assert answered[200 if mode is GenerationMode.POSITIVE else 422] > 100
+    answered = check(str(lake.http.base_url), mode, 10, names=["prices", "volatility"], query=query)
+    assert answered.total() > 75
+    assert answered[200 if mode is GenerationMode.POSITIVE else 422] > 25
 
 
 def problem(answer: httpx.Response, *statuses: int) -> None:
@@ -187,16 +186,23 @@ def test_clients_that_hang_up_in_the_middle_leave_nothing_behind(lake: Lake) -> 
 
 
 def test_slow_clients_are_cut_off_and_hold_up_nobody(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_REQUEST_SECONDS", 2)
     slow_head = b"GET /v1/tables HTTP/1.1\r\nHost: x\r\nX-Slow: "
     slow_body = b"POST /v1/queries HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"
-    with ExitStack() as held:
+
+    def dawdling(held: ExitStack) -> list[socket.socket]:
         slow = [held.enter_context(connected(lake)) for _ in range(100)]
         for number, connection in enumerate(slow):
             connection.sendall((b"", slow_head, slow_body)[number % 3])
-        start = time.monotonic()
+        return slow
+
+    # Others are served meanwhile: these are not cut off before the test has ended.
+    monkeypatch.setattr(server, "_REQUEST_SECONDS", 3600)
+    with ExitStack() as held:
+        dawdling(held)
         assert lake.http.get("/healthz").status_code == 200
-        assert time.monotonic() - start < 2
+    monkeypatch.setattr(server, "_REQUEST_SECONDS", 2)
+    with ExitStack() as held:
+        slow = dawdling(held)
         for connection in slow:
             connection.setblocking(False)
 
