@@ -20,6 +20,7 @@ from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
 from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.files import locked
+from tests.helpers.boto import share_loader
 from tests.helpers.brokers import PATIENT
 from tests.helpers.waiting import wait_for
 
@@ -65,7 +66,9 @@ def _start(name: str, folder: Path, address: Path) -> None:
 def _serve(name: str, folder: Path) -> None:
     with (folder / "users").open("ab") as users, ExitStack() as running:
         if name == "kafka":
-            address = running.enter_context(Broker(folder / "data", overrides=PATIENT)).bootstrap_servers
+            broker = Broker(folder / "data", overrides=PATIENT, metrics_port=0)
+            address = running.enter_context(broker).bootstrap_servers
+            (folder / "metrics").write_text(f"http://127.0.0.1:{broker.metrics_port}/metrics")
         else:
             address = running.enter_context(LocalAws(folder / "data")).endpoint_url
             running.enter_context(CrawlService(address))
@@ -84,5 +87,6 @@ def _serve(name: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    share_loader()
     os.environ.pop("PYTEST_CURRENT_TEST", None)
     _serve(sys.argv[1], Path(sys.argv[2]))
