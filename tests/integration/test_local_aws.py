@@ -75,9 +75,8 @@ def test_two_side_by_side_do_not_meet(shared_aws: str, own_aws: LocalAws) -> Non
     with clients(own_aws, "s3") as (s3,):
         s3.create_bucket(Bucket=name)
     # The same account as there.
-    with closing(
-        boto3.Session("test", "test", region_name="us-east-1").client("s3", endpoint_url=shared_aws)
-    ) as s3:
+    session = boto3.Session("test", "test", region_name="us-east-1")
+    with closing(session.client("s3", endpoint_url=shared_aws)) as s3:
         assert name not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
 
 
