@@ -86,8 +86,8 @@ def until(process: subprocess.Popen[str], step: str) -> str:
 
 
 def left(folder: Path) -> list[str]:
-    """Command lines of the processes that have the folder in them."""
-    found = subprocess.run(["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True)
+    """Command lines and environments of the processes that have the folder in them."""
+    found = subprocess.run(["ps", "axewwo", "args="], capture_output=True, text=True, check=True)
     return [line for line in found.stdout.splitlines() if str(folder) in line]
 
 

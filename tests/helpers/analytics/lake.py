@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import httpx
 import pytest
@@ -45,6 +46,12 @@ class Lake:
         return str(answer.json()["id"])
 
 
+@cache
+def named_queries() -> NamedQueries:
+    """The named queries, whose SQL is parsed once."""
+    return NamedQueries(AnalyticsSettings().queries_folder)
+
+
 @contextmanager
 def served(app: FastAPI) -> Iterator[httpx.Client]:
     """The app in a real server, since what a client gets is what counts."""
@@ -67,7 +74,7 @@ def lake() -> Iterator[Lake]:
     catalogue, crawler, engine = MemoryCatalogue(), MemoryCrawler(), MemoryEngine()
     engine.answers[NUMBERS] = Answer([("n", "bigint")], [[n] for n in range(25)], scanned_bytes=10**9)
     parts = Parts({}, catalogue, crawler, MemoryFolders(), engine)
-    named = NamedQueries(settings.queries_folder)
+    named = named_queries()
     metrics = AnalyticsMetrics(query.name for query in named)
     health = Health(metrics, ["glue"], stall_seconds=30)
     woken: list[bool] = []
