@@ -11,10 +11,12 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
 from tests.helpers import order
+from tests.helpers.boto import share_loader
 
 # A busy machine is slow; that alone is no failure.
 settings.register_profile("lakefeed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lakefeed")
+share_loader()
 os.environ.setdefault("LAKEFEED_LOCAL_START_SECONDS", "150")
 
 

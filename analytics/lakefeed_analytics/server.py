@@ -6,6 +6,8 @@ import asyncio
 import logging
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import h11
 import uvicorn
@@ -28,20 +30,32 @@ log = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 5
 _REQUEST_SECONDS = 30
-_LOOP_THREAD = "work-loop"
 
 
 def serve(settings: AnalyticsSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError when the port or the queries cannot be used."""
+    # uvicorn takes the signals while it serves, ends, and raises them again for this event.
+    with working(settings, stop_on_signals()) as (app, listener):
+        host, port = listener.getsockname()[:2]
+        log.info("serving on http://%s:%s, documentation at /docs", host, port)
+        uvicorn.Server(http_config(app)).run(sockets=[listener])
+    log.info("stopped")
+
+
+@contextmanager
+def working(settings: AnalyticsSettings, stop: threading.Event) -> Iterator[tuple[FastAPI, socket.socket]]:
+    """Run the work loop until the end of the `with`; gives the API, and the socket to serve it on.
+
+    Raises:
+        SettingsError: the port or the queries cannot be used.
+    """
     named = NamedQueries(settings.queries_folder)
     metrics = AnalyticsMetrics(query.name for query in named)
     health = Health(metrics, DEPENDENCIES, stall_seconds=settings.stall_seconds)
-    # uvicorn takes the signals while it serves, ends, and raises them again for these.
-    stop = stop_on_signals()
 
     def moving() -> None:
         # The API's threads call AWS too, and say nothing of the loop.
-        if threading.current_thread().name == _LOOP_THREAD:
+        if threading.current_thread() is loop:
             health.beat(LOOP)
 
     with connect(settings, moving) as parts, _listening(settings) as listener:
@@ -49,18 +63,13 @@ def serve(settings: AnalyticsSettings) -> None:
         service = Service(parts, watch, metrics, health, settings)
         app = api.build(api.Context(parts, named, watch, metrics, health, settings, service.wake))
         # A daemon, since a call to an AWS that does not answer must not hold up the end.
-        loop = threading.Thread(target=service.run, args=(stop,), name=_LOOP_THREAD, daemon=True)
+        loop = threading.Thread(target=service.run, args=(stop,), name="work-loop", daemon=True)
         loop.start()
-        _serve_http(app, listener)
-        stop.set()
-        loop.join(_GRACE_SECONDS)
-    log.info("stopped")
-
-
-def _serve_http(app: FastAPI, listener: socket.socket) -> None:
-    host, port = listener.getsockname()[:2]
-    log.info("serving on http://%s:%s, documentation at /docs", host, port)
-    uvicorn.Server(http_config(app)).run(sockets=[listener])
+        try:
+            yield app, listener
+        finally:
+            stop.set()
+            loop.join(_GRACE_SECONDS)
 
 
 def http_config(app: FastAPI) -> uvicorn.Config:

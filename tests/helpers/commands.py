@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -77,3 +78,27 @@ def signals_and_logging_as_before() -> Iterator[None]:
             one.filters[:] = filters
         for number, handler in caught.items():
             signal.signal(number, handler)
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def in_process(
+    main: Callable[[], int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *arguments: str,
+    stdin: str = "",
+) -> Ended:
+    """Call a command's `main`, as its script does; returns what it printed since the last look."""
+    capsys.readouterr()
+    with monkeypatch.context() as patched, signals_and_logging_as_before():
+        patched.setattr("sys.argv", ["command", *arguments])
+        patched.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        code = main()
+    return Ended(int(code), *capsys.readouterr())

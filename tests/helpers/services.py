@@ -13,6 +13,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -61,7 +62,63 @@ def free_port(count: int = 1) -> int:
         return first
 
 
-class Service:
+class Endpoint(ABC):
+    """Where a service answers for its health and its metrics."""
+
+    port: int
+
+    @property
+    @abstractmethod
+    def running(self) -> bool:
+        """Whether it has not ended."""
+
+    @property
+    @abstractmethod
+    def log(self) -> str:
+        """What it has logged."""
+
+    @abstractmethod
+    def stop(self, timeout: float = 40) -> int:
+        """Ask it to end, as a container's stop does; returns the exit code."""
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of an answer; status 0 while nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except OSError:
+            return 0, b""
+
+    def unready_reasons(self) -> dict[str, str]:
+        """What `/readyz` complains about; empty while it does not answer or all is well."""
+        status, body = self.get("/readyz")
+        reasons: dict[str, str] = orjson.loads(body)["reasons"] if status == 503 else {}
+        return reasons
+
+    def wait_ready(self, timeout: float = 60) -> None:
+        wait_for(self._ready_or_dead, timeout, lambda: f"ready: {self.get('/readyz')}\n{self.log}")
+        assert self.running, self.log
+
+    def _ready_or_dead(self) -> bool:
+        return self.get("/readyz")[0] == 200 or not self.running
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of a metric's samples with these labels; 0 without any, no number while nobody answers."""
+        status, body = self.get("/metrics")
+        if status != 200:
+            return float("nan")
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(body.decode())
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+class Service(Endpoint):
     """One process of `lakefeed-<name>`, from `with` to the end of it.
 
     Args:
@@ -103,46 +160,16 @@ class Service:
         return self._process
 
     @property
+    def running(self) -> bool:
+        """Whether the process has not ended."""
+        return self.process.poll() is None
+
+    @property
     def log(self) -> str:
+        """What it has printed."""
         return self._log.read_text(errors="replace")
 
     def stop(self, timeout: float = 40) -> int:
         """Ask it to end, as a container's stop does; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
-
-    def get(self, path: str) -> tuple[int, bytes]:
-        """Status and body of an answer; status 0 while nobody answers."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read()
-        except OSError:
-            return 0, b""
-
-    def unready_reasons(self) -> dict[str, str]:
-        """What `/readyz` complains about; empty while it does not answer or all is well."""
-        status, body = self.get("/readyz")
-        reasons: dict[str, str] = orjson.loads(body)["reasons"] if status == 503 else {}
-        return reasons
-
-    def wait_ready(self, timeout: float = 60) -> None:
-        wait_for(self._ready_or_dead, timeout, lambda: f"ready: {self.get('/readyz')}\n{self.log}")
-        assert self.process.poll() is None, self.log
-
-    def _ready_or_dead(self) -> bool:
-        return self.get("/readyz")[0] == 200 or self.process.poll() is not None
-
-    def metric(self, name: str, **labels: str) -> float:
-        """Sum of a metric's samples with these labels; 0 without any, no number while nobody answers."""
-        status, body = self.get("/metrics")
-        if status != 200:
-            return float("nan")
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(body.decode())
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )

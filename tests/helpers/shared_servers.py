@@ -20,6 +20,7 @@ from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
 from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.files import locked
+from tests.helpers.boto import share_loader
 from tests.helpers.brokers import PATIENT
 from tests.helpers.secure_broker import secure_broker
 from tests.helpers.waiting import wait_for
@@ -66,7 +67,9 @@ def _start(name: str, folder: Path, address: Path) -> None:
 def _serve(name: str, folder: Path) -> None:
     with (folder / "users").open("ab") as users, ExitStack() as running:
         if name == "kafka":
-            address = running.enter_context(Broker(folder / "data", overrides=PATIENT)).bootstrap_servers
+            broker = Broker(folder / "data", overrides=PATIENT, metrics_port=0)
+            address = running.enter_context(broker).bootstrap_servers
+            (folder / "metrics").write_text(f"http://127.0.0.1:{broker.metrics_port}/metrics")
         elif name == "secured":
             address = running.enter_context(secure_broker(folder / "data")).describe()
         else:
@@ -87,5 +90,6 @@ def _serve(name: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    share_loader()
     os.environ.pop("PYTEST_CURRENT_TEST", None)
     _serve(sys.argv[1], Path(sys.argv[2]))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
+from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
 from tests.helpers.s3_proxy import S3Proxy
 from tests.helpers.seaweed import SeaweedS3, access
@@ -59,6 +60,13 @@ def secured(shared_folder: Path) -> Iterator[SecureBroker]:
 
 
 @pytest.fixture(scope="session")
+def watched_kafka(shared_folder: Path) -> Iterator[tuple[str, str]]:
+    """Bootstrap address of the shared broker, and where it serves its metrics."""
+    with shared("kafka", shared_folder) as address:
+        yield address, (shared_folder / "kafka" / "metrics").read_text()
+
+
+@pytest.fixture(scope="session")
 def process_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """The broker behind `own_kafka`."""
     # While it is down, its ports must not go to an outgoing connection.
@@ -87,13 +95,33 @@ def shared_aws(shared_folder: Path) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def _own_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    """A local AWS of this test process alone, always on the same port."""
+    with LocalAws(tmp_path_factory.mktemp("aws"), port=free_port()) as local:
+        yield local
+
+
 @pytest.fixture
-def aws(shared_aws: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def own_aws(_own_aws: LocalAws) -> LocalAws:
+    """A local AWS to stop and restart, without a crawl service; what earlier tests stored is in it."""
+    if not _own_aws.running:
+        _own_aws.start()
+    return _own_aws
+
+
+@pytest.fixture
+def account() -> str:
+    """Id of an AWS account that no other test has; the local AWS takes a key of twelve digits for one."""
+    return f"{random.SystemRandom().randrange(10**12):012d}"
+
+
+@pytest.fixture
+def aws(shared_aws: str, account: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Address of the AWS; `AWS_…` variables lead there, into an account that no other test has."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    # The server takes a key of twelve digits for the account's id.
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", f"{random.SystemRandom().randrange(10**12):012d}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", account)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_REGION", _REGION)
     monkeypatch.setenv("AWS_DEFAULT_REGION", _REGION)

@@ -8,12 +8,9 @@ import json
 import math
 import os
 import re
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +18,18 @@ import boto3
 import httpx
 import pytest
 
+from lakefeed_analytics import cli
 from lakefeed_analytics.athena import wait_for_query
 from lakefeed_analytics.crawl import wait_for_crawl
 from lakefeed_analytics.parts import Parts, connect
 from lakefeed_analytics.queries import NamedQueries
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_common.settings import load
-from tests.helpers.analytics.contracts import NUMBERS, SLOW
+from tests.helpers.analytics.contracts import NUMBERS
+from tests.helpers.analytics.lake import NO_TLS
+from tests.helpers.analytics.running import RunningAnalytics
+from tests.helpers.commands import Ended, in_process
+from tests.helpers.services import Endpoint, Service
 from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -99,15 +101,12 @@ def crawled(parts: Parts, s3: S3Client, settings: AnalyticsSettings) -> Parts:
     return parts
 
 
-def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [Path(sys.executable).with_name("lakefeed-analytics"), *arguments],
-        text=True,
-        capture_output=True,
-        timeout=120,
-        check=False,
-        **options,
-    )
+@pytest.fixture
+def command(
+    settings: AnalyticsSettings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Ended]:
+    """Runs `lakefeed-analytics` in this process; the demo runs it as it is installed."""
+    return partial(in_process, cli.main, capsys, monkeypatch)
 
 
 # ---- ensure -------------------------------------------------------------------------------
@@ -173,6 +172,7 @@ def test_a_missing_bucket_is_created_when_asked(settings: AnalyticsSettings, s3:
 # ---- crawl and query ----------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_a_crawl_makes_the_table(crawled: Parts) -> None:
     [table] = crawled.catalogue.tables()
     assert table.name == "demo_testing"
@@ -249,36 +249,38 @@ def test_the_named_queries_say_what_is_so(crawled: Parts, settings: AnalyticsSet
 # ---- the shell ----------------------------------------------------------------------------
 
 
-def test_the_shell_from_ensure_to_rows(settings: AnalyticsSettings, s3: S3Client) -> None:
+def test_the_shell_from_ensure_to_rows(
+    command: Callable[..., Ended], settings: AnalyticsSettings, s3: S3Client
+) -> None:
     store(s3, settings.bucket)
     done = command("crawl")
-    assert done.returncode == 0, done.stderr
-    assert "table demo_testing: 9 columns, 2 partitions" in done.stdout
-    assert "crawling: started" in done.stderr
+    assert done.code == 0, done.err
+    assert "table demo_testing: 9 columns, 2 partitions" in done.out
+    assert "crawling: started" in done.err
     done = command("ensure")
-    assert (done.returncode, done.stdout) == (0, "everything is as the settings say\n")
+    assert (done.code, done.out) == (0, "everything is as the settings say\n")
 
     sql = "SELECT ticker, count(*) AS events FROM demo_testing GROUP BY ticker ORDER BY ticker"
     done = command("query", sql, "--format", "csv")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "ticker,events\nAAPL,45\nIBM,45\nMSFT,45\n"
-    done = command("query", "-", "--format", "json", input=f"-- from a file\n{sql};\n")
-    assert json.loads(done.stdout)[1] == {"ticker": "IBM", "events": 45}
+    assert done.code == 0, done.err
+    assert done.out == "ticker,events\nAAPL,45\nIBM,45\nMSFT,45\n"
+    done = command("query", "-", "--format", "json", stdin=f"-- from a file\n{sql};\n")
+    assert json.loads(done.out)[1] == {"ticker": "IBM", "events": 45}
     done = command("query", sql)
-    assert re.search(r"IBM +│ +45", done.stdout)
+    assert re.search(r"IBM +│ +45", done.out)
 
     done = command("query", "--name", "moving_average", "--format", "csv", "--limit", "5")
-    assert len(list(csv.DictReader(io.StringIO(done.stdout)))) == 5
-    assert "only the first 5 rows" in done.stderr
+    assert len(list(csv.DictReader(io.StringIO(done.out)))) == 5
+    assert "only the first 5 rows" in done.err
     done = command("tables", "--format", "json")
-    assert json.loads(done.stdout)[0]["table"] == "demo_testing"
+    assert json.loads(done.out)[0]["table"] == "demo_testing"
     done = command("tables", "demo_testing", "--partitions", "--format", "csv")
-    assert done.stdout.splitlines()[0] == "dt,location"
+    assert done.out.splitlines()[0] == "dt,location"
     done = command("tables", "demo_testing", "--rows", "3", "--format", "csv")
-    assert len(done.stdout.splitlines()) == 4
+    assert len(done.out.splitlines()) == 4
 
 
-def test_failures_of_the_shell(settings: AnalyticsSettings, parts: Parts) -> None:
+def test_failures_of_the_shell(command: Callable[..., Ended], parts: Parts) -> None:
     ensure(parts)
     for arguments, code, said in (
         (("query", "SELECT * FROM no_such_table"), 1, "the query failed"),
@@ -288,54 +290,28 @@ def test_failures_of_the_shell(settings: AnalyticsSettings, parts: Parts) -> Non
         (("query",), 2, "either a statement or --name"),
     ):
         done = command(*arguments)
-        assert done.returncode == code, (arguments, done.stderr)
-        assert said in " ".join(re.sub(r"[│╭╮╰╯─]", " ", done.stderr).split()), done.stderr
-        assert "Traceback" not in done.stderr
-        assert done.stdout == ""
+        assert done.code == code, (arguments, done.err)
+        assert said in " ".join(re.sub(r"[│╭╮╰╯─]", " ", done.err).split()), done.err
+        assert "Traceback" not in done.err
+        assert done.out == ""
 
 
-def test_an_aws_that_does_not_answer(settings: AnalyticsSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_aws_that_does_not_answer(command: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     done = command("tables")
-    assert done.returncode == 1
-    assert "http://127.0.0.1:9 does not answer" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.code == 1
+    assert "http://127.0.0.1:9 does not answer" in done.err
+    assert "Traceback" not in done.err
 
 
 # ---- the server ---------------------------------------------------------------------------
 
 
-@contextmanager
-def serving(log: Path, **variables: str) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
-    """`lakefeed-analytics serve` on a free port; killed when it has not ended by itself."""
-    environment = {
-        **os.environ,
-        "LAKEFEED_HTTP_PORT": "0",
-        "LAKEFEED_CRAWL_POLL_SECONDS": "0.5",
-        "LAKEFEED_CRAWL_MIN_INTERVAL_SECONDS": "0",
-        **variables,
-    }
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name("lakefeed-analytics"), "serve"], env=environment, stderr=out
-        )
-    try:
-        found = wait_for(
-            lambda: re.search(r"serving on (http://\S+?),", log.read_text()), 60, lambda: log.read_text()
-        )
-        assert found
-        with httpx.Client(base_url=found[1], timeout=60) as http:
-            yield http, process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(10)
+QUICK = {"LAKEFEED_CRAWL_POLL_SECONDS": "0.5", "LAKEFEED_CRAWL_MIN_INTERVAL_SECONDS": "0"}
 
 
-def terminated(process: subprocess.Popen[bytes]) -> int:
-    """The exit code after SIGTERM."""
-    process.send_signal(signal.SIGTERM)
-    return process.wait(30)
+def client(service: Endpoint) -> httpx.Client:
+    return httpx.Client(base_url=f"http://127.0.0.1:{service.port}", verify=NO_TLS, timeout=60)
 
 
 def until(http: httpx.Client, series: str, value: float) -> None:
@@ -346,22 +322,23 @@ def until(http: httpx.Client, series: str, value: float) -> None:
         found = line.search(http.get("/metrics").text)
         return found is not None and float(found[1]) == value
 
-    wait_for(reached, 60, lambda: f"{series} {value}:\n{http.get('/metrics').text}")
+    wait_for(reached, 60, lambda: f"{series} {value}:\n{http.get('/metrics').text}", every=0.2)
 
 
 def until_state(http: httpx.Client, query: str, state: str) -> None:
     """Wait until a query is in a state."""
-    wait_for(lambda: http.get(f"/v1/queries/{query}").json()["state"] == state, 60)
+    wait_for(lambda: http.get(f"/v1/queries/{query}").json()["state"] == state, 60, every=0.2)
 
 
+@pytest.mark.smoke
 def test_the_server_from_objects_to_rows(settings: AnalyticsSettings, s3: S3Client, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with serving(log) as (http, process):
-        wait_for(lambda: http.get("/readyz").status_code == 200, 60, lambda: http.get("/readyz").text)
+    service = Service("analytics", "serve", log=tmp_path / "log", **QUICK)
+    with service, client(service) as http:
+        service.wait_ready()
         assert http.get("/v1/tables").json() == {"tables": []}
         # Objects arrive: the service finds the folder and crawls by itself.
         store(s3, settings.bucket)
-        wait_for(lambda: http.get("/v1/tables").json()["tables"], 60, log.read_text)
+        wait_for(lambda: http.get("/v1/tables").json()["tables"], 60, lambda: service.log, every=0.2)
         until(http, 'lakefeed_analytics_partitions{table="demo_testing"}', 2)
         until(http, "lakefeed_analytics_folders_pending", 0)
         assert http.get("/v1/tables/demo_testing/partitions").json()["total"] == 2
@@ -384,20 +361,17 @@ def test_the_server_from_objects_to_rows(settings: AnalyticsSettings, s3: S3Clie
         until(http, 'lakefeed_analytics_queries_total{query="moving_average",state="SUCCEEDED"}', 1)
         assert http.get("/healthz").json() == {"ok": True, "reasons": {}}
 
-        slow = http.post("/v1/queries", json={"sql": SLOW}).json()["id"]
-        assert http.get(f"/v1/queries/{slow}/rows").status_code == 409
-        assert http.delete(f"/v1/queries/{slow}").json()["state"] == "CANCELLED"
-        assert terminated(process) == 0
-    assert "Traceback" not in log.read_text()
+        assert service.stop() == 0
+    assert "Traceback" not in service.log
 
 
 def test_a_new_day_is_crawled_and_an_old_one_is_not(
     settings: AnalyticsSettings, crawled: Parts, s3: S3Client, tmp_path: Path
 ) -> None:
-    log = tmp_path / "log"
     key = "events/demo_testing/dt={}/00000-{:020d}.json"
     body = json.dumps(next(events())).encode()
-    with serving(log) as (http, process):
+    service = RunningAnalytics(tmp_path / "log", **QUICK)
+    with service, client(service) as http:
         until(http, 'lakefeed_analytics_partitions{table="demo_testing"}', 2)
         # One more object of a known day is seen by queries at once, without a crawl.
         s3.put_object(Bucket=settings.bucket, Key=key.format(STORED_ON[0], 5000), Body=body)
@@ -405,35 +379,16 @@ def test_a_new_day_is_crawled_and_an_old_one_is_not(
         assert row == {"n": DAYS * len(TICKERS) + 1}
         s3.put_object(Bucket=settings.bucket, Key=key.format("2026-01-03", 5001), Body=body)
         until(http, 'lakefeed_analytics_partitions{table="demo_testing"}', 3)
-        assert terminated(process) == 0
-    started = [line for line in log.read_text().splitlines() if "started a crawl" in line]
+        assert service.stop() == 0
+    started = [line for line in service.log.splitlines() if "started a crawl" in line]
     assert len(started) == 1
     assert "demo_testing 2026-01-03" in started[0]
 
 
-def test_the_server_outlives_an_aws_that_does_not_answer(
-    settings: AnalyticsSettings, tmp_path: Path, aws: str
-) -> None:
-    log = tmp_path / "log"
-    with serving(log, AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_MAX_ATTEMPTS="1") as (http, process):
-        wait_for(
-            lambda: "does not answer" in http.get("/readyz").json()["reasons"].get("bucket", ""),
-            120,
-            log.read_text,
-        )
-        assert http.get("/readyz").status_code == 503
-        assert http.get("/healthz").status_code == 200
-        answer = http.get("/v1/tables")
-        assert answer.status_code == 503
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert "does not answer" in answer.json()["detail"]
-        assert terminated(process) == 0
-    assert "Traceback" not in log.read_text()
-
-
 def test_numbers_over_the_api(settings: AnalyticsSettings, tmp_path: Path) -> None:
-    with serving(tmp_path / "log") as (http, process):
-        wait_for(lambda: http.get("/readyz").status_code == 200, 60, lambda: http.get("/readyz").text)
+    service = RunningAnalytics(tmp_path / "log", **QUICK)
+    with service, client(service) as http:
+        service.wait_ready()
         query = http.post("/v1/queries", json={"sql": NUMBERS}).json()["id"]
         until_state(http, query, "SUCCEEDED")
         rows = http.get(f"/v1/queries/{query}/rows").json()["rows"]
@@ -443,4 +398,4 @@ def test_numbers_over_the_api(settings: AnalyticsSettings, tmp_path: Path) -> No
         answer = http.get(f"/v1/queries/{failed}/rows")
         assert (answer.status_code, answer.json()["status"]) == (409, 409)
         assert "nope" in answer.json()["detail"]
-        assert terminated(process) == 0
+        assert service.stop() == 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -51,29 +51,37 @@ def test_an_instance_that_is_asked_for_again_with_its_token_is_the_same(aws: str
     assert first == again != other
 
 
-def test_a_restart_keeps_objects_and_catalogue(tmp_path: Path) -> None:
-    with LocalAws(tmp_path) as local, clients(local, "s3", "glue") as (s3, glue):
+def test_a_restart_keeps_objects_and_catalogue(own_aws: LocalAws) -> None:
+    with clients(own_aws, "s3", "glue") as (s3, glue):
         s3.create_bucket(Bucket="kept")
         s3.put_object(Bucket="kept", Key="a.json", Body=b"{}")
-        glue.create_database(DatabaseInput={"Name": "lake"})
-        glue.create_crawler(Name="c", Role="lakefeed", DatabaseName="lake", Targets={})
-        glue.start_crawler(Name="c")
+        glue.create_database(DatabaseInput={"Name": "kept"})
+        glue.create_crawler(Name="kept", Role="lakefeed", DatabaseName="kept", Targets={})
+        glue.start_crawler(Name="kept")
 
-    with LocalAws(tmp_path) as local, clients(local, "s3", "glue") as (s3, glue):
+    own_aws.stop()
+    own_aws.start()
+
+    with clients(own_aws, "s3", "glue") as (s3, glue):
         assert s3.get_object(Bucket="kept", Key="a.json")["Body"].read() == b"{}"
-        assert glue.get_database(Name="lake")["Database"]["Name"] == "lake"
-        crawler = glue.get_crawler(Name="c")["Crawler"]
+        assert glue.get_database(Name="kept")["Database"]["Name"] == "kept"
+        crawler = glue.get_crawler(Name="kept")["Crawler"]
         assert (crawler["State"], crawler["LastCrawl"]["Status"]) == ("READY", "FAILED")
 
 
-def test_two_side_by_side_do_not_meet(shared_aws: str, tmp_path: Path) -> None:
-    with LocalAws(tmp_path) as local, clients(local, "s3") as (s3,):
-        assert local.endpoint_url != shared_aws
-        assert s3.list_buckets()["Buckets"] == []
+def test_two_side_by_side_do_not_meet(shared_aws: str, own_aws: LocalAws) -> None:
+    assert own_aws.endpoint_url != shared_aws
+    name = f"apart-{uuid.uuid4().hex[:12]}"
+    with clients(own_aws, "s3") as (s3,):
+        s3.create_bucket(Bucket=name)
+    # The same account as there.
+    session = boto3.Session("test", "test", region_name="us-east-1")
+    with closing(session.client("s3", endpoint_url=shared_aws)) as s3:
+        assert name not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
 
 
-def test_a_crawler_at_work_cannot_be_changed(tmp_path: Path) -> None:
-    with LocalAws(tmp_path) as local, clients(local, "glue") as (glue,):
+def test_a_crawler_at_work_cannot_be_changed(own_aws: LocalAws) -> None:
+    with clients(own_aws, "glue") as (glue,):
         glue.create_crawler(Name="c", Role="lakefeed", DatabaseName="lake", Targets={})
         glue.start_crawler(Name="c")
 
@@ -84,25 +92,40 @@ def test_a_crawler_at_work_cannot_be_changed(tmp_path: Path) -> None:
         with pytest.raises(glue.exceptions.CrawlerNotRunningException):
             glue.stop_crawler(Name="c")
         assert glue.list_crawls(CrawlerName="c")["Crawls"][0]["State"] == "STOPPED"
+        glue.delete_crawler(Name="c")
 
 
-@pytest.mark.parametrize(
-    ("difference", "message"),
-    [
-        ("del glue._start_crawler", "MiniStack has no glue._start_crawler as 1."),
-        ("glue._stop_crawler = lambda: None", "MiniStack has no glue._stop_crawler as 1."),
-        ("importlib.metadata.version = lambda _: '9.9'", "made for MiniStack 1.5.33, found 9.9"),
-    ],
-)
-def test_the_launcher_refuses_another_ministack(difference: str, message: str) -> None:
+# Each in a child, after what costs: MiniStack's own imports.
+_LAUNCHES = """
+import importlib.metadata, os, runpy, sys
+from ministack import app
+from ministack.services import athena, ec2, glue
+for difference in sys.argv[2:]:
+    if not (child := os.fork()):
+        exec(difference)
+        runpy.run_path(sys.argv[1], run_name="__main__")
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_the_launcher_refuses_another_ministack() -> None:
+    refused = {
+        "del glue._start_crawler": "MiniStack has no glue._start_crawler as 1.",
+        "glue._stop_crawler = lambda: None": "MiniStack has no glue._stop_crawler as 1.",
+        "importlib.metadata.version = lambda _: '9.9'": "made for MiniStack 1.5.33, found 9.9",
+    }
     python = local_aws.environment(LocalSettings().cache)
     launcher = Path(local_aws.__file__).with_name("ministack_launcher.py")
-    code = (
-        "import importlib.metadata, runpy\nfrom ministack.services import glue\n"
-        f"{difference}\nrunpy.run_path({json.dumps(str(launcher))}, run_name='__main__')"
+
+    ended = subprocess.run(
+        [python, "-c", _LAUNCHES, str(launcher), *refused],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
 
-    ended = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-
-    assert ended.returncode == 1
-    assert message in ended.stderr
+    assert ended.stdout.split() == ["1"] * len(refused)
+    for message in refused.values():
+        assert message in ended.stderr

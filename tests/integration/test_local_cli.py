@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 
+from lakefeed_local import cli
 from lakefeed_local.aws import LocalAws
+from tests.helpers.commands import in_process
 from tests.helpers.waiting import wait_for
 
 COMMAND = [sys.executable, "-c", "import sys; from lakefeed_local.cli import main; sys.exit(main())"]
@@ -84,13 +88,11 @@ def processes_of(folder: Path) -> list[int]:
 ANY_PORTS = ("--kafka-port", "0", "--zookeeper-port", "0", "--aws-port", "0")
 
 
-def test_up_runs_all_and_sigterm_ends_all(tmp_path: Path) -> None:
-    with running(tmp_path / "log", "up", "--folder", str(tmp_path / "state"), *ANY_PORTS) as process:
+def test_sigterm_ends_all_that_up_has_started(tmp_path: Path) -> None:
+    options = ("--no-kafka", "--folder", str(tmp_path / "state"), "--aws-port", "0")
+    with running(tmp_path / "log", "up", *options) as process:
         told = addresses(process, "AWS_SECRET_ACCESS_KEY")
         assert serves(told["AWS_ENDPOINT_URL"])
-        name = "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"
-        listed = run("topic", "--list", **{name: told[name]})
-        assert listed.returncode == 0, listed.stderr
 
         process.send_signal(signal.SIGTERM)
 
@@ -99,27 +101,25 @@ def test_up_runs_all_and_sigterm_ends_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_kill_9_leaves_no_process_behind(tmp_path: Path) -> None:
+def test_up_runs_all_and_kill_9_leaves_no_process_behind(tmp_path: Path) -> None:
     with running(tmp_path / "log", "up", "--folder", str(tmp_path / "state"), *ANY_PORTS) as process:
-        addresses(process, "AWS_SECRET_ACCESS_KEY")
+        told = addresses(process, "AWS_SECRET_ACCESS_KEY")
+        assert serves(told["AWS_ENDPOINT_URL"])
+        kafka = AdminClient({"bootstrap.servers": told["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"]})
+        assert kafka.list_topics(timeout=60).brokers
         assert len(processes_of(tmp_path / "state")) >= 6, "three programs, each with its guard"
 
         process.kill()
         process.wait()
 
-        wait_for(lambda: not processes_of(tmp_path / "state"), 30, "programs outlive the killed command")
+        wait_for(lambda: not processes_of(tmp_path / "state"), 60, "programs outlive the killed command")
 
 
-def test_the_crawler_alone_says_whether_it_is_ready(tmp_path: Path) -> None:
+def test_the_crawler_alone_says_whether_it_is_ready(tmp_path: Path, own_aws: LocalAws) -> None:
     # On the AWS that all share it would take crawls of other tests, and end them with itself.
-    with (
-        LocalAws(tmp_path / "aws") as local,
-        running(
-            tmp_path / "log", "crawler", "--http-port", "0", AWS_ENDPOINT_URL=local.endpoint_url
-        ) as process,
-    ):
-        said = wait_for(lambda: (tmp_path / "log").read_text().partition("health on port ")[2].split("\n")[0])
-        port = int(said)
+    log = tmp_path / "log"
+    with running(log, "crawler", "--http-port", "0", AWS_ENDPOINT_URL=own_aws.endpoint_url) as process:
+        port = wait_for(lambda: re.search(r"health on port (\d+)\n", log.read_text()), 60, log.read_text)[1]
 
         def ready() -> bool:
             try:
@@ -131,20 +131,24 @@ def test_the_crawler_alone_says_whether_it_is_ready(tmp_path: Path) -> None:
 
         wait_for(ready, message="the crawler is not ready")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
-def test_the_crawler_wants_an_address() -> None:
-    ended = run("crawler", AWS_ENDPOINT_URL="")
+def test_the_crawler_wants_an_address(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "")
 
-    assert ended.returncode == 2
-    assert "AWS_ENDPOINT_URL is not set" in ended.stderr
+    code, _, said = in_process(cli.main, capsys, monkeypatch, "crawler")
+
+    assert code == 2
+    assert "AWS_ENDPOINT_URL is not set" in said
 
 
 def test_records_go_through_kafkas_own_tools(kafka: str, topic: str) -> None:
     to = {"LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": kafka, "LAKEFEED_TOPIC": topic}
-    created = run("topic", "--create", "--partitions", "2", **to)
-    assert created.returncode == 0, created.stdout + created.stderr
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(60)
 
     assert run("console-producer", stdin="one\ntwo\n", **to).returncode == 0
     read = run("console-consumer", "--from-beginning", "--max-messages", "2", "--group", f"g-{topic}", **to)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
-from functools import partial
-from pathlib import Path
+from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
 
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.crawl_service import CrawlService
+from lakefeed_local.crawler import Finder
+from lakefeed_local.layout import Stored
+from lakefeed_local.schema import Sample
 from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -37,11 +39,24 @@ class Lake:
 
     def __init__(self, s3: S3Client, glue: GlueClient, bucket: str) -> None:
         self.s3, self.glue, self.bucket = s3, glue, bucket
+        credentials: Any = s3._request_signer._credentials  # type: ignore[attr-defined]
+        self._account = credentials.access_key
         glue.create_database(DatabaseInput={"Name": "lake"})
 
     def put(self, key: str, *documents: Any) -> None:
         body = "\n".join(json.dumps(document) for document in documents)
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=body.encode())
+
+    def put_all(self, keys: Iterable[str]) -> None:
+        """Store one small document under each key, without what boto3 costs."""
+        with closing(HTTPConnection(urlsplit(self.s3.meta.endpoint_url).netloc)) as http:
+            for key in keys:
+                credential = f"Credential={self._account}/20260101/us-east-1/s3/aws4_request"
+                headers = {"Authorization": f"AWS4-HMAC-SHA256 {credential}, SignedHeaders=, Signature="}
+                http.request("PUT", f"/{self.bucket}/{key}", b'{"id": 1}', headers)
+                with http.getresponse() as answer:
+                    answer.read()
+                    assert answer.status == 200
 
     def crawler(self, path: str = "events/orders/", **options: Any) -> None:
         given = {"Configuration": ONE_TABLE, **options}
@@ -51,7 +66,7 @@ class Lake:
     def crawl(self, timeout: float = 30) -> dict[str, Any]:
         """Start the crawler, wait until it is ready, and return what it says about the crawl."""
         self.glue.start_crawler(Name="c")
-        wait_for(lambda: self.state() == "READY", timeout, "the crawler is not READY")
+        wait_for(lambda: self.state() == "READY", timeout, "the crawler is not READY", every=0.1)
         return dict(self.glue.get_crawler(Name="c")["Crawler"]["LastCrawl"])
 
     def state(self) -> str:
@@ -272,25 +287,19 @@ def test_a_missing_database_fails_the_crawl(lake: Lake) -> None:
     assert "lake" in last["ErrorMessage"]
 
 
-def test_two_thousand_objects_over_a_month(lake: Lake) -> None:
+def test_a_month_of_objects_in_several_pages(lake: Lake) -> None:
     days = [f"2026-01-{day:02}" for day in range(1, 31)]
-    with ThreadPoolExecutor(8) as pool:
-        list(
-            pool.map(
-                lambda number: lake.put(
-                    f"events/orders/dt={days[number % 30]}/{number:020}.json", {"id": number}
-                ),
-                range(2000),
-            )
-        )
+    names = {f"events/orders/dt={day}/{number:020}.json" for day in days for number in range(34)}
+    # More than a page of 1,000 keys.
+    assert len(names) > 1000
+    lake.put_all(names)
     lake.crawler()
 
-    assert lake.crawl(timeout=60)["Status"] == "SUCCEEDED"
+    assert lake.crawl(timeout=120)["Status"] == "SUCCEEDED"
 
     assert set(lake.partitions()) == set(days)
     parameters = lake.table()["Parameters"]
-    assert parameters["objectCount"] == "2000"
-    assert 1900 <= int(parameters["recordCount"]) <= 2100
+    assert (parameters["objectCount"], parameters["recordCount"]) == (str(len(names)), str(len(names)))
     summary = json.loads(lake.glue.list_crawls(CrawlerName="c")["Crawls"][0]["Summary"])
     assert summary == {
         "TABLE": {"ADD": {"Details": {"names": ["orders"]}, "Count": 1}},
@@ -302,14 +311,15 @@ def test_two_thousand_objects_over_a_month(lake: Lake) -> None:
 
 
 @pytest.fixture
-def idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Lake]]:
-    """The address of a local AWS without a crawl service, and a lake in it."""
-    session = boto3.Session("000000000000", "test", region_name="us-east-1")
-    with LocalAws(tmp_path / "aws") as local, ExitStack() as clients:
-        s3 = clients.enter_context(closing(session.client("s3", endpoint_url=local.endpoint_url)))
-        glue = clients.enter_context(closing(session.client("glue", endpoint_url=local.endpoint_url)))
-        s3.create_bucket(Bucket="idle-bucket")
-        yield local.endpoint_url, Lake(s3, glue, "idle-bucket")
+def idle(own_aws: LocalAws, account: str) -> Iterator[tuple[str, Lake]]:
+    """The address of a local AWS without a crawl service, and a lake in an account of it."""
+    session = boto3.Session(account, "test", region_name="us-east-1")
+    with ExitStack() as clients:
+        s3 = clients.enter_context(closing(session.client("s3", endpoint_url=own_aws.endpoint_url)))
+        glue = clients.enter_context(closing(session.client("glue", endpoint_url=own_aws.endpoint_url)))
+        bucket = f"idle-{account}"
+        s3.create_bucket(Bucket=bucket)
+        yield own_aws.endpoint_url, Lake(s3, glue, bucket)
 
 
 def test_a_crawler_runs_until_its_crawl_has_ended(idle: tuple[str, Lake]) -> None:
@@ -318,13 +328,13 @@ def test_a_crawler_runs_until_its_crawl_has_ended(idle: tuple[str, Lake]) -> Non
     lake.crawler()
     lake.glue.start_crawler(Name="c")
 
-    # Longer than MiniStack's own timer, and shorter than the patience with an absent service.
+    # Longer than MiniStack's own timer, and shorter than the time that an absent service is given.
     with pytest.raises(AssertionError):
-        wait_for(lambda: lake.state() != "RUNNING", timeout=5.5)
+        wait_for(lambda: lake.state() != "RUNNING", timeout=5.5, every=0.5)
     with pytest.raises(lake.glue.exceptions.CrawlerRunningException):
         lake.glue.start_crawler(Name="c")
     with CrawlService(address):
-        wait_for(lambda: lake.state() == "READY", 10)
+        wait_for(lambda: lake.state() == "READY", 30)
 
     assert lake.columns() == {"id": "int"}
 
@@ -341,19 +351,26 @@ def test_without_a_crawl_service_the_crawl_fails_and_says_so(idle: tuple[str, La
 
 def test_a_stopped_crawl_ends_cancelled(idle: tuple[str, Lake], monkeypatch: pytest.MonkeyPatch) -> None:
     address, lake = idle
-    for number in range(2000):
-        lake.put(f"events/orders/dt={number:04}/1.json", {"id": number})
+    lake.put("events/orders/dt=2026-01-01/1.json", {"id": 1})
     lake.crawler()
-    with CrawlService(address) as service:
-        seen, finish = threading.Event(), service._api.finish
-        monkeypatch.setattr(service._api, "finish", lambda *told: seen.wait(30) and finish(*told))
+    begun, stopped = threading.Event(), threading.Event()
+    read = Finder._read
+
+    def held(self: Finder, bucket: str, stored: Stored) -> tuple[Sample, int]:
+        begun.set()
+        assert stopped.wait(60)
+        return read(self, bucket, stored)
+
+    monkeypatch.setattr(Finder, "_read", held)
+    # Each step asks whether to go on.
+    monkeypatch.setattr("lakefeed_local.crawl_service._BEAT_SECONDS", 0)
+    with CrawlService(address):
         lake.glue.start_crawler(Name="c")
-        running = partial(service.metrics.registry.get_sample_value, "lakefeed_local_crawls_running")
-        wait_for(running, message="the crawl has not begun")
+        assert begun.wait(60), "the crawl has not begun"
         lake.glue.stop_crawler(Name="c")
         assert lake.state() == "STOPPING"
-        seen.set()
-        wait_for(lambda: lake.state() == "READY", 10)
+        stopped.set()
+        wait_for(lambda: lake.state() == "READY", 30)
 
     assert lake.glue.get_crawler(Name="c")["Crawler"]["LastCrawl"]["Status"] == "CANCELLED"
     assert lake.glue.list_crawls(CrawlerName="c")["Crawls"][0]["State"] == "STOPPED"

@@ -28,8 +28,8 @@ NUMBER_ROWS: list[list[str | int | float | bool | None]] = [
 _TEN = "(VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9))"
 _SUM = " + ".join(f"sqrt(t{n}.x)" for n in range(8))
 _TENS = ", ".join(f"{_TEN} AS t{n} (x)" for n in range(8))
-# Hundreds of millions of rows: longer than the tests need, and soon over for their neighbours.
-SLOW = f"SELECT sum({_SUM}) AS total FROM {_TENS}, (VALUES (0), (1), (2)) AS more (x)"  # noqa: S608
+# A hundred million rows: longer than the tests need, and soon over for their neighbours.
+SLOW = f"SELECT sum({_SUM}) AS total FROM {_TENS}"  # noqa: S608
 
 
 class EngineContract:
@@ -46,20 +46,20 @@ class EngineContract:
         ]
         assert page.next is None
 
-    @pytest.mark.parametrize("limit", [2, 7, 24, 25])
-    def test_pages_hold_each_row_once_in_order(self, engine: QueryEngine, limit: int) -> None:
+    def test_pages_hold_each_row_once_in_order(self, engine: QueryEngine) -> None:
         query = engine.start(NUMBERS)
         wait_for_query(engine, query, 30)
-        rows, token = [], None
-        for _ in range(2 * COUNT):
-            page = engine.page(query, token, limit)
-            assert len(page.rows) <= limit
-            assert len(page.columns) == len(NUMBER_COLUMNS)
-            rows += page.rows
-            token = page.next
-            if token is None:
-                break
-        assert rows == NUMBER_ROWS
+        for limit in (2, 7, 24, 25):
+            rows, token = [], None
+            for _ in range(2 * COUNT):
+                page = engine.page(query, token, limit)
+                assert len(page.rows) <= limit
+                assert len(page.columns) == len(NUMBER_COLUMNS)
+                rows += page.rows
+                token = page.next
+                if token is None:
+                    break
+            assert rows == NUMBER_ROWS, limit
 
     def test_a_token_belongs_to_its_query(self, engine: QueryEngine) -> None:
         one, other = engine.start(NUMBERS), engine.start(NUMBERS)
@@ -73,14 +73,14 @@ class EngineContract:
         with pytest.raises(InputError):
             engine.page(other, token, 5)
 
-    @pytest.mark.parametrize("query", ["nope", "", " ", "a b", "\x00", "x" * 5000, "%00", "é"])
-    def test_an_unknown_query_is_missing(self, engine: QueryEngine, query: str) -> None:
-        with pytest.raises(MissingError):
-            engine.status(query)
-        with pytest.raises(MissingError):
-            engine.page(query, None, 10)
-        with pytest.raises(MissingError):
-            engine.cancel(query)
+    def test_an_unknown_query_is_missing(self, engine: QueryEngine) -> None:
+        for query in ("nope", "", " ", "a b", "\x00", "x" * 5000, "%00", "é"):
+            with pytest.raises(MissingError):
+                engine.status(query)
+            with pytest.raises(MissingError):
+                engine.page(query, None, 10)
+            with pytest.raises(MissingError):
+                engine.cancel(query)
 
     def test_a_failed_query_tells_why(self, engine: QueryEngine) -> None:
         query = engine.start("SELECT * FROM no_such_table")
@@ -121,10 +121,8 @@ class EngineContract:
 class CatalogueContract:
     """Wants fixtures `catalogue`, empty, and `fill`, which adds a table of a day's events."""
 
-    def test_an_empty_catalogue(self, catalogue: Catalogue) -> None:
-        assert catalogue.tables() == []
-
     def test_tables_and_partitions(self, catalogue: Catalogue, fill: Callable[..., None]) -> None:
+        assert catalogue.tables() == []
         fill("prices", "2026-01-02", "2026-01-01")
         fill("a_table", "2026-01-01")
         assert [table.name for table in catalogue.tables()] == ["a_table", "prices"]
@@ -136,12 +134,12 @@ class CatalogueContract:
         assert [partition.values for partition in partitions] == [("2026-01-01",), ("2026-01-02",)]
         assert partitions[0].location.rstrip("/").endswith("/events/prices/dt=2026-01-01")
 
-    @pytest.mark.parametrize("name", ["nope", "", "x" * 300, 'a"b', "a\x00b", "../x", "é"])
-    def test_an_unknown_table_is_missing(self, catalogue: Catalogue, name: str) -> None:
-        with pytest.raises(MissingError):
-            catalogue.table(name)
-        with pytest.raises(MissingError):
-            catalogue.partitions(name)
+    def test_an_unknown_table_is_missing(self, catalogue: Catalogue) -> None:
+        for name in ("nope", "", "x" * 300, 'a"b', "a\x00b", "../x", "é"):
+            with pytest.raises(MissingError):
+                catalogue.table(name)
+            with pytest.raises(MissingError):
+                catalogue.partitions(name)
 
 
 class CrawlerContract:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import httpx
 import pytest
@@ -24,6 +26,8 @@ from lakefeed_common.health import Health
 from tests.helpers.analytics.fakes import Answer, MemoryCatalogue, MemoryCrawler, MemoryEngine, MemoryFolders
 
 NUMBERS = "SELECT n FROM numbers"
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For httpx, which would else read all certificates for each client."""
 
 
 @dataclass
@@ -42,6 +46,12 @@ class Lake:
         return str(answer.json()["id"])
 
 
+@cache
+def named_queries() -> NamedQueries:
+    """The named queries, whose SQL is parsed once."""
+    return NamedQueries(AnalyticsSettings().queries_folder)
+
+
 @contextmanager
 def served(app: FastAPI) -> Iterator[httpx.Client]:
     """The app in a real server, since what a client gets is what counts."""
@@ -50,7 +60,8 @@ def served(app: FastAPI) -> Iterator[httpx.Client]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as http:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            with httpx.Client(base_url=url, verify=NO_TLS, timeout=60) as http:
                 yield http
         finally:
             server.should_exit = True
@@ -63,7 +74,7 @@ def lake() -> Iterator[Lake]:
     catalogue, crawler, engine = MemoryCatalogue(), MemoryCrawler(), MemoryEngine()
     engine.answers[NUMBERS] = Answer([("n", "bigint")], [[n] for n in range(25)], scanned_bytes=10**9)
     parts = Parts({}, catalogue, crawler, MemoryFolders(), engine)
-    named = NamedQueries(settings.queries_folder)
+    named = named_queries()
     metrics = AnalyticsMetrics(query.name for query in named)
     health = Health(metrics, ["glue"], stall_seconds=30)
     woken: list[bool] = []

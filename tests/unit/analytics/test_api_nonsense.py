@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -26,14 +25,14 @@ def test_the_api_answers_as_its_document_says(lake: Lake, mode: GenerationMode) 
     lake.catalogue.add("prices", "2026-01-01")
     lake.health.ready("glue")
     query = lake.start(NUMBERS)
-    answered = check(str(lake.http.base_url), mode, 40, names=["prices", "volatility"], query=query)
-    assert answered.total() > 300
-    assert answered[200 if mode is GenerationMode.POSITIVE else 422] > 100
+    answered = check(str(lake.http.base_url), mode, 10, names=["prices", "volatility"], query=query)
+    assert answered.total() > 75
+    assert answered[200 if mode is GenerationMode.POSITIVE else 422] > 25
 
 
 def problem(answer: httpx.Response, *statuses: int) -> None:
     """A problem detail that the caller can do something about."""
-    assert answer.status_code in statuses, answer.text[:300]
+    assert answer.status_code in statuses, f"{answer.request.url}: {answer.text[:300]}"
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"]
     assert "Traceback" not in answer.text
@@ -66,77 +65,96 @@ def test_a_body_without_an_end_is_cut_off(lake: Lake) -> None:
     assert lake.http.get("/healthz").status_code == 200
 
 
-@pytest.mark.parametrize(
-    "content_type",
-    ["text/plain", "application/xml", "multipart/form-data", "application/x-www-form-urlencoded", "é", ""],
-)
-def test_a_body_of_another_type_is_refused(lake: Lake, content_type: str) -> None:
-    headers = {"content-type": content_type.encode()}
-    problem(lake.http.post("/v1/queries", content=b"sql=SELECT 1", headers=headers), 400, 422)  # type: ignore[arg-type]
-    assert lake.engine.queries == {}
+TYPES = ["text/plain", "application/xml", "multipart/form-data", "application/x-www-form-urlencoded", "é", ""]
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"\xff\xfe",
-        b'{"sql": "SELECT \x00"}',
-        b'{"sql": "SELECT \\u0000"}',
-        b'{"sql": "SELECT \\ud800"}',
-        b'{"sql": ' + b"9" * 10_000 + b"}",
-        b'{"sql": -1e999}',
-        b'{"sql": Infinity}',
-        b"[" * 100_000 + b"]" * 100_000,
-        b'{"a":' * 100_000,
-        b'{"sql": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
-        b'{"sql": "SELECT 1"}{"sql": "SELECT 2"}',
-        b'{"sql": "DELETE FROM prices"}',
-        b'{"sql": "SELECT 1; DROP TABLE prices"}',
-        b'{"sql": "CREATE TABLE x AS SELECT 1"}',
-        b'{"sql": "UNLOAD (SELECT 1) TO \'s3://x/\'"}',
-    ],
-)
-def test_a_body_of_nonsense_is_refused(lake: Lake, body: bytes) -> None:
-    problem(lake.http.post("/v1/queries", content=body, headers=JSON), 400, 422)
-    assert lake.engine.queries == {}
+def test_a_body_of_another_type_is_refused(lake: Lake) -> None:
+    for content_type in TYPES:
+        headers = {"content-type": content_type.encode()}
+        problem(lake.http.post("/v1/queries", content=b"sql=SELECT 1", headers=headers), 400, 422)  # type: ignore[arg-type]
+        assert lake.engine.queries == {}
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v1/tables/..%2f..%2fetc%2fpasswd",
-        "/v1/tables/../../etc/passwd",
-        "/v1/tables/%00",
-        "/v1/tables/%ff%fe",
-        "/v1/tables//sample",
-        "/v1/named-queries/..%2fvolatility",
-        "/v1/named-queries/%2e%2e/run",
-        "/v1/queries/" + "a" * 10_000,
-        "/v1/queries/%0d%0aX-Injected:%201",
-        "//v1//tables",
-        "/v1/tables;x=1",
-    ],
-)
-def test_tricks_in_a_path_find_nothing(lake: Lake, path: str) -> None:
-    answer = raw(lake, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-    assert answer.startswith((b"HTTP/1.1 404", b"HTTP/1.1 422", b"HTTP/1.1 405"))
-    assert b"X-Injected" not in answer.partition(b"\r\n\r\n")[0]
-    assert b"root:" not in answer
+NONSENSE = [
+    b"\xff\xfe",
+    b'{"sql": "SELECT \x00"}',
+    b'{"sql": "SELECT \\u0000"}',
+    b'{"sql": "SELECT \\ud800"}',
+    b'{"sql": ' + b"9" * 10_000 + b"}",
+    b'{"sql": -1e999}',
+    b'{"sql": Infinity}',
+    b"[" * 100_000 + b"]" * 100_000,
+    b'{"a":' * 100_000,
+    b'{"sql": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+    b'{"sql": "SELECT 1"}{"sql": "SELECT 2"}',
+    b'{"sql": "DELETE FROM prices"}',
+    b'{"sql": "SELECT 1; DROP TABLE prices"}',
+    b'{"sql": "CREATE TABLE x AS SELECT 1"}',
+    b'{"sql": "UNLOAD (SELECT 1) TO \'s3://x/\'"}',
+]
 
 
-@pytest.mark.parametrize(
-    "number", ["-1", "0", "1e309", "9" * 400, "NaN", "0x10", "1.5", "%00", "", "\N{ARABIC-INDIC DIGIT ONE}"]
-)
-def test_numbers_out_of_bounds_are_refused(lake: Lake, number: str) -> None:
+def test_a_body_of_nonsense_is_refused(lake: Lake) -> None:
+    for body in NONSENSE:
+        answer = lake.http.post("/v1/queries", content=body, headers=JSON)
+        assert answer.status_code in (400, 422), body[:100]
+        problem(answer, 400, 422)
+        assert lake.engine.queries == {}, body[:100]
+
+
+TRICKS = [
+    "/v1/tables/..%2f..%2fetc%2fpasswd",
+    "/v1/tables/../../etc/passwd",
+    "/v1/tables/%00",
+    "/v1/tables/%ff%fe",
+    "/v1/tables//sample",
+    "/v1/named-queries/..%2fvolatility",
+    "/v1/named-queries/%2e%2e/run",
+    "/v1/queries/" + "a" * 10_000,
+    "/v1/queries/%0d%0aX-Injected:%201",
+    "//v1//tables",
+    "/v1/tables;x=1",
+]
+
+
+def test_tricks_in_a_path_find_nothing(lake: Lake) -> None:
+    for path in TRICKS:
+        answer = raw(lake, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert answer.startswith((b"HTTP/1.1 404", b"HTTP/1.1 422", b"HTTP/1.1 405")), path
+        assert b"X-Injected" not in answer.partition(b"\r\n\r\n")[0]
+        assert b"root:" not in answer
+
+
+NUMBERS_OUT_OF_BOUNDS = [
+    "-1",
+    "0",
+    "1e309",
+    "9" * 400,
+    "NaN",
+    "0x10",
+    "1.5",
+    "%00",
+    "",
+    "\N{ARABIC-INDIC DIGIT ONE}",
+]
+
+
+def test_numbers_out_of_bounds_are_refused(lake: Lake) -> None:
     lake.catalogue.add("prices", "2026-01-01")
-    for path in ("/v1/crawls", "/v1/queries", "/v1/tables/prices/partitions"):
-        answer = lake.http.get(f"{path}?limit={number}")
-        problem(answer, 422)
+    for number in NUMBERS_OUT_OF_BOUNDS:
+        for path in ("/v1/crawls", "/v1/queries", "/v1/tables/prices/partitions"):
+            answer = lake.http.get(f"{path}?limit={number}")
+            problem(answer, 422)
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "BREW"])
-def test_a_wrong_method_is_405(lake: Lake, method: str) -> None:
-    problem(lake.http.request(method, "/v1/tables"), 405)
+METHODS = ["PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "BREW"]
+
+
+def test_a_wrong_method_is_405(lake: Lake) -> None:
+    for method in METHODS:
+        answer = lake.http.request(method, "/v1/tables")
+        assert answer.status_code == 405, method
+        problem(answer, 405)
 
 
 @contextmanager
@@ -187,16 +205,23 @@ def test_clients_that_hang_up_in_the_middle_leave_nothing_behind(lake: Lake) -> 
 
 
 def test_slow_clients_are_cut_off_and_hold_up_nobody(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_REQUEST_SECONDS", 2)
     slow_head = b"GET /v1/tables HTTP/1.1\r\nHost: x\r\nX-Slow: "
     slow_body = b"POST /v1/queries HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"
-    with ExitStack() as held:
+
+    def dawdling(held: ExitStack) -> list[socket.socket]:
         slow = [held.enter_context(connected(lake)) for _ in range(100)]
         for number, connection in enumerate(slow):
             connection.sendall((b"", slow_head, slow_body)[number % 3])
-        start = time.monotonic()
+        return slow
+
+    # Others are served meanwhile: these are not cut off before the test has ended.
+    monkeypatch.setattr(server, "_REQUEST_SECONDS", 3600)
+    with ExitStack() as held:
+        dawdling(held)
         assert lake.http.get("/healthz").status_code == 200
-        assert time.monotonic() - start < 2
+    monkeypatch.setattr(server, "_REQUEST_SECONDS", 2)
+    with ExitStack() as held:
+        slow = dawdling(held)
         for connection in slow:
             connection.setblocking(False)
 

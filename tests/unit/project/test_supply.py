@@ -1,13 +1,11 @@
-"""The audit of the locks, by pip-audit itself, with a vulnerability service of the test's; and the SBOMs."""
+"""The audit of the locks, by pip-audit with a vulnerability service of the test's; and the SBOMs."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 from cyclonedx.model.bom import Bom
 
+from supply import audit, sbom
 from supply.locks import ROOT, python_packages
 from supply.sbom import PARTS
 
@@ -58,45 +57,78 @@ def _vulnerability(asked: dict[str, Any], name: str) -> dict[str, Any]:
     return {"id": name, "affected": [{"package": package, "ranges": ranges, "versions": [asked["version"]]}]}
 
 
-def audit(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "supply.audit", *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+def package_of(lock: Path) -> str:
+    """The first package of a lock, as it stands there: `name==version`."""
+    package = next(python_packages(lock))
+    return f"{package.name}=={package.version}"
 
 
-def test_a_known_vulnerability_fails_and_is_named(osv: Callable[[Known], str]) -> None:
-    package = next(python_packages(ROOT / "requirements.lock"))
-    address = osv({**CANARY, (package.name, package.version): "PYSEC-0000-1"})
-    done = audit("--service", "osv", "--osv-url", address)
-    assert done.returncode == 1, done.stdout + done.stderr
-    line = f"requirements.lock: {package.name} {package.version}: PYSEC-0000-1 (), fixed in 999"
-    assert line in done.stdout.splitlines()
-    done = audit("--service", "osv", "--osv-url", address, "--ignore-vuln", "PYSEC-0000-1")
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_pip_audit_names_a_known_vulnerability_and_leaves_out_what_is_ignored(
+    osv: Callable[[Known], str], tmp_path: Path
+) -> None:
+    address = osv({("one", "1.0"): "PYSEC-0000-1", ("two", "2.0"): "PYSEC-0000-2"})
+    lock = tmp_path / "requirements.lock"
+    sha = "0" * 64
+    lock.write_text("".join(f"{each} \\\n    --hash=sha256:{sha}\n" for each in ("one==1.0", "two==2.0")))
+    told = audit.pip_audit(lock, "osv", ["--osv-url", address, "--ignore-vuln", "PYSEC-0000-2"])
+    assert [(package["name"], package["version"]) for package in told] == [("one", "1.0"), ("two", "2.0")]
+    assert [[each["id"] for each in package["vulns"]] for package in told] == [["PYSEC-0000-1"], []]
 
 
-def test_locks_without_known_vulnerabilities_pass(osv: Callable[[Known], str]) -> None:
-    done = audit("--service", "osv", "--osv-url", osv(CANARY))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.fullmatch(r"audit: 0 known vulnerabilities in \d{3} locked packages \(osv\)\n", done.stdout)
+def test_without_a_service_one_line_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert audit.main(["--service", "osv", "--osv-url", "http://127.0.0.1:1/v1/query"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("audit: NOT DONE, ")
+    assert "osv does not answer" in told
+    assert len(told.splitlines()) == 1
 
 
-def test_a_service_that_knows_nothing_is_not_believed(osv: Callable[[Known], str]) -> None:
-    done = audit("--service", "osv", "--osv-url", osv({}))
-    assert done.returncode == 0
-    assert done.stdout.startswith("audit: NOT DONE, ")
-    assert "osv knows of none" in done.stdout
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Known:
+    """What a service knows that pip-audit asks about the packages of a file; options do not reach it."""
+    known: Known = {}
+
+    def pip_audit(file: Path, _: str, __: Sequence[str]) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "version": version, "vulns": [vulnerability(known[name, version])]}
+            if (name, version) in known
+            else {"name": name, "version": version, "vulns": []}
+            for name, version in re.findall(r"^([\w.-]+)==(\S+)", file.read_text(), re.MULTILINE)
+        ]
+
+    def vulnerability(name: str) -> dict[str, Any]:
+        return {"id": name, "aliases": [], "fix_versions": ["999"]}
+
+    monkeypatch.setattr(audit, "pip_audit", pip_audit)
+    return known
 
 
-def test_without_a_service_one_line_says_so() -> None:
-    done = audit("--service", "osv", "--osv-url", "http://127.0.0.1:1/v1/query")
-    assert done.returncode == 0
-    assert done.stdout.startswith("audit: NOT DONE, ")
-    assert "osv does not answer" in done.stdout
-    assert len(done.stdout.splitlines()) == 1
+def test_a_known_vulnerability_fails_and_is_named(service: Known, capsys: pytest.CaptureFixture[str]) -> None:
+    name, version = package_of(ROOT / "requirements.lock").split("==")
+    service.update({**CANARY, (name, version): "PYSEC-0000-1"})
+    assert audit.main(["--service", "osv"]) == 1
+    line = f"requirements.lock: {name} {version}: PYSEC-0000-1 (), fixed in 999"
+    assert line in capsys.readouterr().out.splitlines()
+
+
+def test_locks_without_known_vulnerabilities_pass(service: Known, capsys: pytest.CaptureFixture[str]) -> None:
+    service.update(CANARY)
+    assert audit.main(["--service", "osv"]) == 0
+    told = capsys.readouterr().out
+    assert re.fullmatch(r"audit: 0 known vulnerabilities in \d{3} locked packages \(osv\)\n", told)
+
+
+def test_a_service_that_knows_nothing_is_not_believed(
+    service: Known, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert audit.main(["--service", "osv"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("audit: NOT DONE, ")
+    assert "osv knows of none" in told
 
 
 def test_a_bill_of_materials_lists_what_the_lock_installs(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "supply.sbom", str(tmp_path)], cwd=ROOT, check=True)
+    sbom.main(tmp_path)
     for part in PARTS:
         told = json.loads((tmp_path / f"{part}.json").read_text())
         bom: Any = Bom
