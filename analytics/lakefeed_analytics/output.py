@@ -7,11 +7,13 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table as RichTable
+if TYPE_CHECKING:
+    from lakefeed_analytics.athena import Value
 
-from lakefeed_analytics.athena import Value
+PAGE = 1000
+"""So many rows at most are fetched at once."""
 
 
 class Format(StrEnum):
@@ -44,8 +46,12 @@ def _encode(form: Format) -> None:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:
+    # CSV and JSON, and the help that names all three, do without.
+    from rich.console import Console
+    from rich.table import Table
+
     lines = list(rows)
-    table = RichTable()
+    table = Table()
     for index, column in enumerate(columns):
         numbers = all(
             isinstance(row[index], int | float) or row[index] is None for row in lines if index < len(row)

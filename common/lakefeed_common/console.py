@@ -11,9 +11,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from lakefeed_common.errors import ExitCode, LakefeedError
+
+
+def command_line(help: str, name: str | None = None) -> typer.Typer:  # noqa: A002 - typer's name
+    """A command line, or a group of commands in one, that answers `--help` and a wrong option at once."""
+    return typer.Typer(
+        name=name,
+        help=help,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        # Rich would draw frames around the help, and takes longer to import than all else that help needs.
+        rich_markup_mode=None,
+        # The option is not given: without that, typer imports pydantic to convert None.
+        context_settings={"default_map": {"help": False}},
+    )
 
 
 def run(command: Callable[..., Any]) -> int:

@@ -10,16 +10,11 @@ import typer
 from lakefeed_common import console
 from lakefeed_consumer import dead_letters_cli
 
-app = typer.Typer(
-    help="Store each event of a Kafka topic as a JSON object of its own in S3. "
+app = console.command_line(
+    "Store each event of a Kafka topic as a JSON object of its own in S3. "
     "Settings are environment variables, LAKEFEED_…; AWS's own keep their names.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    # Rich takes longer to load than all else that help needs.
-    rich_markup_mode=None,
+    "dead-letters",
 )
-app.add_typer(dead_letters_cli.app, name="dead-letters")
 
 
 @app.command()

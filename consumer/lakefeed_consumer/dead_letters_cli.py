@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lakefeed_common import console
+
 # A command imports what it works with when it is called: `--help` and a wrong option need none of it.
 if TYPE_CHECKING:
     from lakefeed_consumer.settings import ConsumerSettings
 
-app = typer.Typer(
-    help="Look at dead letters, and send them back to Kafka.", no_args_is_help=True, rich_markup_mode=None
-)
+app = console.command_line("Look at dead letters, and send them back to Kafka.")
 
 _Bucket = Annotated[str | None, typer.Option(help="Bucket of the dead letters [LAKEFEED_BUCKET].")]
 _Topic = Annotated[str | None, typer.Option(help="Only those of this topic.")]

@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
 
 class Report(Protocol):
     """Takes what has been done since the last call."""
@@ -22,6 +19,9 @@ class Report(Protocol):
 def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show on standard error how many of a total are done; what it yields takes the number so far."""
     if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
         columns = (BarColumn(), TextColumn("{task.completed:,} of {task.total:,} {task.description}"))
         with Progress(TextColumn(" " * 9), *columns, console=Console(stderr=True)) as progress:
             task = progress.add_task(what, total=total)
@@ -63,6 +63,9 @@ def downloading(what: str, files: int) -> Iterator[Report]:
 
 @contextmanager
 def _bar(what: str, files: int) -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (
         TextColumn("downloading {task.description}"),
         BarColumn(),

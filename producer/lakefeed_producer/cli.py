@@ -7,19 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakefeed_common.console import run
+from lakefeed_common.console import command_line, run
 
 # A command imports what it works with when it is called: `--help` and a wrong option need none of it.
 if TYPE_CHECKING:
     from lakefeed_producer.settings import ProducerSettings
 
-app = typer.Typer(
-    help="CSV rows become Kafka events. Every option has an environment variable; see the documentation.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    # Rich takes longer to load than all else that help needs.
-    rich_markup_mode=None,
+app = command_line(
+    "CSV rows become Kafka events. Every option has an environment variable; see the documentation."
 )
 
 Topic = Annotated[str | None, typer.Option(help="Topic of the events [LAKEFEED_TOPIC; demo_testing].")]
