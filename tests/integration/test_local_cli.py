@@ -119,11 +119,13 @@ def test_the_crawler_alone_says_whether_it_is_ready(tmp_path: Path, own_aws: Loc
     # On the AWS that all share it would take crawls of other tests, and end them with itself.
     log = tmp_path / "log"
     with running(log, "crawler", "--http-port", "0", AWS_ENDPOINT_URL=own_aws.endpoint_url) as process:
-        port = wait_for(lambda: re.search(r"health on port (\d+)\n", log.read_text()), 60, log.read_text)[1]
+        said = wait_for(lambda: re.search(r"health on port (\d+)\n", log.read_text()), 60, log.read_text)
+        assert said is not None
+        url = f"http://127.0.0.1:{said[1]}/readyz"
 
         def ready() -> bool:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+                with urllib.request.urlopen(url, timeout=5) as answer:
                     return bool(answer.status == 200)
             except urllib.error.HTTPError as error:
                 error.close()
