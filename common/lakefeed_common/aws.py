@@ -21,6 +21,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
+from lakefeed_common import aws_places
 from lakefeed_common.errors import LakefeedError, MissingError, RefusedError, UnavailableError
 from lakefeed_common.settings import AwsSettings
 
@@ -118,14 +119,14 @@ def client(
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": 4},
-        # A server that is not AWS's own seldom has a name for each bucket.
-        s3={"addressing_style": "path"} if settings.aws_endpoint_url else None,
         **config,
     )
-    made = session(settings).client(
+    opened = session(settings)
+    arguments, place = aws_places.options(service, opened, settings)
+    made = opened.client(
         service,  # type: ignore[call-overload]  # the name is a plain string here
-        endpoint_url=settings.aws_endpoint_url,
-        config=options,
+        config=options.merge(place),
+        **arguments,
     )
 
     def tell(**_: Any) -> None:
@@ -136,12 +137,14 @@ def client(
     return made
 
 
-def explain(error: BotoCoreError | ClientError, settings: AwsSettings, doing: str) -> LakefeedError:
+def explain(
+    error: BotoCoreError | ClientError, settings: AwsSettings, doing: str, *, service: str | None = None
+) -> LakefeedError:
     """Translate an error of boto3; `doing` says what was tried, such as `starting the crawler x`.
 
     The message is the same as long as the cause is, so that it can be told once.
     """
-    where = settings.aws_endpoint_url or f"AWS ({settings.aws_region})"
+    where = aws_places.describe(settings, service)
     if isinstance(error, ClientError):
         code = str(error.response["Error"].get("Code", ""))
         if code in _CLOCK:

@@ -6,6 +6,8 @@ variable, its value and what is allowed.
 
 from __future__ import annotations
 
+import os
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lakefeed_common.errors import SettingsError
 
 PREFIX = "LAKEFEED_"
+ENDPOINT_URL = r"^https?://[^\s/?#]+/?$"
 
 
 def setting(
@@ -70,10 +73,33 @@ class ServiceSettings(Settings):
     )
 
 
+_REGION = r"^[a-z0-9-]+$"
+
+
 class RegionSettings(Settings):
     """Which region of AWS is meant."""
 
-    aws_region: str = setting("us-east-1", "AWS region.", variable="AWS_REGION", pattern=r"^[a-z0-9-]+$")
+    aws_region: str = setting(
+        "us-east-1",
+        "AWS region. Without it: `AWS_DEFAULT_REGION`, then the region of the profile in AWS's shared config "
+        "file.",
+        variable="AWS_REGION",
+        pattern=_REGION,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _region_by_awss_order(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if any(values.get(name) for name in ("aws_region", "AWS_REGION")):
+            return values
+        source, region = "AWS_DEFAULT_REGION", os.environ.get("AWS_DEFAULT_REGION")
+        if not region:
+            source, region = "region of AWS's shared config file", shared_config().get("region")
+        if not region:
+            return values
+        if not re.fullmatch(_REGION, region):
+            raise ValueError(f"{source}={region!r}: names no region of AWS, such as eu-central-1")
+        return {**values, "aws_region": region}
 
 
 class KafkaSettings(RegionSettings):
@@ -173,9 +199,11 @@ class AwsSettings(RegionSettings):
 
     aws_endpoint_url: str | None = setting(
         None,
-        "Address of another server that speaks AWS's APIs, such as a local one; unset for AWS itself.",
+        "Address of another server that speaks AWS's APIs, such as a local one; unset for AWS itself. "
+        "`AWS_ENDPOINT_URL_S3`, `_GLUE` and `_ATHENA` come first for their service; then `endpoint_url` of "
+        "AWS's shared config file; `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true` ignores all of them.",
         variable="AWS_ENDPOINT_URL",
-        pattern=r"^https?://[^\s/?#]+/?$",
+        pattern=ENDPOINT_URL,
     )
 
 
@@ -206,6 +234,20 @@ class LakeSettings(AwsSettings):
                 "the crawler would take dead letters for events"
             )
         return self
+
+
+def shared_config() -> dict[str, Any]:
+    """The profile's section of AWS's shared config file; empty without one. Reading it loads botocore."""
+    if not Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser().is_file():
+        return {}
+    from botocore.exceptions import BotoCoreError  # seldom wanted, and slow
+    from botocore.session import Session
+
+    try:
+        return Session().get_scoped_config()
+    except BotoCoreError:
+        # A wrong profile is reported where AWS is called; who does not call it needs none.
+        return {}
 
 
 S = TypeVar("S", bound=Settings)

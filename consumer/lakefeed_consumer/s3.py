@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -12,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
-from lakefeed_common import aws
+from lakefeed_common import aws, aws_places
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
 
@@ -37,32 +40,32 @@ class S3ObjectStore:
 
     Attributes:
         credentials: the chain that signs.
+        place: where the bucket is.
     """
 
     def __init__(self, settings: ConsumerSettings) -> None:
         self.credentials = _find_credentials(settings)
         self._bucket = settings.bucket
-        self._where = settings.aws_endpoint_url or f"AWS ({settings.aws_region})"
-        endpoint: dict[str, Any] = (
-            {"endpoint": settings.aws_endpoint_url} if settings.aws_endpoint_url else {}
-        )
+        self._where = aws_places.describe(settings, "s3")
+        self.place = _place(settings)
         options: ClientConfig = {
             "allow_http": True,
             "connect_timeout": timedelta(seconds=5),
             "timeout": timedelta(seconds=settings.put_timeout_seconds),
             "pool_max_idle_per_host": str(settings.puts_in_flight),
         }
-        self._store = S3Store(
-            settings.bucket,
-            region=settings.aws_region,
-            # A server that is not AWS's own seldom has a name for each bucket, and AWS's certificate has none
-            # for a bucket with dots.
-            virtual_hosted_style_request=settings.aws_endpoint_url is None and "." not in settings.bucket,
-            credential_provider=_provider(self.credentials),
-            client_options=options,
-            retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
-            **endpoint,
-        )
+        if self.place.ca_bundle:
+            options["root_certificate"] = Path(self.place.ca_bundle).read_bytes()
+        with _without_obstores_own_variables():
+            self._store = S3Store(
+                settings.bucket,
+                region=self.place.region,
+                endpoint=self.place.endpoint(settings.bucket),
+                virtual_hosted_style_request=self.place.virtual,
+                credential_provider=_provider(self.credentials),
+                client_options=options,
+                retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
+            )
 
     async def create(self, key: str, body: bytes) -> None:
         """See `ObjectStore.create`; `If-None-Match: *` makes it conditional."""
@@ -133,6 +136,23 @@ class S3ObjectStore:
         cause = "timeout" if "kind: Timeout" in text else "connection" if "kind: " in text else "other"
         detail = _DETAIL.search(text)
         return StoreUnavailableError(f"{where}: no answer ({detail[1] if detail else cause})", cause)
+
+
+def _place(settings: ConsumerSettings) -> aws_places.BucketPlace:
+    try:
+        return aws_places.bucket_place(settings.bucket, settings)
+    except BotoCoreError as error:
+        raise StoreRefusedError(f"bucket {settings.bucket}: its address cannot be told ({error})") from error
+
+
+@contextmanager
+def _without_obstores_own_variables() -> Iterator[None]:
+    """obstore reads variables of its own, and some of them count more than what it is given."""
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.upper().startswith("AWS_")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _find_credentials(settings: ConsumerSettings) -> Credentials:
