@@ -66,7 +66,8 @@ def options(service: str, session: boto3.Session, settings: AwsSettings) -> tupl
         s3["addressing_style"] = "path"
     arguments = {"endpoint_url": endpoint, "verify": ca_bundle(session)}
     # Without an endpoint here botocore must find none either, whatever the environment has.
-    return arguments, Config(s3=s3, ignore_configured_endpoint_urls=True)
+    more: dict[str, Any] = {"s3": s3, "ignore_configured_endpoint_urls": True}
+    return arguments, Config(**more)
 
 
 def endpoint_url(service: str, settings: AwsSettings, session: boto3.Session | None = None) -> str | None:
@@ -152,7 +153,7 @@ def bucket_place(bucket: str, settings: AwsSettings) -> BucketPlace:
     client = session.client("s3", config=Config(signature_version=UNSIGNED).merge(config), **arguments)
     sent: list[str] = []
 
-    def keep(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+    def keep(request: AWSPreparedRequest, **_: object) -> Any:
         sent.append(request.url)
         raw: Any = HTTPResponse(io.BytesIO(), preload_content=False)
         return AWSResponse(request.url, 200, HTTPHeaders(), raw)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Credential
 
 _STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>(\w+)</Code>")
+_CODE = re.compile(r"<Code>\s*([\w.-]+)\s*</Code>")
+_MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
+_REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>")
+# A reason must not change with each object, nor with each try.
+_OBJECT = re.compile(r"(arn:aws[\w-]*:s3:::[^/\s\"']+/)[^\s\"']+")
 _DETAIL = re.compile(r'(?:message|error): "([^"]+)"')
 _NO_CREDENTIALS = re.compile(r"credential provider: (\w+)")
 _TRANSIENT_CODES = {
@@ -32,7 +37,24 @@ _TRANSIENT_CODES = {
     "OperationAborted",
     "ConditionalRequestConflict",
 }
+_THROTTLING = re.compile(r"Throttl|SlowDown|TooManyRequests|RequestLimitExceeded|BandwidthLimitExceeded")
+_CREDENTIAL_CODES = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSecurity",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+    "",
+}
+_DENIED_CODES = {"AccessDenied", "AllAccessDisabled", "AccountProblem"}
 _SOURCES = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role."
+
+
+_NOT_IMPLEMENTED = 501
+_LONGEST_MESSAGE = 500
 
 
 class S3ObjectStore:
@@ -116,6 +138,10 @@ class S3ObjectStore:
         where = f"bucket {self._bucket} at {self._where}"
         if code == "NoSuchBucket":
             return StoreRefusedError(f"{where}: there is no such bucket. Create it or set LAKEFEED_BUCKET.")
+        if (region := _REGION.search(text)) and region[1] != self.place.region:
+            return StoreRefusedError(
+                f"{where}: refused with {code}: the bucket is in {region[1]}. Set AWS_REGION={region[1]}."
+            )
         if "redirect" in text:
             return StoreRefusedError(f"{where}: the bucket is in another region. Set AWS_REGION.")
         if provider := _NO_CREDENTIALS.search(text):
@@ -124,18 +150,43 @@ class S3ObjectStore:
             )
         if code == "RequestTimeTooSkewed":
             return StoreUnavailableError(f"{where}: answered {code}. Set the clock of this machine.", "other")
-        refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or 400 <= status < 500
-        if refused and status != 429 and code not in _TRANSIENT_CODES:
+        said = _said(text)
+        if status == _NOT_IMPLEMENTED:
             return StoreRefusedError(
-                f"{where}: refused with {code or status or type(error).__name__}. "
-                "Check the AWS credentials and the rights of their role."
+                f"{where}: answered 501 {code}{said}. This store cannot create an object only where there is "
+                "none (If-None-Match: *), so it cannot promise that no event is replaced. Use another "
+                "store."
             )
+        throttled = status in (429, 503) or (status >= 400 and _THROTTLING.search(code))
+        refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or 400 <= status < 500
+        if refused and not throttled and code not in _TRANSIENT_CODES:
+            answer = code or status or type(error).__name__
+            return StoreRefusedError(f"{where}: refused with {answer}{said}.{_advice(code, status)}")
         if status:
-            cause = "slow_down" if status in (429, 503) else "server_error" if status >= 500 else "other"
-            return StoreUnavailableError(f"{where}: answered {status} {code}", cause)
+            cause = "slow_down" if throttled else "server_error" if status >= 500 else "other"
+            return StoreUnavailableError(f"{where}: answered {status} {code}{said}", cause)
         cause = "timeout" if "kind: Timeout" in text else "connection" if "kind: " in text else "other"
         detail = _DETAIL.search(text)
         return StoreUnavailableError(f"{where}: no answer ({detail[1] if detail else cause})", cause)
+
+
+def _said(text: str) -> str:
+    """S3's own message, behind a colon, without what differs from object to object."""
+    found = _MESSAGE.search(text)
+    if found is None:
+        return ""
+    message = _OBJECT.sub(r"\1*", " ".join(html.unescape(found[1]).split())).rstrip(".")
+    return f": {message[:_LONGEST_MESSAGE]}" if message else ""
+
+
+def _advice(code: str, status: int) -> str:
+    if code.startswith("KMS."):
+        return " Check the KMS key that the bucket encrypts with."
+    if code in _DENIED_CODES:
+        return " Check the rights of the AWS credentials' role, the bucket's policy and its KMS key."
+    if code in _CREDENTIAL_CODES and (code or status in (0, 400, 401, 403)):
+        return " Check the AWS credentials and the rights of their role."
+    return ""
 
 
 def _place(settings: ConsumerSettings) -> aws_places.BucketPlace:
@@ -167,7 +218,24 @@ def _find_credentials(settings: ConsumerSettings) -> Credentials:
         raise StoreRefusedError(f"there are no AWS credentials ({error}). {_SOURCES}") from error
     if found is None:
         raise StoreRefusedError(f"there are no AWS credentials. {_SOURCES}")
+    # Keys that cannot be had now may come later; the puts say so until then.
+    with suppress(BotoCoreError, ClientError):
+        check_keys(found.get_frozen_credentials(), found.method)
     return found
+
+
+def check_keys(frozen: Any, source: str) -> None:
+    """Notice keys that no HTTP header can carry, before obstore or a server does.
+
+    Raises:
+        StoreRefusedError: which part of them, and where they come from.
+    """
+    for name in ("access_key", "secret_key", "token"):
+        if not aws.is_plain(getattr(frozen, name)):
+            raise StoreRefusedError(
+                f"the AWS credentials of {source}: the {name.replace('_', ' ')} has a line break, a space or "
+                "another character in it that no credential has. Set it again without."
+            )
 
 
 def _provider(credentials: Credentials) -> Callable[[], S3Credential]:
@@ -175,6 +243,7 @@ def _provider(credentials: Credentials) -> Callable[[], S3Credential]:
 
     def keys() -> S3Credential:
         frozen: Any = credentials.get_frozen_credentials()
+        check_keys(frozen, credentials.method)
         return {
             "access_key_id": frozen.access_key,
             "secret_access_key": frozen.secret_key,

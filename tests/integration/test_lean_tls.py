@@ -44,6 +44,9 @@ def bucket(server: SeaweedS3, topic: str, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 def trust(authority: trustme.CA, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Their authorities would count more.
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     authority.cert_pem.write_to_path(str(folder / "authority.pem"))
     monkeypatch.setenv(ssl.get_default_verify_paths().openssl_cafile_env, str(folder / "authority.pem"))
 
