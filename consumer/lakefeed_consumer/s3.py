@@ -84,6 +84,8 @@ class S3ObjectStore:
                 region=self.place.region,
                 endpoint=self.place.endpoint(settings.bucket),
                 virtual_hosted_style_request=self.place.virtual,
+                # A bucket with a default Object Lock takes no put without one.
+                checksum_algorithm="SHA256",
                 credential_provider=_provider(self.credentials),
                 client_options=options,
                 retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},

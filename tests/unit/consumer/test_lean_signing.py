@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -34,7 +35,9 @@ def fields(head: bytes) -> dict[str, str]:
 
 
 def by_botocore(url: str, body: bytes, signing: Keys, now: float) -> dict[str, str]:
-    request = AWSRequest("PUT", url, headers={"If-None-Match": "*"}, data=body)
+    checksum = b64encode(sha256(body).digest()).decode()
+    sent = {"If-None-Match": "*", "X-Amz-Checksum-SHA256": checksum}
+    request = AWSRequest("PUT", url, headers=sent, data=body)
     request.context["payload_signing_enabled"] = True
     moment = datetime.fromtimestamp(int(now), UTC)
     with pytest.MonkeyPatch.context() as clock:

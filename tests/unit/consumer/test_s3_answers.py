@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -131,3 +133,14 @@ def test_a_credential_that_no_header_carries_is_named(
     assert len(str(caught.value).splitlines()) == 1
     assert "word" not in str(caught.value)
     assert not server.heads
+
+
+@pytest.mark.parametrize("client", ["lean", "obstore"])
+def test_each_put_has_the_checksum_that_object_lock_wants(client: str, server: type[Answers]) -> None:
+    put(client)
+    (head,) = server.heads
+    assert head["x-amz-checksum-sha256"] == b64encode(sha256(b"{}").digest()).decode()
+    assert ("object_store/" in head.get("user-agent", "")) == (client == "obstore")
+    assert head["if-none-match"] == "*"
+    signed = head["authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
+    assert "x-amz-checksum-sha256" in signed
