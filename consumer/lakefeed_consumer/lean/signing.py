@@ -73,8 +73,8 @@ class Signer:
         if second != self._second or keys is not self._keys:
             self._prepare(second, keys)
         path = self._root + path
-        hashed = sha256(body)
-        digest, checksum = hashed.hexdigest(), b2a_base64(hashed.digest(), newline=False).decode()
+        hashed = sha256(body).digest()
+        digest, checksum = hashed.hex(), b2a_base64(hashed, newline=False).decode("ascii")
         before, between, behind = self._canonical
         request = f"PUT\n{path}{before}{checksum}{between}{digest}{behind}{digest}"
         inner, outer = self._inner.copy(), self._outer.copy()
