@@ -58,7 +58,10 @@ class Settings(BaseSettings):
 class ServiceSettings(Settings):
     """Settings that every service has."""
 
-    http_host: str = setting("127.0.0.1", "Address on which metrics, health and the API are served.")
+    http_host: str = setting(
+        "127.0.0.1",
+        "Address on which metrics, health and the API are served; `::` for all, of IPv6 and IPv4.",
+    )
     http_port: int = setting(
         8000, "Port on which metrics, health and the API are served; 0 takes a free one.", ge=0, le=65535
     )
@@ -107,8 +110,8 @@ class KafkaSettings(RegionSettings):
 
     kafka_bootstrap_servers: str = setting(
         "localhost:9092",
-        "Address of the broker as host:port, or several with commas between.",
-        pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$",
+        "Address of the broker as host:port, or several with commas between; an IPv6 address as [::1]:9092.",
+        pattern=r"^([^\s,:\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}(,([^\s,:\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5})*$",
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
         "PLAINTEXT", "How the connection to the broker is secured."
