@@ -117,8 +117,14 @@ class PatientProtocol(H11Protocol):
 
 def _listening(settings: AnalyticsSettings) -> socket.socket:
     host, port = settings.http_host, settings.http_port
+    version_6 = ":" in host
     try:
-        return socket.create_server((host, port), backlog=128)
+        return socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if version_6 else socket.AF_INET,
+            dualstack_ipv6=version_6,
+            backlog=128,
+        )
     except OSError as error:
         raise SettingsError(
             f"LAKEFEED_HTTP_PORT={port}: cannot listen on {host}:{port} ({error.strerror}). "

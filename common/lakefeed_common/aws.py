@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,8 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
-from lakefeed_common.errors import LakefeedError, MissingError, RefusedError, UnavailableError
+from lakefeed_common import aws_places
+from lakefeed_common.errors import LakefeedError, MissingError, RefusedError, SettingsError, UnavailableError
 from lakefeed_common.settings import AwsSettings
 
 _MISSING = {
@@ -32,6 +34,10 @@ _MISSING = {
     "ResourceNotFoundException",
 }
 _TRANSIENT = {
+    "KMS.ThrottlingException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "ThrottledException",
     "ConcurrentModificationException",
     "InternalError",
     "InternalServerException",
@@ -61,6 +67,12 @@ _CREDENTIALS = {
 # Their messages hold the time, and a reason must not change with each try.
 _CLOCK = {"InvalidSignatureException", "RequestExpired", "RequestTimeTooSkewed"}
 _REQUEST_ID = re.compile(r";? *Request ID: *[\w-]+", re.IGNORECASE)
+_CREDENTIAL_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+)
 # One attempt stays below the seconds after which a silent work loop counts as hung.
 _CONNECT_SECONDS, _READ_SECONDS = 2, 22
 _REREAD = timedelta(seconds=10)
@@ -95,8 +107,33 @@ class _FileProvider(CredentialProvider):
         }
 
 
+def check_variables() -> None:
+    """Notice credentials that no HTTP header can carry, which some clients send and others crash at.
+
+    Raises:
+        SettingsError: the variable by its name, without its value.
+    """
+    for name in _CREDENTIAL_VARIABLES:
+        value = os.environ.get(name, "")
+        if not is_plain(value):
+            raise SettingsError(
+                f"{name} has a line break, a space or another character in it that no credential has. "
+                "Set it again without; a file's last line break comes along with --from-file and cat"
+            )
+
+
+def is_plain(text: str | None) -> bool:
+    """Whether a credential is nothing but printable ASCII without spaces."""
+    return text is None or (text.isascii() and text.isprintable() and " " not in text)
+
+
 def session(settings: AwsSettings) -> boto3.Session:
-    """A session whose credentials are renewed: by botocore where they expire, by a new look at their file."""
+    """A session whose credentials are renewed: by botocore where they expire, by a new look at their file.
+
+    Raises:
+        SettingsError: see `check_variables`.
+    """
+    check_variables()
     made = boto3.Session(region_name=settings.aws_region)
     resolver = made._session.get_component("credential_provider")
     resolver.providers = [
@@ -118,14 +155,14 @@ def client(
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": 4},
-        # A server that is not AWS's own seldom has a name for each bucket.
-        s3={"addressing_style": "path"} if settings.aws_endpoint_url else None,
         **config,
     )
-    made = session(settings).client(
+    opened = session(settings)
+    arguments, place = aws_places.options(service, opened, settings)
+    made = opened.client(
         service,  # type: ignore[call-overload]  # the name is a plain string here
-        endpoint_url=settings.aws_endpoint_url,
-        config=options,
+        config=options.merge(place),
+        **arguments,
     )
 
     def tell(**_: Any) -> None:
@@ -136,12 +173,14 @@ def client(
     return made
 
 
-def explain(error: BotoCoreError | ClientError, settings: AwsSettings, doing: str) -> LakefeedError:
+def explain(
+    error: BotoCoreError | ClientError, settings: AwsSettings, doing: str, *, service: str | None = None
+) -> LakefeedError:
     """Translate an error of boto3; `doing` says what was tried, such as `starting the crawler x`.
 
     The message is the same as long as the cause is, so that it can be told once.
     """
-    where = settings.aws_endpoint_url or f"AWS ({settings.aws_region})"
+    where = aws_places.describe(settings, service)
     if isinstance(error, ClientError):
         code = str(error.response["Error"].get("Code", ""))
         if code in _CLOCK:
@@ -150,6 +189,10 @@ def explain(error: BotoCoreError | ClientError, settings: AwsSettings, doing: st
             )
         told = _REQUEST_ID.sub("", str(error.response["Error"].get("Message", "")))
         said = f"{doing}: {where} answered {code}: {told}"
+        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        region = headers.get("x-amz-bucket-region", settings.aws_region)
+        if region != settings.aws_region:
+            return RefusedError(f"{said}. The bucket is in {region}: set AWS_REGION={region}.")
         if code in _MISSING:
             return MissingError(said)
         if code in _CREDENTIALS:

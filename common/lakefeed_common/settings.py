@@ -6,6 +6,8 @@ variable, its value and what is allowed.
 
 from __future__ import annotations
 
+import os
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lakefeed_common.errors import SettingsError
 
 PREFIX = "LAKEFEED_"
+ENDPOINT_URL = r"^https?://[^\s/?#]+/?$"
 
 
 def setting(
@@ -55,7 +58,10 @@ class Settings(BaseSettings):
 class ServiceSettings(Settings):
     """Settings that every service has."""
 
-    http_host: str = setting("127.0.0.1", "Address on which metrics, health and the API are served.")
+    http_host: str = setting(
+        "127.0.0.1",
+        "Address on which metrics, health and the API are served; `::` for all, of IPv6 and IPv4.",
+    )
     http_port: int = setting(
         8000, "Port on which metrics, health and the API are served; 0 takes a free one.", ge=0, le=65535
     )
@@ -70,10 +76,33 @@ class ServiceSettings(Settings):
     )
 
 
+_REGION = r"^[a-z0-9-]+$"
+
+
 class RegionSettings(Settings):
     """Which region of AWS is meant."""
 
-    aws_region: str = setting("us-east-1", "AWS region.", variable="AWS_REGION", pattern=r"^[a-z0-9-]+$")
+    aws_region: str = setting(
+        "us-east-1",
+        "AWS region. Without it: `AWS_DEFAULT_REGION`, then the region of the profile in AWS's shared config "
+        "file.",
+        variable="AWS_REGION",
+        pattern=_REGION,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _region_by_awss_order(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if any(values.get(name) for name in ("aws_region", "AWS_REGION")):
+            return values
+        source, region = "AWS_DEFAULT_REGION", os.environ.get("AWS_DEFAULT_REGION")
+        if not region:
+            source, region = "region of AWS's shared config file", shared_config().get("region")
+        if not region:
+            return values
+        if not re.fullmatch(_REGION, region):
+            raise ValueError(f"{source}={region!r}: names no region of AWS, such as eu-central-1")
+        return {**values, "aws_region": region}
 
 
 class KafkaSettings(RegionSettings):
@@ -81,8 +110,8 @@ class KafkaSettings(RegionSettings):
 
     kafka_bootstrap_servers: str = setting(
         "localhost:9092",
-        "Address of the broker as host:port, or several with commas between.",
-        pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$",
+        "Address of the broker as host:port, or several with commas between; an IPv6 address as [::1]:9092.",
+        pattern=r"^([^\s,:\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}(,([^\s,:\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5})*$",
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
         "PLAINTEXT", "How the connection to the broker is secured."
@@ -173,9 +202,11 @@ class AwsSettings(RegionSettings):
 
     aws_endpoint_url: str | None = setting(
         None,
-        "Address of another server that speaks AWS's APIs, such as a local one; unset for AWS itself.",
+        "Address of another server that speaks AWS's APIs, such as a local one; unset for AWS itself. "
+        "`AWS_ENDPOINT_URL_S3`, `_GLUE` and `_ATHENA` come first for their service; then `endpoint_url` of "
+        "AWS's shared config file; `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true` ignores all of them.",
         variable="AWS_ENDPOINT_URL",
-        pattern=r"^https?://[^\s/?#]+/?$",
+        pattern=ENDPOINT_URL,
     )
 
 
@@ -206,6 +237,20 @@ class LakeSettings(AwsSettings):
                 "the crawler would take dead letters for events"
             )
         return self
+
+
+def shared_config() -> dict[str, Any]:
+    """The profile's section of AWS's shared config file; empty without one. Reading it loads botocore."""
+    if not Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser().is_file():
+        return {}
+    from botocore.exceptions import BotoCoreError  # seldom wanted, and slow
+    from botocore.session import Session
+
+    try:
+        return Session().get_scoped_config()
+    except BotoCoreError:
+        # A wrong profile is reported where AWS is called; who does not call it needs none.
+        return {}
 
 
 S = TypeVar("S", bound=Settings)

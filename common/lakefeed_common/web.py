@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
@@ -28,6 +29,15 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        # `::` is every address, of IPv4 too, as for other servers.
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
 class _SilentHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
         """Scrapes and probes every few seconds are no news."""
@@ -41,10 +51,13 @@ class StatusServer:
         self._metrics_app = make_wsgi_app(metrics.registry)
         host, port = settings.http_host, settings.http_port
         try:
-            self._server = make_server(host, port, self._answer, _Server, _SilentHandler)
+            self._server = make_server(
+                host, port, self._answer, _Server6 if ":" in host else _Server, _SilentHandler
+            )
         except OSError as error:
+            shown = f"[{host}]" if ":" in host else host
             raise SettingsError(
-                f"LAKEFEED_HTTP_PORT={port}: cannot listen on {host}:{port} ({error.strerror}). "
+                f"LAKEFEED_HTTP_PORT={port}: cannot listen on {shown}:{port} ({error.strerror}). "
                 "Stop what uses the port, or set another one (0 takes a free one)."
             ) from error
         self.port: int = self._server.server_port

@@ -97,7 +97,7 @@ async def _knock(settings: KafkaSettings, server: str) -> None:
     limit = min(_KNOCK_SECONDS, settings.kafka_timeout_seconds)
     async with asyncio.timeout(limit):
         connection = await create_conn(
-            host,
+            host.strip("[]"),
             int(port),
             request_timeout_ms=int(limit * 1000),
             **kafka_client.options(settings),

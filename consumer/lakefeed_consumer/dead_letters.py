@@ -6,6 +6,7 @@ import re
 from base64 import b64decode, b64encode
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import orjson
@@ -19,8 +20,9 @@ T = TypeVar("T")
 def why_dead(value: bytes | None) -> str | None:
     """Why a record's value cannot be an event, or None when it is one.
 
-    An event is one JSON object in UTF-8, on one line and with each key once: Athena's SerDe takes a line
-    for a document, and one object that it cannot read makes every query of the table fail.
+    An event is one JSON object in UTF-8, on one line and with each key once, in whatever case: Athena's SerDe
+    takes a line for a document and lowers the case of keys, and one object that it cannot read makes every
+    query of the table fail.
     """
     if value is None:
         return "null value: the record has no event"
@@ -33,8 +35,14 @@ def why_dead(value: bytes | None) -> str | None:
     if (_LF in value or _CR in value) and _has_lines(value):
         return "not on one line: Athena would read each line as an event"
     # As many colons as keys is the usual case, and costs next to nothing.
-    if value.count(b":") != len(document) and _has_a_key_twice(value, document):
+    if value.count(b":") == len(document):
+        differ_in_case = _same_in_lower_case(tuple(document))
+    elif _has_a_key_twice(value, document):
         return "a key is there twice: readers differ in which value they take, and Athena takes none"
+    else:
+        differ_in_case = _has_keys_that_differ_in_case(document)
+    if differ_in_case:
+        return "keys differ only in case: Athena takes them for one key, which is there twice"
     return None
 
 
@@ -92,6 +100,24 @@ def _keys_read(document: dict[str, Any]) -> int:
         elif isinstance(part, list):
             waiting.extend(part)
     return keys
+
+
+# The events of a topic mostly have the same keys. Few are kept, as they can be a megabyte each.
+@lru_cache(maxsize=64)
+def _same_in_lower_case(keys: tuple[str, ...]) -> bool:
+    return len(set(map(str.lower, keys))) != len(keys)
+
+
+def _has_keys_that_differ_in_case(document: dict[str, Any]) -> bool:
+    waiting: list[Any] = [document]
+    for part in waiting:
+        values = part
+        if part.__class__ is dict:
+            if _same_in_lower_case(tuple(part)):
+                return True
+            values = part.values()
+        waiting += [each for each in values if each.__class__ is dict or each.__class__ is list]
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -12,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
-from lakefeed_common import aws
+from lakefeed_common import aws, aws_places
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
 
@@ -21,7 +25,11 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Credential
 
 _STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>(\w+)</Code>")
+_CODE = re.compile(r"<Code>\s*([\w.-]+)\s*</Code>")
+_MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
+_REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>")
+# A reason must not change with each object, nor with each try.
+_OBJECT = re.compile(r"(arn:aws[\w-]*:s3:::[^/\s\"']+/)[^\s\"']+")
 _DETAIL = re.compile(r'(?:message|error): "([^"]+)"')
 _NO_CREDENTIALS = re.compile(r"credential provider: (\w+)")
 _TRANSIENT_CODES = {
@@ -29,7 +37,24 @@ _TRANSIENT_CODES = {
     "OperationAborted",
     "ConditionalRequestConflict",
 }
+_THROTTLING = re.compile(r"Throttl|SlowDown|TooManyRequests|RequestLimitExceeded|BandwidthLimitExceeded")
+_CREDENTIAL_CODES = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSecurity",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+    "",
+}
+_DENIED_CODES = {"AccessDenied", "AllAccessDisabled", "AccountProblem"}
 _SOURCES = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role."
+
+
+_NOT_IMPLEMENTED = 501
+_LONGEST_MESSAGE = 500
 
 
 class S3ObjectStore:
@@ -37,32 +62,34 @@ class S3ObjectStore:
 
     Attributes:
         credentials: the chain that signs.
+        place: where the bucket is.
     """
 
     def __init__(self, settings: ConsumerSettings) -> None:
         self.credentials = _find_credentials(settings)
         self._bucket = settings.bucket
-        self._where = settings.aws_endpoint_url or f"AWS ({settings.aws_region})"
-        endpoint: dict[str, Any] = (
-            {"endpoint": settings.aws_endpoint_url} if settings.aws_endpoint_url else {}
-        )
+        self._where = aws_places.describe(settings, "s3")
+        self.place = _place(settings)
         options: ClientConfig = {
             "allow_http": True,
             "connect_timeout": timedelta(seconds=5),
             "timeout": timedelta(seconds=settings.put_timeout_seconds),
             "pool_max_idle_per_host": str(settings.puts_in_flight),
         }
-        self._store = S3Store(
-            settings.bucket,
-            region=settings.aws_region,
-            # A server that is not AWS's own seldom has a name for each bucket, and AWS's certificate has none
-            # for a bucket with dots.
-            virtual_hosted_style_request=settings.aws_endpoint_url is None and "." not in settings.bucket,
-            credential_provider=_provider(self.credentials),
-            client_options=options,
-            retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
-            **endpoint,
-        )
+        if self.place.ca_bundle:
+            options["root_certificate"] = Path(self.place.ca_bundle).read_bytes()
+        with _without_obstores_own_variables():
+            self._store = S3Store(
+                settings.bucket,
+                region=self.place.region,
+                endpoint=self.place.endpoint(settings.bucket),
+                virtual_hosted_style_request=self.place.virtual,
+                # A bucket with a default Object Lock takes no put without one.
+                checksum_algorithm="SHA256",
+                credential_provider=_provider(self.credentials),
+                client_options=options,
+                retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
+            )
 
     async def create(self, key: str, body: bytes) -> None:
         """See `ObjectStore.create`; `If-None-Match: *` makes it conditional."""
@@ -113,6 +140,10 @@ class S3ObjectStore:
         where = f"bucket {self._bucket} at {self._where}"
         if code == "NoSuchBucket":
             return StoreRefusedError(f"{where}: there is no such bucket. Create it or set LAKEFEED_BUCKET.")
+        if (region := _REGION.search(text)) and region[1] != self.place.region:
+            return StoreRefusedError(
+                f"{where}: refused with {code}: the bucket is in {region[1]}. Set AWS_REGION={region[1]}."
+            )
         if "redirect" in text:
             return StoreRefusedError(f"{where}: the bucket is in another region. Set AWS_REGION.")
         if provider := _NO_CREDENTIALS.search(text):
@@ -121,18 +152,60 @@ class S3ObjectStore:
             )
         if code == "RequestTimeTooSkewed":
             return StoreUnavailableError(f"{where}: answered {code}. Set the clock of this machine.", "other")
-        refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or 400 <= status < 500
-        if refused and status != 429 and code not in _TRANSIENT_CODES:
+        said = _said(text)
+        if status == _NOT_IMPLEMENTED:
             return StoreRefusedError(
-                f"{where}: refused with {code or status or type(error).__name__}. "
-                "Check the AWS credentials and the rights of their role."
+                f"{where}: answered 501 {code}{said}. This store cannot create an object only where there is "
+                "none (If-None-Match: *), so it cannot promise that no event is replaced. Use another "
+                "store."
             )
+        throttled = status in (429, 503) or (status >= 400 and _THROTTLING.search(code))
+        refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or 400 <= status < 500
+        if refused and not throttled and code not in _TRANSIENT_CODES:
+            answer = code or status or type(error).__name__
+            return StoreRefusedError(f"{where}: refused with {answer}{said}.{_advice(code, status)}")
         if status:
-            cause = "slow_down" if status in (429, 503) else "server_error" if status >= 500 else "other"
-            return StoreUnavailableError(f"{where}: answered {status} {code}", cause)
+            cause = "slow_down" if throttled else "server_error" if status >= 500 else "other"
+            return StoreUnavailableError(f"{where}: answered {status} {code}{said}", cause)
         cause = "timeout" if "kind: Timeout" in text else "connection" if "kind: " in text else "other"
         detail = _DETAIL.search(text)
         return StoreUnavailableError(f"{where}: no answer ({detail[1] if detail else cause})", cause)
+
+
+def _said(text: str) -> str:
+    """S3's own message, behind a colon, without what differs from object to object."""
+    found = _MESSAGE.search(text)
+    if found is None:
+        return ""
+    message = _OBJECT.sub(r"\1*", " ".join(html.unescape(found[1]).split())).rstrip(".")
+    return f": {message[:_LONGEST_MESSAGE]}" if message else ""
+
+
+def _advice(code: str, status: int) -> str:
+    if code.startswith("KMS."):
+        return " Check the KMS key that the bucket encrypts with."
+    if code in _DENIED_CODES:
+        return " Check the rights of the AWS credentials' role, the bucket's policy and its KMS key."
+    if code in _CREDENTIAL_CODES and (code or status in (0, 400, 401, 403)):
+        return " Check the AWS credentials and the rights of their role."
+    return ""
+
+
+def _place(settings: ConsumerSettings) -> aws_places.BucketPlace:
+    try:
+        return aws_places.bucket_place(settings.bucket, settings)
+    except BotoCoreError as error:
+        raise StoreRefusedError(f"bucket {settings.bucket}: its address cannot be told ({error})") from error
+
+
+@contextmanager
+def _without_obstores_own_variables() -> Iterator[None]:
+    """obstore reads variables of its own, and some of them count more than what it is given."""
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.upper().startswith("AWS_")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _find_credentials(settings: ConsumerSettings) -> Credentials:
@@ -147,7 +220,24 @@ def _find_credentials(settings: ConsumerSettings) -> Credentials:
         raise StoreRefusedError(f"there are no AWS credentials ({error}). {_SOURCES}") from error
     if found is None:
         raise StoreRefusedError(f"there are no AWS credentials. {_SOURCES}")
+    # Keys that cannot be had now may come later; the puts say so until then.
+    with suppress(BotoCoreError, ClientError):
+        check_keys(found.get_frozen_credentials(), found.method)
     return found
+
+
+def check_keys(frozen: Any, source: str) -> None:
+    """Notice keys that no HTTP header can carry, before obstore or a server does.
+
+    Raises:
+        StoreRefusedError: which part of them, and where they come from.
+    """
+    for name in ("access_key", "secret_key", "token"):
+        if not aws.is_plain(getattr(frozen, name)):
+            raise StoreRefusedError(
+                f"the AWS credentials of {source}: the {name.replace('_', ' ')} has a line break, a space or "
+                "another character in it that no credential has. Set it again without."
+            )
 
 
 def _provider(credentials: Credentials) -> Callable[[], S3Credential]:
@@ -155,6 +245,7 @@ def _provider(credentials: Credentials) -> Callable[[], S3Credential]:
 
     def keys() -> S3Credential:
         frozen: Any = credentials.get_frozen_credentials()
+        check_keys(frozen, credentials.method)
         return {
             "access_key_id": frozen.access_key,
             "secret_access_key": frozen.secret_key,

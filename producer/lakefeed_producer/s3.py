@@ -108,7 +108,7 @@ def _copy(
 
 
 def _told(error: BotoCoreError | ClientError, settings: AwsSettings, address: Address) -> LakefeedError:
-    told = explain(error, settings, f"reading {address}")
+    told = explain(error, settings, f"reading {address}", service="s3")
     if isinstance(told, MissingError):
         return MissingError(f"{str(told).removesuffix('.')}. Check the bucket and the key")
     return told

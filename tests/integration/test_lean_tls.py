@@ -44,6 +44,9 @@ def bucket(server: SeaweedS3, topic: str, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 def trust(authority: trustme.CA, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Their authorities would count more.
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     authority.cert_pem.write_to_path(str(folder / "authority.pem"))
     monkeypatch.setenv(ssl.get_default_verify_paths().openssl_cafile_env, str(folder / "authority.pem"))
 
@@ -72,14 +75,17 @@ def test_a_server_with_a_good_certificate_gets_the_objects(
     assert len(keys(server, bucket)) == 20
 
 
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "AWS_CA_BUNDLE"])
 def test_obstore_trusts_the_same_authority(
+    variable: str,
     server: SeaweedS3,
     bucket: str,
     authority: trustme.CA,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    trust(authority, tmp_path, monkeypatch)
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv(variable, str(tmp_path / "authority.pem"))
     store = open_store(load(ConsumerSettings, {"bucket": bucket, "s3_client": "obstore"}))
 
     async def scenario() -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from lakefeed_common import aws
 from lakefeed_consumer.lean.signing import Keys
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class RenewedKeys:
     def _look(self) -> None:
         try:
             found: Any = self._chain.get_frozen_credentials()
+            if not all(aws.is_plain(each) for each in (found.access_key, found.secret_key, found.token)):
+                raise ValueError("they have characters that no credential has")
         except Exception as error:
             log.debug("the AWS credentials cannot be renewed: %s", error)
             return

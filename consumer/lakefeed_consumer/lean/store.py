@@ -44,7 +44,7 @@ def open_store(settings: ConsumerSettings) -> ObjectStore:
     store = S3ObjectStore(settings)
     if settings.s3_client == "obstore":
         return store
-    server = urlsplit(base_url(settings))
+    server = urlsplit(store.place.url)
     proxied = {server.scheme, "all"} & urllib.request.getproxies().keys()
     if proxied and not urllib.request.proxy_bypass(server.netloc):
         log.info("objects are put by obstore: a proxy leads to %s", server.hostname)
@@ -64,16 +64,17 @@ class LeanObjectStore:
     """
 
     def __init__(self, settings: ConsumerSettings, fallback: S3ObjectStore) -> None:
-        url = urlsplit(base_url(settings))
+        url = urlsplit(fallback.place.url)
         port = url.port or (443 if url.scheme == "https" else 80)
         name = url.hostname or ""
+        tls = ssl.create_default_context(cafile=fallback.place.ca_bundle) if url.scheme == "https" else None
         self._fallback = fallback
         self._keys = RenewedKeys(fallback.credentials)
-        self._signer = Signer(host_header(url.netloc, url.scheme), url.path, settings.aws_region)
+        self._signer = Signer(host_header(url.netloc, url.scheme), url.path, fallback.place.region)
         self._connections = Connections(
             Addresses(name, port),
             port,
-            tls=ssl.create_default_context() if url.scheme == "https" else None,
+            tls=tls,
             name=name,
             timeout=settings.put_timeout_seconds,
         )
@@ -149,18 +150,6 @@ class LeanObjectStore:
         self._connections.close()
         # Closed connections tell so in the event loop's next round.
         await asyncio.sleep(0)
-
-
-def base_url(settings: ConsumerSettings) -> str:
-    """Where the keys begin, with a slash at the end.
-
-    A server that is not AWS's own seldom has a name for each bucket, and certificates know no names for
-    buckets with dots.
-    """
-    server = settings.aws_endpoint_url or f"https://s3.{settings.aws_region}.amazonaws.com"
-    if settings.aws_endpoint_url or "." in settings.bucket:
-        return f"{server.rstrip('/')}/{settings.bucket}/"
-    return server.replace("://", f"://{settings.bucket}.") + "/"
 
 
 def host_header(netloc: str, scheme: str) -> str:

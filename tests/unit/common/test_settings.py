@@ -121,3 +121,14 @@ def test_a_number_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("LAKEFEED_STALL_SECONDS", "inf")
     with pytest.raises(SettingsError, match="LAKEFEED_STALL_SECONDS='inf': input should be a finite number"):
         load(ServiceSettings)
+
+
+@pytest.mark.parametrize("servers", ["[::1]:9092", "[fd00::1]:9092,broker:9092", "[2001:db8::1]:1"])
+def test_a_broker_may_have_an_ipv6_address(servers: str) -> None:
+    assert load(KafkaSettings, {"kafka_bootstrap_servers": servers}).kafka_bootstrap_servers == servers
+
+
+@pytest.mark.parametrize("servers", ["::1:9092", "[::1]", "[::1]:0", "[host]:9092", "a[::1]:9092"])
+def test_an_ipv6_address_stands_in_brackets(servers: str) -> None:
+    with pytest.raises(SettingsError, match="kafka-bootstrap-servers"):
+        load(KafkaSettings, {"kafka_bootstrap_servers": servers})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from lakefeed_common.errors import InputError
@@ -92,8 +92,11 @@ def test_a_record_becomes_its_object_or_a_dead_letter_that_gives_it_back(
 
 
 @given(st.dictionaries(st.text(max_size=4), documents, max_size=4))
-def test_a_document_on_one_line_is_an_event_whatever_is_in_it(document: dict[str, object]) -> None:
-    assert why_dead(orjson.dumps(document)) is None
+def test_a_document_on_one_line_is_an_event_unless_athena_has_a_key_twice(
+    document: dict[str, object],
+) -> None:
+    value = orjson.dumps(document)
+    assert (why_dead(value) is not None) == is_dead(value)
 
 
 def is_dead(value: bytes) -> bool:
@@ -105,7 +108,7 @@ def is_dead(value: bytes) -> bool:
     twice: list[bool] = []
 
     def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        twice.append(len({name for name, _ in pairs}) < len(pairs))
+        twice.append(len({name.lower() for name, _ in pairs}) < len(pairs))
         return dict(pairs)
 
     if not isinstance(document, dict):
@@ -119,6 +122,11 @@ def is_dead(value: bytes) -> bool:
 @example(b'{"a":1,"a" :2}')
 @example(b'{"a":1,"a":":"}')
 @example(b'{"a":{"b":1,"b":"10:00"}}')
+@example(b'{"Id":1,"id":2}')
+@example(b'{"Id":"a:b","iD":2}')
+@example(b'{"a":[[{"b":{"Id":1,"iD":{}}}]]}')
+@example(b'{"\\u212a":1,"k":2}')
+@example(b'{"\xce\xa3":1,"\xcf\x83":2}')
 @example(b"{}\r\n")
 @example(b"{}\n\r")
 def test_the_verdict_is_that_of_the_plain_rules(value: bytes) -> None:
@@ -134,6 +142,16 @@ def test_a_key_twice_is_found_wherever_it_is(value: bytes, data: st.DataObject) 
     )
     twice = b'{%b:1, "between":[%b] ,%b : 2}' % (name, value, name)
     assert "twice" in str(why_dead(inner % twice))
+
+
+@given(jsons.filter(lambda value: value.startswith(b"{") and b"\n" not in value), st.data())
+def test_keys_that_differ_only_in_case_are_found_wherever_they_are(value: bytes, data: st.DataObject) -> None:
+    inner = data.draw(
+        st.sampled_from([b"%b", b'{"x":%b}', b'{"y":[1,{"z": "a:b"},%b]}', b'{"\\\\":":", "v":%b}'])
+    )
+    assume(why_dead(value) is None)
+    both = b'{"\xc3\x89tat":1,"%b":[%b] ,"\xc3\xa9TAT":2}' % (b"between", value)
+    assert "differ only in case" in str(why_dead(inner % both))
 
 
 @pytest.mark.parametrize(

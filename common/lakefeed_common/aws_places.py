@@ -1,0 +1,177 @@
+"""Where AWS's services are, by AWS's documented order: the one place that decides it for every client.
+
+Endpoint: `AWS_ENDPOINT_URL_<SERVICE>`, `AWS_ENDPOINT_URL`, the shared config file's `services` section, its
+`endpoint_url`; none of them with `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS`. Everything else of an address
+(partition, FIPS, dual stack, a bucket's name in the host) is what botocore makes of it.
+See https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore import UNSIGNED
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+from urllib3 import HTTPResponse
+
+from lakefeed_common.errors import SettingsError
+from lakefeed_common.settings import ENDPOINT_URL, AwsSettings
+
+# Variables that name a file of authorities, in the order in which they count. The config file's `ca_bundle`
+# is read with the first one.
+_BUNDLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+
+
+@dataclass(frozen=True)
+class BucketPlace:
+    """Where a bucket is.
+
+    Attributes:
+        url: before an object's key, with a slash at its end.
+        virtual: the bucket's name is in the host, not in the path.
+        region: that requests are signed for.
+        ca_bundle: PEM file of the authorities that count; None for the system's.
+    """
+
+    url: str
+    virtual: bool
+    region: str
+    ca_bundle: str | None
+
+    def endpoint(self, bucket: str) -> str:
+        """The address without the path, as obstore wants it."""
+        return self.url.rstrip("/") if self.virtual else self.url.removesuffix(f"/{bucket}/")
+
+
+def options(service: str, session: boto3.Session, settings: AwsSettings) -> tuple[dict[str, Any], Config]:
+    """What makes a boto3 client of the service speak to the right place: arguments, and options to merge.
+
+    Raises:
+        SettingsError: an endpoint or a file of authorities cannot be used.
+    """
+    endpoint = endpoint_url(service, settings, session)
+    # AWS's default of today, where botocore has that of old.
+    s3 = {"us_east_1_regional_endpoint": "regional"}
+    if endpoint and not _section(session, "s3").get("addressing_style"):
+        # A server that is not AWS's own seldom has a name for each bucket.
+        s3["addressing_style"] = "path"
+    arguments = {"endpoint_url": endpoint, "verify": ca_bundle(session)}
+    # Without an endpoint here botocore must find none either, whatever the environment has.
+    more: dict[str, Any] = {"s3": s3, "ignore_configured_endpoint_urls": True}
+    return arguments, Config(**more)
+
+
+def endpoint_url(service: str, settings: AwsSettings, session: boto3.Session | None = None) -> str | None:
+    """The endpoint that is configured for a service; None for AWS's own.
+
+    Raises:
+        SettingsError: it is no address of a server.
+    """
+    given = settings.aws_endpoint_url
+    if given and given != os.environ.get("AWS_ENDPOINT_URL"):
+        # By the program, not by its environment.
+        return given
+    session = session or boto3.Session()
+    core: Any = session._session
+    if core.get_config_variable("ignore_configured_endpoint_urls"):
+        return None
+    variable = f"AWS_ENDPOINT_URL_{service.upper()}"
+    services = core.full_config.get("services", {}).get(_scoped(session).get("services", ""), {})
+    section = services.get(service, {})
+    found = {
+        variable: os.environ.get(variable),
+        "AWS_ENDPOINT_URL": given,
+        f"endpoint_url of {service} in AWS's shared config file": isinstance(section, dict)
+        and section.get("endpoint_url"),
+        "endpoint_url in AWS's shared config file": _scoped(session).get("endpoint_url"),
+    }
+    for source, url in found.items():
+        if url:
+            if not re.fullmatch(ENDPOINT_URL, url):
+                raise SettingsError(f"{source}={url!r}: it should be like https://host:port, without a path")
+            return str(url)
+    return None
+
+
+def describe(settings: AwsSettings, service: str | None = None) -> str:
+    """The place in words, for messages; without a service that of all which the project calls."""
+    own = f"AWS ({settings.aws_region})"
+    try:
+        session = boto3.Session(region_name=settings.aws_region)
+        if service:
+            return endpoint_url(service, settings, session) or own
+        places = {name: endpoint_url(name, settings, session) for name in ("s3", "glue", "athena")}
+    except (SettingsError, BotoCoreError):
+        return settings.aws_endpoint_url or own
+    if len(set(places.values())) == 1:
+        return places["s3"] or own
+    return f"{own}, with " + ", ".join(f"{name} at {url}" for name, url in places.items() if url)
+
+
+def ca_bundle(session: boto3.Session) -> str | None:
+    """The PEM file whose authorities count, for every client; None for those of the system.
+
+    Raises:
+        SettingsError: it holds no certificates.
+    """
+    core: Any = session._session
+    try:
+        configured = core.get_config_variable("ca_bundle")
+    except BotoCoreError:
+        configured = os.environ.get(_BUNDLES[0])
+    names = {_BUNDLES[0]: configured, **{name: os.environ.get(name) for name in _BUNDLES[1:]}}
+    for name, path in names.items():
+        if path:
+            try:
+                ssl.create_default_context(cafile=path)
+            except OSError as error:
+                raise SettingsError(
+                    f"{name}={path}: no certificates can be read from it ({error.strerror or error})"
+                ) from None
+            return str(path)
+    return None
+
+
+def bucket_place(bucket: str, settings: AwsSettings) -> BucketPlace:
+    """Where boto3 would put an object of the bucket; nothing is sent.
+
+    Raises:
+        SettingsError: see `options`.
+        BotoCoreError: the shared config file or its profile cannot be used.
+    """
+    session = boto3.Session(region_name=settings.aws_region)
+    arguments, config = options("s3", session, settings)
+    client = session.client("s3", config=Config(signature_version=UNSIGNED).merge(config), **arguments)
+    sent: list[str] = []
+
+    def keep(request: AWSPreparedRequest, **_: object) -> Any:
+        sent.append(request.url)
+        raw: Any = HTTPResponse(io.BytesIO(), preload_content=False)
+        return AWSResponse(request.url, 200, HTTPHeaders(), raw)
+
+    client.meta.events.register("before-send.s3.HeadObject", keep)
+    client.head_object(Bucket=bucket, Key="k")
+    client.close()
+    url = sent[0].removesuffix("k")
+    virtual = not url.endswith(f"/{bucket}/")
+    return BucketPlace(url, virtual, client.meta.region_name, arguments["verify"])
+
+
+def _scoped(session: boto3.Session) -> dict[str, Any]:
+    core: Any = session._session
+    found: dict[str, Any] = core.get_scoped_config()
+    return found
+
+
+def _section(session: boto3.Session, name: str) -> dict[str, Any]:
+    found = _scoped(session).get(name)
+    return found if isinstance(found, dict) else {}
