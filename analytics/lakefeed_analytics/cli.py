@@ -23,6 +23,7 @@ from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_analytics.statements import reading, sample
 from lakefeed_common import console, logs
 from lakefeed_common.settings import load
+from lakefeed_common.text import message
 
 app = typer.Typer(
     name="lakefeed-analytics",
@@ -55,7 +56,7 @@ def ensure() -> None:
     with _lake() as (_, parts):
         changes = [change for step in parts.ensure.values() for change in step()]
     for change in changes:
-        print(change)
+        print(message(change))
     if not changes:
         print("everything is as the settings say")
 
@@ -234,7 +235,7 @@ class _Result:
 @contextmanager
 def _progress(doing: str) -> Iterator[Callable[[str], None]]:
     """Tell on standard error how it goes: a spinner on a terminal, else a line for each news."""
-    err = Console(stderr=True, highlight=False)
+    err = Console(stderr=True, markup=False, emoji=False, highlight=False)
     if err.is_terminal:
         with err.status(doing) as status:
             yield lambda news: status.update(f"{doing}: {news}")
