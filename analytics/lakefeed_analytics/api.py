@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lakefeed_analytics import models, problems
 from lakefeed_analytics.athena import wait_for_query
 from lakefeed_analytics.metrics import FREE, SAMPLE, AnalyticsMetrics
+from lakefeed_analytics.origin import OwnOrigin
 from lakefeed_analytics.parts import Parts
 from lakefeed_analytics.problems import documented
 from lakefeed_analytics.queries import NamedQueries
@@ -67,6 +68,7 @@ def build(context: Context) -> FastAPI:
     for routes in (_crawls, _tables, _queries, _named_queries, _operation):
         app.include_router(routes(context))
     problems.install(app, context.metrics.count_error)
+    app.add_middleware(OwnOrigin, settings=context.settings)
     app.add_middleware(_Watched, metrics=context.metrics)
     plain = app.openapi
 

@@ -54,6 +54,11 @@ def of(error: LakefeedError) -> Problem:
     return Problem(type=f"urn:lakefeed:problem:{error.kind}", title=title, status=status, detail=str(error))
 
 
+def foreign(reason: str) -> Problem:
+    """The problem of a request that is not for this service, or was made by another's page."""
+    return Problem(type="urn:lakefeed:problem:foreign", title="Not allowed", status=403, detail=reason)
+
+
 def internal() -> Problem:
     """The problem for an error that nobody foresaw; the log has it in full."""
     return Problem(
@@ -62,11 +67,11 @@ def internal() -> Problem:
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` of a route that answers with these problems, and with 500, 502 and 503 as all do."""
+    """`responses=` of a route that answers with these problems, and with 403, 500, 502 and 503 as all do."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}}
-        for status in (*statuses, 422, 500, 502, 503)
+        for status in (*statuses, 403, 422, 500, 502, 503)
     }
 
 
