@@ -15,7 +15,8 @@ from rich.console import Console
 from lakefeed_analytics.athena import QueryEngine, QueryStatus, Value, wait_for_query
 from lakefeed_analytics.catalogue import Table
 from lakefeed_analytics.crawl import CrawlerStatus, wait_for_crawl
-from lakefeed_analytics.errors import StatementError
+from lakefeed_analytics.crawls import without_table
+from lakefeed_analytics.errors import CrawlFailedError, StatementError
 from lakefeed_analytics.output import Format, show
 from lakefeed_analytics.parts import Parts, connect
 from lakefeed_analytics.queries import NamedQueries
@@ -51,9 +52,17 @@ def serve_() -> None:
 
 
 @app.command()
-def ensure() -> None:
+def ensure(
+    *,
+    replace_targets: Annotated[
+        bool,
+        typer.Option(
+            "--replace-targets", help="Set the crawler's targets even where it crawls other topics alone."
+        ),
+    ] = False,
+) -> None:
     """Make sure that the bucket, the Glue database, the crawler and the Athena workgroup are as set."""
-    with _lake() as (_, parts):
+    with _lake(replace_targets=replace_targets) as (_, parts):
         changes = [change for step in parts.ensure.values() for change in step()]
     for change in changes:
         print(message(change))
@@ -67,6 +76,7 @@ def crawl() -> None:
     with _lake() as (settings, parts):
         for step in parts.ensure.values():
             step()
+        listed = parts.folders.listed()
         with _progress("crawling") as say:
             started = parts.crawler.start()
             say("started" if started else "joined the crawl that runs already")
@@ -77,9 +87,13 @@ def crawl() -> None:
             wait_for_crawl(parts.crawler, settings.crawl_timeout_seconds, progress=tell)
         seconds = parts.crawler.last_seconds()
         print(f"crawled in {seconds:.1f} s" if seconds else "crawled")
-        for table in parts.catalogue.tables():
+        found = parts.catalogue.tables()
+        for table in found:
             count = len(parts.catalogue.partitions(table.name))
             print(f"table {table.name}: {len(table.columns)} columns, {count} partitions")
+        # What was listed before a crawl that we joined may have come too late for it.
+        if started and (missing := without_table({topic for topic, _ in listed}, found, settings)):
+            raise CrawlFailedError("; ".join(missing))
 
 
 @app.command()
@@ -167,12 +181,12 @@ def _settings() -> AnalyticsSettings:
 
 
 @contextmanager
-def _lake() -> Iterator[tuple[AnalyticsSettings, Parts]]:
+def _lake(*, replace_targets: bool = False) -> Iterator[tuple[AnalyticsSettings, Parts]]:
     """What a command works with."""
     settings = _settings()
     # What the commands print says it already.
     logging.getLogger("lakefeed_analytics").setLevel(logging.WARNING)
-    with connect(settings) as parts:
+    with connect(settings, replace_targets=replace_targets) as parts:
         yield settings, parts
 
 

@@ -35,10 +35,11 @@ class World:
         self.metrics = AnalyticsMetrics()
         self.health = Health(self.metrics, ["bucket", "glue", "athena"], stall_seconds=30, clock=self.clock)
         self.crawler, self.folders, self.engine = MemoryCrawler(), MemoryFolders(), MemoryEngine()
+        self.catalogue = MemoryCatalogue()
         self.errors: dict[str, Exception] = {}
         parts = Parts(
             {name: self._step(name) for name in ("bucket", "glue", "athena")},
-            MemoryCatalogue(),
+            self.catalogue,
             self.crawler,
             self.folders,
             self.engine,
@@ -134,6 +135,7 @@ def test_what_keeps_the_catalogue_back_is_told_once_and_recovers(
     world.service.tick()
     assert world.health.readiness().reasons["catalogue"] == "no answer"
     world.crawler.error = None
+    world.catalogue.add("prices", "2026-01-01")
     world.crawler.end()
     world.clock.now += 3600
     world.service.tick()
