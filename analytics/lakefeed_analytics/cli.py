@@ -65,7 +65,7 @@ def ensure(
     with _lake(replace_targets=replace_targets) as (_, parts):
         changes = [change for step in parts.ensure.values() for change in step()]
     for change in changes:
-        print(message(change))
+        print(message(str(change)))
     if not changes:
         print("everything is as the settings say")
 
