@@ -14,9 +14,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lakefeed_analytics import models, problems
+from lakefeed_analytics import documentation, models, problems
 from lakefeed_analytics.athena import wait_for_query
 from lakefeed_analytics.metrics import FREE, SAMPLE, AnalyticsMetrics
+from lakefeed_analytics.origin import OwnOrigin
 from lakefeed_analytics.parts import Parts
 from lakefeed_analytics.problems import documented
 from lakefeed_analytics.queries import NamedQueries
@@ -56,6 +57,9 @@ def build(context: Context) -> FastAPI:
         title="Lakefeed analytics",
         description="Crawls the stored events into the Glue catalogue and answers SQL over them with Athena.",
         version="1",
+        # Their pages load scripts and pictures from elsewhere; see `documentation`.
+        docs_url=None,
+        redoc_url=None,
         openapi_tags=[
             {"name": "crawls", "description": "Start and inspect crawls."},
             {"name": "tables", "description": "What the catalogue knows."},
@@ -66,7 +70,9 @@ def build(context: Context) -> FastAPI:
     )
     for routes in (_crawls, _tables, _queries, _named_queries, _operation):
         app.include_router(routes(context))
+    app.include_router(documentation.routes())
     problems.install(app, context.metrics.count_error)
+    app.add_middleware(OwnOrigin, settings=context.settings)
     app.add_middleware(_Watched, metrics=context.metrics)
     plain = app.openapi
 

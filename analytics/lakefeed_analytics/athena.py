@@ -239,10 +239,17 @@ class AthenaQueries:
 
     def recent(self, limit: int) -> list[QueryStatus]:
         """The latest queries, newest first."""
+        ids: list[str] = []
         with explained(self._settings, f"listing the queries of the workgroup {self._settings.workgroup}"):
-            ids = self._athena.list_query_executions(
-                WorkGroup=self._settings.workgroup, MaxResults=min(limit, _BATCH)
-            )["QueryExecutionIds"]
+            following: dict[str, Any] = {}
+            while len(ids) < limit:
+                answer = self._athena.list_query_executions(
+                    WorkGroup=self._settings.workgroup, MaxResults=min(limit - len(ids), _BATCH), **following
+                )
+                ids += answer["QueryExecutionIds"]
+                if not answer.get("NextToken"):
+                    break
+                following = {"NextToken": answer["NextToken"]}
         found = self.statuses(ids)
         found.sort(key=lambda status: status.submitted.timestamp() if status.submitted else 0, reverse=True)
         return found[:limit]

@@ -37,12 +37,20 @@ def serve_() -> None:
 
 
 @app.command()
-def ensure() -> None:
+def ensure(
+    *,
+    replace_targets: Annotated[
+        bool,
+        typer.Option(
+            "--replace-targets", help="Set the crawler's targets even where it crawls other topics alone."
+        ),
+    ] = False,
+) -> None:
     """Make sure that the bucket, the Glue database, the crawler and the Athena workgroup are as set."""
     settings = _settings()
     from lakefeed_analytics import commands
 
-    commands.ensure(settings)
+    commands.ensure(settings, replace_targets=replace_targets)
 
 
 @app.command()

@@ -11,20 +11,22 @@ from contextlib import contextmanager
 from lakefeed_analytics.athena import QueryEngine, QueryStatus, Value, wait_for_query
 from lakefeed_analytics.catalogue import Table
 from lakefeed_analytics.crawl import CrawlerStatus, wait_for_crawl
-from lakefeed_analytics.errors import StatementError
+from lakefeed_analytics.crawls import without_table
+from lakefeed_analytics.errors import CrawlFailedError, StatementError
 from lakefeed_analytics.output import PAGE, Format, show
 from lakefeed_analytics.parts import Parts, connect
 from lakefeed_analytics.queries import NamedQueries
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_analytics.statements import reading, sample
+from lakefeed_common.text import message
 
 
-def ensure(settings: AnalyticsSettings) -> None:
+def ensure(settings: AnalyticsSettings, *, replace_targets: bool) -> None:
     """Make things as the settings say, and print what changed."""
-    with _lake(settings) as parts:
+    with _lake(settings, replace_targets=replace_targets) as parts:
         changes = [change for step in parts.ensure.values() for change in step()]
     for change in changes:
-        print(change)
+        print(message(str(change)))
     if not changes:
         print("everything is as the settings say")
 
@@ -34,6 +36,7 @@ def crawl(settings: AnalyticsSettings) -> None:
     with _lake(settings) as parts:
         for step in parts.ensure.values():
             step()
+        listed = parts.folders.listed()
         with _progress("crawling") as say:
             started = parts.crawler.start()
             say("started" if started else "joined the crawl that runs already")
@@ -44,9 +47,13 @@ def crawl(settings: AnalyticsSettings) -> None:
             wait_for_crawl(parts.crawler, settings.crawl_timeout_seconds, progress=tell)
         seconds = parts.crawler.last_seconds()
         print(f"crawled in {seconds:.1f} s" if seconds else "crawled")
-        for table in parts.catalogue.tables():
+        found = parts.catalogue.tables()
+        for table in found:
             count = len(parts.catalogue.partitions(table.name))
             print(f"table {table.name}: {len(table.columns)} columns, {count} partitions")
+        # What was listed before a crawl that we joined may have come too late for it.
+        if started and (missing := without_table({topic for topic, _ in listed}, found, settings)):
+            raise CrawlFailedError("; ".join(missing))
 
 
 def tables(
@@ -109,11 +116,11 @@ def _standard_input() -> str:
 
 
 @contextmanager
-def _lake(settings: AnalyticsSettings) -> Iterator[Parts]:
+def _lake(settings: AnalyticsSettings, *, replace_targets: bool = False) -> Iterator[Parts]:
     """What a command works with."""
     # What the commands print says it already.
     logging.getLogger("lakefeed_analytics").setLevel(logging.WARNING)
-    with connect(settings) as parts:
+    with connect(settings, replace_targets=replace_targets) as parts:
         yield parts
 
 
@@ -178,7 +185,7 @@ def _progress(doing: str) -> Iterator[Callable[[str], None]]:
     """Tell on standard error how it goes: a spinner on a terminal, else a line for each news."""
     from rich.console import Console
 
-    err = Console(stderr=True, highlight=False)
+    err = Console(stderr=True, markup=False, emoji=False, highlight=False)
     if err.is_terminal:
         with err.status(doing) as status:
             yield lambda news: status.update(f"{doing}: {news}")

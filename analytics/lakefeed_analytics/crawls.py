@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from lakefeed_analytics.catalogue import Table
@@ -62,14 +62,15 @@ class CrawlKeeper:
             self._notice_length(status.running_seconds)
             return self._soon()
         by_hand = self._catalogue_read is not None
-        tables = self._read_tables(by_hand)
+        tables, others = self._read_tables(by_hand)
         listed = self._parts.folders.listed()
         self._read_partitions(listed)
         pending = self._new.pending(listed)
         self._metrics.folders_pending.set(len(pending))
         misplaced = self._misplaced(tables)
+        missing = without_table(self._new.topics_crawled(listed), others, self._settings)
         self.problem = (
-            "; ".join([*misplaced, *([self._failure] if self._failure and pending else [])]) or None
+            "; ".join([*misplaced, *missing, *([self._failure] if self._failure and pending else [])]) or None
         )
         if not self._is_due(pending):
             return self._settings.crawl_poll_seconds
@@ -116,8 +117,8 @@ class CrawlKeeper:
         if self._failure is None:
             log.info("crawled in %.0f s", seconds or 0)
 
-    def _read_tables(self, by_hand: bool) -> dict[str, Table]:
-        """Our topics' tables; tells what somebody changed, and has one that is gone made again by a crawl."""
+    def _read_tables(self, by_hand: bool) -> tuple[dict[str, Table], list[Table]]:
+        """Our topics' tables, and all tables; tells what somebody changed, has lost ones made again."""
         found = {table.name: table for table in self._parts.catalogue.tables()}
         self._metrics.tables.set(len(found))
         names = {topic: table_name(topic) for topic in self._settings.topic_names}
@@ -134,7 +135,7 @@ class CrawlKeeper:
                     difference,
                 )
         self._tables = tables
-        return tables
+        return tables, list(found.values())
 
     def _misplaced(self, tables: dict[str, Table]) -> list[str]:
         """Tables that read another place than their topic's: a crawl would make one more beside them."""
@@ -186,6 +187,29 @@ class CrawlKeeper:
         else:
             # It may have been past a folder before there was anything in it: what it leaves out comes next.
             log.info("a crawl runs already and is waited for: %s", why)
+
+
+def without_table(crawled: set[str], tables: Sequence[Table], settings: AnalyticsSettings) -> list[str]:
+    """What to say of topics with objects that a successful crawl has seen and made no table of."""
+    names = {table.name for table in tables}
+    at = {table.location.rstrip("/"): table.name for table in tables}
+    told = []
+    for topic in settings.topic_names:
+        name, place = table_name(topic), settings.topic_location(topic)
+        if topic not in crawled or name in names:
+            continue
+        if other := at.get(place.rstrip("/")):
+            advice = f"The table {other} reads that place. Delete it"
+        else:
+            advice = (
+                f"Check that this is a target of the crawler {settings.crawler}, that its role may read "
+                "there, and that the objects are JSON"
+            )
+        told.append(
+            f"a crawl succeeded and made no table {name} of {place}. {advice}; then start a crawl "
+            "(POST /v1/crawls)"
+        )
+    return told
 
 
 def _failure(last: Crawl) -> str | None:

@@ -1,14 +1,17 @@
 """Makes sure that bucket, Glue database, crawler and Athena workgroup are as the settings say.
 
 What differs is changed in place; nothing is ever deleted or made anew, and what the settings do
-not speak of (tags, descriptions, classifiers) stays as its owner left it.
+not speak of (tags, descriptions, classifiers) stays as its owner left it. What another service of the
+same name uses is not changed: a crawler of other topics, or what is changed back again and again.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,7 @@ from botocore.exceptions import ClientError
 from lakefeed_analytics import edge
 from lakefeed_analytics.edge import explained
 from lakefeed_analytics.settings import AnalyticsSettings
-from lakefeed_common.errors import MissingError
+from lakefeed_common.errors import MissingError, RefusedError
 
 if TYPE_CHECKING:
     from mypy_boto3_athena import AthenaClient
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEPENDENCIES = ("bucket", "glue", "athena")
+# So often in a while something else sets another value again: no hand, but a service with other settings.
+_MOST_UPDATES, _UPDATES_SECONDS = 3, 600.0
+_UPDATES_ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,19 @@ class Ensurer:
     """Brings AWS to what the settings say, one dependency at a time."""
 
     def __init__(
-        self, s3: S3Client, glue: GlueClient, athena: AthenaClient, settings: AnalyticsSettings
+        self,
+        s3: S3Client,
+        glue: GlueClient,
+        athena: AthenaClient,
+        settings: AnalyticsSettings,
+        *,
+        replace_targets: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`replace_targets` says that a crawler of other topics alone is this service's all the same."""
+        self._replace_targets = replace_targets
+        self._clock = clock
+        self._updates: dict[str, list[float]] = defaultdict(list)
         self._s3 = s3
         self._glue = glue
         self._athena = athena
@@ -180,6 +197,9 @@ class Ensurer:
         )
         if not fields:
             return []
+        if "Targets" in fields and not self._replace_targets:
+            self._refuse_foreign(present.get("Targets") or {})
+        self._refuse_contested("crawler", name, fields)
         with explained(self._settings, f"updating the crawler {name}"):
             try:
                 self._glue.update_crawler(Name=name, **{field: wanted[field] for field in fields})
@@ -188,7 +208,37 @@ class Ensurer:
                     raise
                 log.info("crawler %s is updated when its crawl has ended", name)
                 return []
+        self._updates["crawler"].append(self._clock())
         return [_changed(Change(f"crawler {name}", fields))]
+
+    def _refuse_foreign(self, targets: Mapping[str, Any]) -> None:
+        """Raise RefusedError for a crawler with none of our targets: it is another service's."""
+        ours = [self._settings.topic_location(topic) for topic in self._settings.topic_names]
+        present = [each["Path"].rstrip("/") + "/" for each in targets.get("S3Targets", [])]
+        others = [f"{len(each)} {kind}" for kind, each in targets.items() if kind != "S3Targets" and each]
+        # Above our folders somebody's hand may have set it; a service sets a topic's folder.
+        if any(own.startswith(path) for own in ours for path in present) or not (present or others):
+            return
+        raise RefusedError(
+            f"the crawler {self._settings.crawler} crawls {', '.join([*present, *others])} and nothing of "
+            f"this service ({', '.join(ours)}): another service uses that name, and is left as it is. Set "
+            "LAKEFEED_CRAWLER to a name of this service's own; or, if the crawler is this service's and its "
+            "topics were changed, run `lakefeed-analytics ensure --replace-targets` once"
+        )
+
+    def _refuse_contested(self, kind: str, name: str, fields: Iterable[str]) -> None:
+        """Raise RefusedError when what we set is changed again and again."""
+        now = self._clock()
+        window = max(_UPDATES_SECONDS, _UPDATES_ROUNDS * self._settings.crawl_poll_seconds)
+        recent = self._updates[kind] = [each for each in self._updates[kind] if now - each < window]
+        if len(recent) < _MOST_UPDATES:
+            return
+        raise RefusedError(
+            f"the {kind} {name} was set {len(recent)} times within {window:g} s, and each time something "
+            f"else changed it again ({', '.join(fields)}): another service with other settings uses that "
+            f"name. Set LAKEFEED_{kind.upper()} to a name of this service's own, or give both the same "
+            "settings"
+        )
 
     def athena(self) -> list[Change]:
         """The bucket of the results exists, and the workgroup is as it should be. Raises MissingError."""
@@ -224,8 +274,10 @@ class Ensurer:
             arguments["State"] = "ENABLED"
         if not arguments:
             return []
+        self._refuse_contested("workgroup", name, updates or ("State",))
         with explained(self._settings, f"updating the workgroup {name}"):
             self._athena.update_work_group(WorkGroup=name, **arguments)
+        self._updates["workgroup"].append(self._clock())
         return [
             _changed(Change(f"workgroup {name}", (*updates, *(["State"] if "State" in arguments else []))))
         ]

@@ -88,6 +88,10 @@ class NewFolders:
         """Say that these were there when a crawl that succeeded began."""
         self._crawled |= folders
 
+    def topics_crawled(self, listed: set[Folder]) -> set[str]:
+        """The topics with folders that a crawl has seen."""
+        return {topic for topic, _ in self._crawled & listed}
+
     def catalogued(self, folders: set[Folder]) -> set[Folder]:
         """Say what the catalogue holds; returns what it held before and has lost, which is known no more."""
         lost = self._catalogued - folders

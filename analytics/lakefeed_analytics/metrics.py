@@ -57,12 +57,15 @@ class AnalyticsMetrics(ServiceMetrics):
         )
         self.queries = Counter(
             "lakefeed_analytics_queries_total",
-            "Queries of this service that ended, by outcome and named query (`sample`, `free` for others).",
+            "Queries of the workgroup that ended, whoever started them, by outcome and named query "
+            "(`sample`, `free` for others).",
             ["query", "state"],
             registry=own,
         )
         self.queries_running = Gauge(
-            "lakefeed_analytics_queries_running", "Queries of this service that have not ended.", registry=own
+            "lakefeed_analytics_queries_running",
+            "Queries of the workgroup that have not ended.",
+            registry=own,
         )
         self.query_seconds = Histogram(
             "lakefeed_analytics_query_seconds",
@@ -71,7 +74,9 @@ class AnalyticsMetrics(ServiceMetrics):
             registry=own,
         )
         self.scanned_bytes = Counter(
-            "lakefeed_analytics_query_scanned_bytes_total", "Bytes that queries scanned.", registry=own
+            "lakefeed_analytics_query_scanned_bytes_total",
+            "Bytes that the workgroup's queries scanned.",
+            registry=own,
         )
         self.cost = Counter(
             "lakefeed_analytics_query_cost_usd_total",

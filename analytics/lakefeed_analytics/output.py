@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from lakefeed_common.text import lossless, print_table, visible_json
 
 if TYPE_CHECKING:
     from lakefeed_analytics.athena import Value
@@ -26,7 +27,9 @@ class Format(StrEnum):
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[Value]], form: Format) -> None:
     """Print rows; CSV and JSON go out row by row, however many there are."""
-    _encode(form)
+    if form is not Format.TABLE:
+        # UTF-8 whatever the locale says. In JSON the escape of half a character is that half.
+        lossless(sys.stdout, encoding="utf-8")
     match form:
         case Format.TABLE:
             _table(columns, rows)
@@ -36,32 +39,19 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[Value]], form: Format) 
             _json(columns, rows)
 
 
-def _encode(form: Format) -> None:
-    """CSV and JSON are UTF-8 whatever the locale says; a table shows what the terminal can."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        if form is Format.TABLE:
-            sys.stdout.reconfigure(errors="replace")
-        else:
-            sys.stdout.reconfigure(encoding="utf-8")
-
-
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:
-    # CSV and JSON, and the help that names all three, do without.
-    from rich.console import Console
-    from rich.table import Table
-
     lines = list(rows)
-    table = Table()
-    for index, column in enumerate(columns):
-        numbers = all(
+    numbers = [
+        bool(lines)
+        and all(
             isinstance(row[index], int | float) or row[index] is None for row in lines if index < len(row)
         )
-        table.add_column(column, justify="right" if lines and numbers else "left", overflow="fold")
-    for row in lines:
-        table.add_row(*(_cell(value) for value in row))
-    # Without a terminal a line is as long as it needs to be.
-    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 10_000)
-    console.print(table)
+        for index in range(len(columns))
+    ]
+    # A row may be shorter than the line of names.
+    missing: list[Value] = [None] * len(columns)
+    texts = [[_cell(value) for value in [*row, *missing][: len(columns)]] for row in lines]
+    print_table(columns, texts, numbers)
 
 
 def _cell(value: Value) -> str:
@@ -94,5 +84,5 @@ def _json(columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:
     sys.stdout.write("[")
     for number, row in enumerate(rows):
         line = json.dumps(dict(zip(names, row, strict=False)), ensure_ascii=False)
-        sys.stdout.write((",\n " if number else "\n ") + line)
+        sys.stdout.write((",\n " if number else "\n ") + visible_json(line))
     sys.stdout.write("\n]\n")

@@ -31,10 +31,16 @@ class Parts:
 
 
 @contextmanager
-def connect(settings: AnalyticsSettings, attempt: Callable[[], None] = lambda: None) -> Iterator[Parts]:
+def connect(
+    settings: AnalyticsSettings,
+    attempt: Callable[[], None] = lambda: None,
+    *,
+    replace_targets: bool = False,
+) -> Iterator[Parts]:
     """The parts against AWS, whose connections are closed at the end. Nothing is called yet.
 
     `attempt` is called before and after each attempt of a call to AWS, by the thread that calls.
+    `replace_targets` is of `Ensurer`.
     """
     with ExitStack() as held:
         # A profile that does not exist is noticed here already.
@@ -46,7 +52,7 @@ def connect(settings: AnalyticsSettings, attempt: Callable[[], None] = lambda: N
                 for name in ("s3", "glue", "athena")
             )
         yield Parts(
-            ensure=Ensurer(s3, glue, athena, settings).steps,
+            ensure=Ensurer(s3, glue, athena, settings, replace_targets=replace_targets).steps,
             catalogue=GlueCatalogue(glue, settings),
             crawler=GlueCrawler(glue, settings),
             folders=S3Folders(s3, settings),

@@ -54,6 +54,11 @@ def of(error: LakefeedError) -> Problem:
     return Problem(type=f"urn:lakefeed:problem:{error.kind}", title=title, status=status, detail=str(error))
 
 
+def foreign(reason: str) -> Problem:
+    """The problem of a request that is not for this service, or was made by another's page."""
+    return Problem(type="urn:lakefeed:problem:foreign", title="Not allowed", status=403, detail=reason)
+
+
 def internal() -> Problem:
     """The problem for an error that nobody foresaw; the log has it in full."""
     return Problem(
@@ -62,12 +67,29 @@ def internal() -> Problem:
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` of a route that answers with these problems, and with 500, 502 and 503 as all do."""
+    """`responses=` of a route that answers with these problems, and with 403, 500, 502 and 503 as all do."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}}
-        for status in (*statuses, 422, 500, 502, 503)
+        for status in (*statuses, 403, 422, 500, 502, 503)
     }
+
+
+def _wrong_type(request: Request, error: RequestValidationError) -> list[str]:
+    """What to do about a body that is not read as JSON because its header does not say that it is."""
+    given = request.headers.get("content-type", "")
+    kind = given.partition(";")[0].strip().lower()
+    whole = any(tuple(each["loc"]) == ("body",) and each["type"] != "missing" for each in error.errors())
+    if (
+        not whole
+        or kind == "application/json"
+        or (kind.startswith("application/") and kind.endswith("+json"))
+    ):
+        return []
+    said = f"it came as {given[:_LONGEST_PATH]!r}" if given else "it came without that header"
+    return [
+        f"the body must be JSON with the header `Content-Type: application/json`, and {said} (curl: --json)"
+    ]
 
 
 def install(app: FastAPI, count: Callable[[LakefeedError], None]) -> None:
@@ -79,14 +101,14 @@ def install(app: FastAPI, count: Callable[[LakefeedError], None]) -> None:
         return respond(of(error))
 
     @app.exception_handler(RequestValidationError)
-    def shape(_: Request, error: RequestValidationError) -> JSONResponse:
+    def shape(request: Request, error: RequestValidationError) -> JSONResponse:
         # Without the input, which can be anything.
         errors = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
         problem = Problem(
             type="urn:lakefeed:problem:input",
             title="Wrong shape of request",
             status=422,
-            detail="; ".join(errors),
+            detail="; ".join([*_wrong_type(request, error), *errors]),
             errors=errors,
         )
         return respond(problem)

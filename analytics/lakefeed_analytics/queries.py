@@ -7,6 +7,7 @@ to run it, that is replaced by the quoted name of a table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,12 @@ class NamedQuery:
     def over(self, table: str) -> str:
         """The SQL over a table."""
         return self.sql.replace(_PLACE, quoted(table))
+
+    def is_over_some_table(self, sql: str) -> bool:
+        """Whether a statement is this query over a table, whichever."""
+        table = r'("(?:[^"]|"")*")'
+        first, *others = (re.escape(part) for part in self.sql.split(_PLACE))
+        return re.fullmatch(first + table + r"\1".join(others), sql) is not None
 
 
 class NamedQueries:

@@ -59,7 +59,7 @@ def working(settings: AnalyticsSettings, stop: threading.Event) -> Iterator[tupl
             health.beat(LOOP)
 
     with connect(settings, moving) as parts, _listening(settings) as listener:
-        watch = QueryWatch(parts.engine, metrics, settings)
+        watch = QueryWatch(parts.engine, metrics, settings, named=named)
         service = Service(parts, watch, metrics, health, settings)
         app = api.build(api.Context(parts, named, watch, metrics, health, settings, service.wake))
         # A daemon, since a call to an AWS that does not answer must not hold up the end.

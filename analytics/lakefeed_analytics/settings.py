@@ -11,6 +11,7 @@ from pydantic import model_validator
 from lakefeed_common.settings import LakeSettings, ServiceSettings, setting
 
 _TOPIC = r"[A-Za-z0-9._-]{1,249}"
+_HOST = r"(\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[?[0-9A-Fa-f:.]+\]?)"
 _GLUE_NAME = r"^[a-z0-9_]{1,255}$"
 
 
@@ -24,6 +25,13 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
 
     http_port: int = setting(
         8003, "Port on which metrics, health and the API are served; 0 takes a free one.", ge=0, le=65535
+    )
+    http_allowed_hosts: str = setting(
+        "localhost,127.0.0.1,[::1]",
+        "Names and addresses under which the API is asked, with commas between: the `Host` of a request. "
+        "`.example.com` is every name below it, `*` any name. The address that a request came to is always "
+        "allowed; health and metrics are answered under any name.",
+        pattern=rf"^{_HOST}(,{_HOST})*$",
     )
     topic: str = setting("demo_testing", "Topic of the events.", pattern=f"^{_TOPIC}$")
     topics: str | None = setting(

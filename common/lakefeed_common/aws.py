@@ -127,8 +127,32 @@ def is_plain(text: str | None) -> bool:
     return text is None or (text.isascii() and text.isprintable() and " " not in text)
 
 
+class MfaNeededError(CredentialRetrievalError):
+    """A profile's role wants a code of a device, which a program that runs by itself cannot ask for."""
+
+    fmt = "{error_msg}"
+
+
+def _no_prompt(profile: str) -> Callable[[str], str]:
+    """What botocore calls for a code. Its own function asks on the terminal, once for each try."""
+
+    def refuse(_: str) -> str:
+        raise MfaNeededError(
+            provider="assume-role",
+            error_msg=f"the role of AWS_PROFILE={profile} wants an MFA code, which a service cannot ask "
+            "for. Get temporary credentials "
+            f"(`aws configure export-credentials --profile {profile} --format env`) "
+            "and set the AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN that it prints, "
+            "without AWS_PROFILE; for longer than they last, use a role that wants no MFA",
+        )
+
+    return refuse
+
+
 def session(settings: AwsSettings) -> boto3.Session:
     """A session whose credentials are renewed: by botocore where they expire, by a new look at their file.
+
+    It never asks for anything on the terminal.
 
     Raises:
         SettingsError: see `check_variables`.
@@ -136,6 +160,8 @@ def session(settings: AwsSettings) -> boto3.Session:
     check_variables()
     made = boto3.Session(region_name=settings.aws_region)
     resolver = made._session.get_component("credential_provider")
+    roles = resolver.get_provider("assume-role")
+    roles._prompter = _no_prompt(made.profile_name)
     resolver.providers = [
         _FileProvider(each) if each.METHOD in ("shared-credentials-file", "config-file") else each
         for each in resolver.providers
@@ -200,6 +226,8 @@ def explain(
         if code in _TRANSIENT or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
             return UnavailableError(said)
         return RefusedError(said)
+    if isinstance(error, MfaNeededError):
+        return RefusedError(f"{doing}: {error}.")
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError | SSOError):
         return RefusedError(
             f"{doing}: no AWS credentials ({error}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "

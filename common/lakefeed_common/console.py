@@ -15,6 +15,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from lakefeed_common.errors import ExitCode, LakefeedError
+from lakefeed_common.text import lossless, message
 
 
 def command_line(help: str, name: str | None = None) -> typer.Typer:  # noqa: A002 - typer's name
@@ -41,6 +42,7 @@ def run(command: Callable[..., Any]) -> int:
     # Python has none where the caller closed it (`>&-`).
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - open to the end
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    lossless(sys.stdout)
     try:
         code = _call(command)
         sys.stdout.flush()
@@ -72,10 +74,10 @@ def _call(command: Callable[..., Any]) -> int:
         if show is not None:
             show()
         else:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {message(str(error))}", file=sys.stderr)
         return error.exit_code
     except LakefeedError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {message(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from lakefeed_common.settings import ServiceSettings
+from lakefeed_common.text import message
 
 _MOST_TEMPLATES = 1_000
 
@@ -64,7 +65,7 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
         """Add the `extra=` fields behind the message."""
         fields = "".join(f" {key}={value}" for key, value in _fields(record).items())
-        return super().formatMessage(record) + fields
+        return message(super().formatMessage(record) + fields)
 
 
 class JsonFormatter(logging.Formatter):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
 from base64 import b64encode
@@ -14,20 +13,16 @@ from typing import Any
 
 import orjson
 import uvloop
-from rich.console import Console
-from rich.table import Table
 
 from lakefeed_common import logs
 from lakefeed_common.errors import ExitCode
+from lakefeed_common.text import lossless, message, print_table, visible, visible_json
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.dead_letters import DeadLetter
 from lakefeed_consumer.letters import Found, Letters, Place, Selection
 from lakefeed_consumer.replay import Sender, replay
 from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
-
-# A record's bytes must not steer the terminal; JSON has these characters escaped just so.
-_CONTROLS = {number: f"\\u{number:04x}" for number in (*range(32), *range(127, 160)) if chr(number) != "\n"}
 
 
 def list_letters(settings: ConsumerSettings, selected: Selection, reason: str, *, as_json: bool) -> None:
@@ -119,7 +114,7 @@ class _Replay:
                 else:
                     self.counts["sent"] += 1
                     pointless |= now.topic == found.place.topic and not found.reason.startswith("conflict:")
-                    print(f"{found.place.key} -> {now.topic}/{now.partition}/{now.offset}")
+                    print(f"{visible(found.place.key)} -> {now.topic}/{now.partition}/{now.offset}")
         self._summarize()
         if pointless:
             _say(
@@ -164,8 +159,7 @@ def _prepare(settings: ConsumerSettings) -> None:
     # They log each step and each failed try; what it comes to is our own line.
     for library in ("aiokafka", "botocore"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")
+    lossless(sys.stdout, encoding="utf-8")
 
 
 def _letters(settings: ConsumerSettings) -> Letters:
@@ -200,26 +194,24 @@ def _text(name: str, data: bytes | None) -> dict[str, str | None]:
 
 
 def _print_json(document: dict[str, Any], option: int = 0) -> None:
-    print(orjson.dumps(document, option=option).decode().translate(_CONTROLS))
+    print(visible_json(orjson.dumps(document, option=option).decode()))
 
 
 def _print_table(batch: list[Found]) -> None:
     """A table for each batch: a terminal shows about so many lines, and memory stays bounded."""
-    table = Table("topic", "day", "partition", "offset", "replayed", "reason")
-    for found in batch:
-        place = found.place
-        replayed = "yes" if place.replayed else ""
-        table.add_row(
-            place.topic,
-            place.day,
-            str(place.partition),
-            str(place.offset),
-            replayed,
-            found.reason.translate(_CONTROLS),
-        )
-    # Without a terminal a line is as long as it needs to be.
-    Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 10_000).print(table)
+    lines = [
+        [
+            found.place.topic,
+            found.place.day,
+            str(found.place.partition),
+            str(found.place.offset),
+            "yes" if found.place.replayed else "",
+            found.reason,
+        ]
+        for found in batch
+    ]
+    print_table(("topic", "day", "partition", "offset", "replayed", "reason"), lines)
 
 
 def _say(text: str) -> None:
-    print(text.translate(_CONTROLS), file=sys.stderr)
+    print(message(text), file=sys.stderr)

@@ -12,8 +12,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -214,14 +214,19 @@ class CrawlService:
             catalogue = Catalogue(glue, definition, checkpoint, changes)
             finder = Finder(s3, sample_size=self._settings.local_crawl_sample_objects, checkpoint=checkpoint)
             found: list[FoundTable] = []
+            failures: list[str] = []
             try:
                 for source in definition.sources:
-                    found += finder.tables(definition, source, catalogue.known)
+                    with _apart(source.target.location, failures):
+                        found += finder.tables(definition, source, catalogue.known)
             finally:
                 self.metrics.objects.inc(finder.objects_seen)
             for table in found:
                 checkpoint()
-                catalogue.apply(table)
+                with _apart(table.location, failures):
+                    catalogue.apply(table)
+            if failures:
+                raise LakefeedError("; ".join(failures))
             catalogue.apply_missing(found)
 
     def _client(self, service: str, crawl: dict[str, Any]) -> Any:
@@ -239,6 +244,18 @@ class CrawlService:
             s3={"addressing_style": "path"},
         )
         return session.client(service, endpoint_url=self._endpoint_url, config=options)  # type: ignore[call-overload]
+
+
+@contextmanager
+def _apart(place: str, failures: list[str]) -> Iterator[None]:
+    """Keep what one folder's objects raise from the other folders' tables; AWS's errors concern all."""
+    try:
+        yield
+    except (LakefeedError, ClientError, BotoCoreError):
+        raise
+    except Exception as error:
+        log.exception("no table could be made of %s", place)
+        failures.append(f"no table could be made of {place}: {error!r}")
 
 
 def endpoint(settings: LocalSettings) -> str:

@@ -7,7 +7,8 @@ its end (`LakefeedFinishCrawl`), three actions that are added to the Glue API. W
 as Glue does it: RUNNING while there is work, STOPPING after StopCrawler, LastCrawl with the outcome,
 ListCrawls, GetCrawlerMetrics.
 
-StartQueryExecution keeps Athena's word too: one ClientRequestToken, one query. And where the environment
+StartQueryExecution keeps Athena's word too: one ClientRequestToken, one query; tables of JSON are read with
+the catalogue's columns and partitions (`athena_tables`). And where the environment
 names a file, each signed call is noted in it: who called, and what. RunInstances makes what it
 was asked for, and DescribeInstances tells it.
 
@@ -21,13 +22,16 @@ import inspect
 import json
 import os
 import re
+import runpy
 import statistics
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO
 
@@ -53,6 +57,9 @@ _service_seen = 0.0
 # (account, region, ClientRequestToken) -> the statement, and the answer to its start
 _started: dict[tuple[str, str, str], tuple[str, Response]] = {}
 _launched: dict[tuple[str, str, str], Response] = {}
+
+# This environment has no package of ours.
+_TABLES = runpy.run_path(str(Path(__file__).with_name("athena_tables.py")))
 
 _calls: TextIO | None = None
 _CREDENTIAL = re.compile(r"Credential=([^/,]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
@@ -251,6 +258,24 @@ def _start_query_execution(data: Request) -> Response:
     if known[0] != statement:
         return error_response_json("InvalidRequestException", "Idempotent parameters do not match", 400)
     return known[1]
+
+
+def _table_relation(table_data: Record, files: list[str]) -> str:
+    """A table's rows as DuckDB reads them; one of JSON by its columns and partitions in the catalogue."""
+    storage = table_data.get("StorageDescriptor") or {}
+    if athena._data_format(table_data) != "json" or not storage.get("Columns"):
+        return str(_ORIGINALS["_table_relation"](table_data, files))
+    partitions = glue._partitions.get(f"{table_data['DatabaseName']}/{table_data['Name']}") or []
+    found = _TABLES["relation"](table_data, files, partitions)
+    return str(athena._empty_relation(table_data) if found is None else found)
+
+
+def _datum_text(value: Any) -> str:
+    """A value as Athena writes it."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        moment = value.astimezone(UTC)
+        return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d} UTC"
+    return str(_ORIGINALS["_datum_text"](value))
 
 
 def _run_instances(data: Request) -> Response:
@@ -495,6 +520,8 @@ def main() -> None:
     for name in (*_REPLACED, "_handle_request_sync"):
         _replace(glue, name)
     _replace(athena, "_start_query_execution")
+    _replace(athena, "_table_relation")
+    _replace(athena, "_datum_text")
     _replace(ec2, "_instance_xml")
     _replace(ec2, "_run_instances")
     # It has taken the function already.

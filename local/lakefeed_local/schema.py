@@ -14,8 +14,12 @@ from enum import Enum
 from functools import reduce
 from typing import Any
 
+import orjson
+
 # https://docs.aws.amazon.com/glue/latest/webapi/API_Column.html
 _LONGEST_NAME = 255
+# Deeper values are the text that they are written as; engines bound how deep a type may be.
+_DEEPEST = 64
 _INT = 2**31
 _BIGINT = 2**63
 
@@ -51,9 +55,11 @@ Columns = Mapping[str, Type]
 _NUMBERS = (Plain.INT, Plain.BIGINT, Plain.DOUBLE)
 
 
-def infer(value: Any) -> Type:
-    """The type of a value as Python's `json` gives it."""
+def infer(value: Any, levels: int = _DEEPEST) -> Type:
+    """The type of a value as Python's `json` gives it; what lies below so many levels is a string."""
     match value:
+        case list() | dict() if not levels:
+            return Plain.STRING
         case None:
             return Plain.UNKNOWN
         case bool():
@@ -66,9 +72,9 @@ def infer(value: Any) -> Type:
             return Plain.STRING
         case list():
             nothing: Type = Plain.UNKNOWN
-            return Array(reduce(merge, map(infer, value), nothing))
+            return Array(reduce(merge, (infer(part, levels - 1) for part in value), nothing))
         case dict():
-            return Struct({name: infer(part) for name, part in value.items()})
+            return Struct({name: infer(part, levels - 1) for name, part in value.items()})
         case _:
             raise TypeError(f"{type(value).__name__} is no type of JSON")
 
@@ -187,7 +193,7 @@ def sample(text: str, *, truncated: bool = False) -> Sample:
     columns: Columns = {}
     records = 0
     try:
-        for document in documents(text, truncated=truncated):
+        for document in _each(text, truncated):
             match infer(document):
                 case Struct(fields):
                     columns = merge_columns(columns, fields)
@@ -196,9 +202,19 @@ def sample(text: str, *, truncated: bool = False) -> Sample:
                 case _:
                     return Sample(None, 0)
             records += 1
-    except (ValueError, RecursionError):
+    except ValueError:
         return Sample(None, 0)
     return Sample(columns, records) if records else Sample(None, 0)
+
+
+def _each(text: str, truncated: bool) -> list[Any]:
+    """The documents of a text, however deep they are."""
+    try:
+        return list(documents(text, truncated=truncated))
+    except RecursionError:
+        # orjson reads 1,024 levels, as the consumer does.
+        lines = text.splitlines()[: -1 if truncated else None]
+        return [orjson.loads(line) for line in lines if line.strip()]
 
 
 def similar(one: Columns, other: Columns) -> bool:

@@ -390,7 +390,7 @@ def _athena() -> Section:
             # Totals, not rates: queries are rare, and a rate misses the first one of a new label.
             lines(
                 "Queries by state",
-                "Queries of the analytics service that ended since it started.",
+                "Queries of the workgroup, whoever started them, that ended since the service started.",
                 _COUNT,
                 Query("sum by (state) (lakefeed_analytics_queries_total)", "{{state}}"),
             ),
@@ -402,7 +402,7 @@ def _athena() -> Section:
             ),
             lines(
                 "Queries running",
-                "Queries of the analytics service that have not ended.",
+                "Queries of the workgroup that have not ended.",
                 _COUNT,
                 Query("sum(lakefeed_analytics_queries_running)", "running"),
             ),

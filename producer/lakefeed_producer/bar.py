@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from lakefeed_common.text import message, visible
 from lakefeed_producer.publish import Progress
 
 
@@ -26,13 +27,13 @@ class BarDisplay:
 
     def __init__(self) -> None:
         self._bars = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("rows"),
             _Rate(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Console(stderr=True, emoji=False),
         )
         self._names: dict[str, TaskID] = {}
 
@@ -49,12 +50,12 @@ class BarDisplay:
         """Move the bar of the file."""
         done = progress.delivered + progress.rejected
         if progress.file not in self._names:
-            self._names[progress.file] = self._bars.add_task(progress.file, total=progress.rows)
+            self._names[progress.file] = self._bars.add_task(visible(progress.file), total=progress.rows)
         self._bars.update(self._names[progress.file], completed=done)
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._bars.console.print(message(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class _Rate(ProgressColumn):

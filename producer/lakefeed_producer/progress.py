@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import Protocol, Self
 
+from lakefeed_common.text import message
 from lakefeed_producer.publish import Progress
 
 _LINE_SECONDS = 5.0
@@ -62,7 +63,7 @@ class LineDisplay:
 
     def say(self, line: str) -> None:
         """Print a line to standard error."""
-        print(line, file=sys.stderr, flush=True)
+        print(message(line), file=sys.stderr, flush=True)
 
 
 def describe(progress: Progress) -> str:

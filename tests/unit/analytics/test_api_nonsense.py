@@ -38,6 +38,21 @@ def problem(answer: httpx.Response, *statuses: int) -> None:
     assert "Traceback" not in answer.text
 
 
+@pytest.mark.parametrize("path", ["/v1/queries", "/v1/named-queries/volatility/run"])
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", None])
+def test_json_without_its_header_is_told_what_to_send(
+    lake: Lake, path: str, content_type: str | None
+) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+    answer = lake.http.post(path, content=b'{"sql": "SELECT 1"}', headers=headers)
+    problem(answer, 422)
+    detail = answer.json()["detail"]
+    assert detail.startswith("the body must be JSON with the header `Content-Type: application/json`")
+    assert (content_type or "without that header") in detail
+    # A wrong body under the right header is no matter of the header.
+    assert "header" not in lake.http.post(path, content=b"[1]", headers=JSON).json()["detail"]
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -321,6 +321,48 @@ def test_a_partition_that_went_with_its_objects_starts_no_crawl(caplog: pytest.L
     assert "somebody" not in caplog.text
 
 
+def test_a_crawl_that_makes_no_table_is_a_problem_until_it_is_there() -> None:
+    world = World()
+    world.folders.folders |= {("prices", "2026-01-01"), ("other", "2026-01-01")}
+    world.keeper.look()
+    world.catalogue.add("other", "2026-01-01")
+    world.crawler.end()
+    world.keeper.look()
+    problem = world.keeper.problem or ""
+    assert problem.startswith("a crawl succeeded and made no table prices of s3://lakefeed/events/prices/.")
+    assert "target of the crawler lakefeed" in problem
+    assert "table other" not in problem
+    # It stays the same text; a crawl of nothing is not bought again and again.
+    world.clock.now += 10_000
+    world.keeper.look()
+    assert world.keeper.problem == problem
+    assert world.crawler.starts == 1
+    world.catalogue.add("prices", "2026-01-01")
+    world.keeper.look()
+    assert world.keeper.problem is None
+
+
+def test_a_table_of_another_name_at_the_topics_place_is_named() -> None:
+    world = World()
+    world.folders.folders.add(("prices", "2026-01-01"))
+    world.keeper.look()
+    world.catalogue.add("prices_1f2e", "2026-01-01")
+    world.catalogue.places["prices_1f2e"] = "s3://lakefeed/events/prices"
+    world.crawler.end()
+    world.keeper.look()
+    assert "The table prices_1f2e reads that place. Delete it" in (world.keeper.problem or "")
+
+
+def test_no_objects_no_table_no_problem() -> None:
+    world = World(crawl_interval_seconds=60)
+    world.clock.now = 60
+    world.keeper.look()
+    world.crawler.end()
+    world.keeper.look()
+    assert world.crawler.starts == 1
+    assert world.keeper.problem is None
+
+
 def test_waiting_for_a_crawl() -> None:
     crawler, clock, told = MemoryCrawler(), Clock(), []
     crawler.start()

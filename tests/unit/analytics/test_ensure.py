@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from lakefeed_analytics.ensure import Ensurer, crawler_definition
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_common.errors import MissingError, RefusedError
+from tests.helpers.analytics.fakes import Clock
 from tests.helpers.analytics.scripted_client import ScriptedClient as Client
 from tests.helpers.analytics.scripted_client import error
 
@@ -164,3 +165,73 @@ def test_a_disabled_workgroup_is_enabled_and_its_own_options_stay() -> None:
     steps, client = ensurer(AnalyticsSettings(), get_work_group={"WorkGroup": group}, update_work_group={})
     assert [str(change) for change in steps.athena()] == ["updated workgroup lakefeed: State"]
     assert client.asked[-1] == ("update_work_group", {"WorkGroup": "lakefeed", "State": "ENABLED"})
+
+
+def other_targets(*paths: str, **others: Any) -> dict[str, Any]:
+    return {"Targets": {"S3Targets": [{"Path": path, "Exclusions": []} for path in paths], **others}}
+
+
+@pytest.mark.parametrize(
+    ("present", "said"),
+    [
+        (other_targets("s3://lakefeed/events/orders/"), "crawls s3://lakefeed/events/orders/ and nothing of"),
+        (
+            other_targets("s3://elsewhere/events/prices", "s3://a/b/"),
+            "crawls s3://elsewhere/events/prices/, ",
+        ),
+        (other_targets(JdbcTargets=[{"ConnectionName": "db", "Path": "x/%"}]), "crawls 1 JdbcTargets and"),
+        # Not above our folder, though the text begins alike.
+        (other_targets("s3://lakefeed/events/price"), "crawls s3://lakefeed/events/price/ and"),
+    ],
+    ids=["another topic", "another bucket", "a database", "a name that begins alike"],
+)
+def test_the_crawler_of_another_service_is_left_as_it_is(present: dict[str, Any], said: str) -> None:
+    settings = AnalyticsSettings(topic="prices")
+    answers = {"get_database": {}, "get_crawler": crawler(settings, **present), "update_crawler": {}}
+    steps, client = ensurer(settings, **answers)
+    with pytest.raises(RefusedError, match=r"LAKEFEED_CRAWLER .* --replace-targets") as raised:
+        steps.glue()
+    assert said in str(raised.value)
+    assert [operation for operation, _ in client.asked] == ["get_database", "get_crawler"]
+    # Whoever knows that it is this service's says so.
+    replacing = Ensurer(client, client, client, settings, replace_targets=True)  # type: ignore[arg-type]
+    assert [str(change) for change in replacing.glue()] == ["updated crawler lakefeed: Targets"]
+
+
+@pytest.mark.parametrize("before", ["prices,orders", "prices", "other,prices"])
+def test_topics_that_come_or_go_change_the_targets(before: str) -> None:
+    settings = AnalyticsSettings(topics="prices,trades")
+    present = {"Targets": crawler_definition(AnalyticsSettings(topics=before))["Targets"]}
+    steps, _ = ensurer(settings, get_database={}, get_crawler=crawler(settings, **present), update_crawler={})
+    assert [str(change) for change in steps.glue()] == ["updated crawler lakefeed: Targets"]
+
+
+def test_a_crawler_that_another_service_sets_back_is_told() -> None:
+    settings, clock = AnalyticsSettings(topics="a,b"), Clock()
+    client = Client(get_database={}, get_crawler=crawler(settings, Role="another"), update_crawler={})
+    steps = Ensurer(client, client, client, settings, clock=clock)  # type: ignore[arg-type]
+    for _ in range(3):
+        assert steps.glue()
+        clock.now += 30
+    with pytest.raises(RefusedError, match=r"changed it again \(Role\): .* LAKEFEED_CRAWLER"):
+        steps.glue()
+    updates = [operation for operation, _ in client.asked].count("update_crawler")
+    assert updates == 3
+    # When the other one has another name, all is well again.
+    client.answers["get_crawler"] = crawler(settings)
+    assert steps.glue() == []
+    client.answers["get_crawler"] = crawler(settings, Role="another")
+    clock.now += 600
+    assert steps.glue()
+
+
+def test_a_workgroup_that_another_service_sets_back_is_told() -> None:
+    clock = Clock()
+    group = {"Configuration": {"ResultConfiguration": {"OutputLocation": "s3://another/"}}}
+    client = Client(get_work_group={"WorkGroup": group}, update_work_group={})
+    steps = Ensurer(client, client, client, AnalyticsSettings(), clock=clock)  # type: ignore[arg-type]
+    for _ in range(3):
+        assert steps.athena()
+        clock.now += 30
+    with pytest.raises(RefusedError, match="LAKEFEED_WORKGROUP"):
+        steps.athena()

@@ -11,6 +11,7 @@ import pytest
 from lakefeed_analytics.ensure import Change
 from lakefeed_analytics.metrics import AnalyticsMetrics
 from lakefeed_analytics.parts import Parts
+from lakefeed_analytics.queries import NamedQueries
 from lakefeed_analytics.service import LOOP, Service
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_analytics.watch import QueryWatch
@@ -35,10 +36,11 @@ class World:
         self.metrics = AnalyticsMetrics()
         self.health = Health(self.metrics, ["bucket", "glue", "athena"], stall_seconds=30, clock=self.clock)
         self.crawler, self.folders, self.engine = MemoryCrawler(), MemoryFolders(), MemoryEngine()
+        self.catalogue = MemoryCatalogue()
         self.errors: dict[str, Exception] = {}
         parts = Parts(
             {name: self._step(name) for name in ("bucket", "glue", "athena")},
-            MemoryCatalogue(),
+            self.catalogue,
             self.crawler,
             self.folders,
             self.engine,
@@ -134,6 +136,7 @@ def test_what_keeps_the_catalogue_back_is_told_once_and_recovers(
     world.service.tick()
     assert world.health.readiness().reasons["catalogue"] == "no answer"
     world.crawler.error = None
+    world.catalogue.add("prices", "2026-01-01")
     world.crawler.end()
     world.clock.now += 3600
     world.service.tick()
@@ -212,3 +215,66 @@ def test_a_query_that_athena_forgot_is_forgotten(world: World) -> None:
     world.engine.queries.clear()
     world.watch.look()
     assert world.value("lakefeed_analytics_queries_running") == 0
+
+
+def test_queries_of_other_programs_are_counted_once(world: World) -> None:
+    world.engine.answers["SELECT 1"] = Answer(scanned_bytes=10**12)
+    world.engine.answers["SELECT 2"] = Answer(hold=True)
+    named = next(iter(NamedQueries(world.settings.queries_folder)))
+    over = named.over('pri"ces')
+    world.engine.answers[over] = Answer()
+    watch = QueryWatch(world.engine, world.metrics, world.settings, world.clock, [named])
+
+    def count(query: str, state: str = "SUCCEEDED") -> float:
+        return world.value("lakefeed_analytics_queries_total", query=query, state=state) or 0
+
+    # What had ended before is not counted, what runs is when it ends.
+    world.engine.start("SELECT 1")
+    runs = world.engine.start("SELECT 2")
+    watch.look()
+    assert world.value("lakefeed_analytics_queries_running") == 1
+    assert count("free") == 0
+    world.engine.start("SELECT 1")
+    world.engine.start(over)
+    world.engine.start("SELECT nothing")
+    watch.start("SELECT 1", "sample")
+    world.engine.finish(runs)
+    for _ in range(3):
+        world.clock.now += 10
+        watch.look()
+    assert count("free") == 2
+    assert count(named.name) == 1
+    assert count("sample") == 1
+    assert count("free", "FAILED") == 1
+    assert world.value("lakefeed_analytics_query_scanned_bytes_total") == 2 * 10**12
+    assert world.value("lakefeed_analytics_query_cost_usd_total") == pytest.approx(10, abs=1e-3)
+    assert world.value("lakefeed_analytics_queries_running") == 0
+
+
+def test_more_queries_than_a_page_between_two_looks(world: World) -> None:
+    world.engine.answers["SELECT 1"] = Answer()
+    world.watch.look()
+    for _ in range(120):
+        world.engine.start("SELECT 1")
+    world.clock.now += 10
+    world.watch.look()
+    assert world.value("lakefeed_analytics_queries_total", query="free", state="SUCCEEDED") == 120
+
+
+def test_a_long_query_of_another_program_is_left_alone(world: World) -> None:
+    world.engine.answers["SELECT 1"] = Answer(hold=True)
+    query = world.engine.start("SELECT 1")
+    world.watch.look()
+    world.clock.now += 10_000
+    world.watch.look()
+    assert world.engine.status(query).state == "RUNNING"
+
+
+def test_athena_is_listed_now_and_then(world: World) -> None:
+    asked: list[int] = []
+    recent = world.engine.recent
+    world.engine.recent = lambda limit: asked.append(limit) or recent(limit)  # type: ignore[method-assign, func-returns-value]
+    for second in range(31):
+        world.clock.now = second
+        world.watch.look()
+    assert asked == [50] * 4

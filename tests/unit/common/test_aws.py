@@ -75,3 +75,33 @@ def test_credentials_of_a_file_are_read_again(tmp_path: Path, monkeypatch: pytes
     assert credentials.get_frozen_credentials().token == "old"
     file.write_text(text.format("new"))
     wait_for(lambda: credentials.get_frozen_credentials().token == "new")
+
+
+def test_a_profile_that_wants_a_code_is_told_and_nobody_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text(
+        "[profile mfa]\nrole_arn = arn:aws:iam::123456789012:role/reader\nsource_profile = base\n"
+        "mfa_serial = arn:aws:iam::123456789012:mfa/me\n"
+        "[profile base]\naws_access_key_id = a\naws_secret_access_key = b\n"
+    )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_PROFILE", "mfa")
+    asked: list[str] = []
+    monkeypatch.setattr("getpass.getpass", asked.append)
+    settings = AwsSettings()
+    said = set()
+    # Each try, and each client, says the same.
+    for service in ("glue", "glue", "athena"):
+        with pytest.raises(aws.MfaNeededError) as raised:
+            getattr(
+                aws.client(service, settings), {"glue": "get_databases"}.get(service, "list_work_groups")
+            )()
+        said.add(str(aws.explain(raised.value, settings, "looking")))
+    [told] = said
+    assert told.startswith("looking: the role of AWS_PROFILE=mfa wants an MFA code")
+    assert "aws configure export-credentials --profile mfa --format env" in told
+    assert asked == []

@@ -1,0 +1,100 @@
+"""Text of users on a terminal: shown as it is, character by character, without steering the terminal.
+
+No library that formats text (markup, emoji codes, wrapping) comes near a value here.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+
+# C0, DEL and C1 controls, line separators, and what turns the direction of the text after it.
+_STEERING = (*range(32), *range(127, 160), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_ESCAPES = {number: f"\\u{number:04x}" for number in _STEERING}
+_SHORT = _ESCAPES | {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+# Between the parts of JSON stand line ends only, and a string has none.
+_IN_JSON = {number: escape for number, escape in _ESCAPES.items() if number != ord("\n")}
+_IN_LINES = {number: escape for number, escape in _SHORT.items() if number != ord("\n")}
+
+_LINES = ["━┏┳┓", "┃┃┃", "━┡╇┩", "│││", "─└┴┘"]
+_ASCII_LINES = ["-+++", "|||", "-+++", "|||", "-+++"]
+
+
+def visible(text: str) -> str:
+    """The text in one line, each character that would steer a terminal as its escape, such as `\\u001b`."""
+    return text.translate(_SHORT)
+
+
+def message(text: str) -> str:
+    """A message of one or several lines, escaped as in `visible` but for its line ends."""
+    return text.translate(_IN_LINES)
+
+
+def visible_json(document: str) -> str:
+    """The same JSON document; what steers a terminal is escaped in it."""
+    return document.translate(_IN_JSON)
+
+
+def lossless(stream: object, *, encoding: str | None = None) -> None:
+    """Let a stream write what its encoding lacks as an escape, instead of failing or replacing it."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool] = ()) -> None:
+    """Print a table to standard output: each value whole and in one line, however wide that is.
+
+    `right` says of each column whether it is aligned to the right, as numbers are.
+    """
+    lossless(sys.stdout)
+    encoding = sys.stdout.encoding or "utf-8"
+
+    def shown(text: str) -> str:
+        return visible(text).encode(encoding, "backslashreplace").decode(encoding)
+
+    lines = _LINES if shown("".join(_LINES)) == "".join(_LINES) else _ASCII_LINES
+    body = [[shown(value) for value in row] for row in rows]
+    for line in _table([shown(column) for column in columns], body, right, lines):
+        sys.stdout.write(line + "\n")
+
+
+def _table(
+    head: Sequence[str], body: Sequence[Sequence[str]], right: Sequence[bool], lines: Sequence[str]
+) -> Iterator[str]:
+    widths = [max(map(_width, column)) for column in zip(head, *body, strict=True)]
+    aligned = [*right, *[False] * (len(head) - len(right))]
+
+    def rule(glyphs: str) -> str:
+        bar, left, middle, end = glyphs[0], glyphs[1], glyphs[2], glyphs[3]
+        return left + middle.join(bar * (width + 2) for width in widths) + end
+
+    def line(cells: Sequence[str], glyphs: str) -> str:
+        padded = (_pad(*cell) for cell in zip(cells, widths, aligned, strict=True))
+        return f"{glyphs[0]} {f' {glyphs[1]} '.join(padded)} {glyphs[2]}"
+
+    yield rule(lines[0])
+    yield line(head, lines[1])
+    yield rule(lines[2])
+    for row in body:
+        yield line(row, lines[3])
+    yield rule(lines[4])
+
+
+def _pad(text: str, width: int, right: bool) -> str:
+    room = " " * (width - _width(text))
+    return room + text if right else text + room
+
+
+def _width(text: str) -> int:
+    """How many cells of a terminal a text takes; no more than its alignment depends on it."""
+    if text.isascii():
+        return len(text)
+    return sum(_cells(char) for char in text)
+
+
+def _cells(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

@@ -1,0 +1,76 @@
+"""The local Athena reads a table as Athena does: by the catalogue's columns and partitions."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from tests.helpers.waiting import wait_for
+
+if TYPE_CHECKING:
+    from mypy_boto3_athena import AthenaClient
+    from mypy_boto3_glue import GlueClient
+    from mypy_boto3_s3 import S3Client
+
+
+def rows(athena: AthenaClient, bucket: str, sql: str) -> list[list[str | None]]:
+    query = athena.start_query_execution(
+        QueryString=sql,
+        QueryExecutionContext={"Database": "lake"},
+        ResultConfiguration={"OutputLocation": f"s3://{bucket}/results/"},
+    )["QueryExecutionId"]
+
+    def status() -> Any:
+        return athena.get_query_execution(QueryExecutionId=query)["QueryExecution"]["Status"]
+
+    wait_for(lambda: status()["State"] not in ("QUEUED", "RUNNING"), 60, "the query does not end")
+    assert status()["State"] == "SUCCEEDED", status()
+    found = athena.get_query_results(QueryExecutionId=query)["ResultSet"]["Rows"][1:]
+    return [[datum.get("VarCharValue") for datum in row["Data"]] for row in found]
+
+
+def test_what_a_topic_may_hold(s3: S3Client, glue: GlueClient, athena: AthenaClient, bucket: str) -> None:
+    wide = {f"c{number}": number for number in range(300)}
+    deep = '{"x":' + '{"a":' * 480 + "1" + "}" * 480 + "}"
+    objects = {
+        "wide/dt=2026-01-01/0": json.dumps(wide),
+        # Keys that most rows lack.
+        **{f"sparse/dt=2026-01-01/{n}": json.dumps({f"k{n}": n, "Id": n}) for n in range(250)},
+        "deep/dt=2026-01-01/0": deep,
+        # No partition's, and nothing in it.
+        "sparse/README.txt": "Not JSON.",
+        "sparse/dt=2026-01-01/empty": "",
+        "sparse/dt=2026-01-01/": "",
+    }
+    for key, body in objects.items():
+        s3.put_object(Bucket=bucket, Key=f"events/{key}", Body=body.encode())
+    glue.create_database(DatabaseInput={"Name": "lake"})
+    topics = ("wide", "sparse", "deep")
+    glue.create_crawler(
+        Name="c",
+        Role="lakefeed",
+        DatabaseName="lake",
+        Targets={"S3Targets": [{"Path": f"s3://{bucket}/events/{topic}/"} for topic in topics]},
+        Configuration=json.dumps(
+            {
+                "Version": 1.0,
+                "Grouping": {"TableGroupingPolicy": "CombineCompatibleSchemas"},
+                "CrawlerOutput": {"Partitions": {"AddOrUpdateBehavior": "InheritFromTable"}},
+            }
+        ),
+    )
+    glue.start_crawler(Name="c")
+    wait_for(lambda: glue.get_crawler(Name="c")["Crawler"]["State"] == "READY", 60, "the crawl does not end")
+    last = glue.get_crawler(Name="c")["Crawler"]["LastCrawl"]
+    assert last["Status"] == "SUCCEEDED", last
+    found = {table["Name"] for table in glue.get_tables(DatabaseName="lake")["TableList"]}
+    assert found == set(topics)
+
+    [row] = rows(athena, bucket, "SELECT * FROM wide")
+    assert row == [*map(str, wide.values()), "2026-01-01"]
+    counted = "SELECT count(*), count(id), max(id), min(dt) FROM sparse"
+    assert rows(athena, bucket, counted) == [["250", "250", "249", "2026-01-01"]]
+    assert len(rows(athena, bucket, "SELECT x, dt FROM deep")) == 1
+    [[now]] = rows(athena, bucket, "SELECT current_timestamp")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC", now or "")
