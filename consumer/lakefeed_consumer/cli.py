@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from lakefeed_common import console
+from lakefeed_consumer import dead_letters_cli
 
 app = console.command_line(
     "Store each event of a Kafka topic as a JSON object of its own in S3. "
     "Settings are environment variables, LAKEFEED_…; AWS's own keep their names.",
-    "dead-letters",
 )
+app.add_typer(dead_letters_cli.app, name="dead-letters")
 
 
 @app.command()

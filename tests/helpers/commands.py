@@ -63,8 +63,7 @@ def signals_and_logging_as_before() -> Iterator[None]:
     """Take back what a command's set-up changes for the whole process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    loggers = [one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
-    levels = [(one, one.level, one.filters[:]) for one in loggers]
+    known = {one: (one.level, one.filters[:]) for one in _loggers()}
     caught = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     # The set-up of logging closes the handlers that it finds.
     root.handlers.clear()
@@ -73,11 +72,17 @@ def signals_and_logging_as_before() -> Iterator[None]:
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
-        for one, before, filters in levels:
+        # Those that the command has made had no level before.
+        for one in _loggers():
+            before, filters = known.get(one, (logging.NOTSET, []))
             one.setLevel(before)
             one.filters[:] = filters
         for number, handler in caught.items():
             signal.signal(number, handler)
+
+
+def _loggers() -> list[logging.Logger]:
+    return [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
 
 
 class Ended(NamedTuple):

@@ -364,9 +364,10 @@ def test_a_stopped_crawl_ends_cancelled(idle: tuple[str, Lake], monkeypatch: pyt
     monkeypatch.setattr(Finder, "_read", held)
     # Each step asks whether to go on.
     monkeypatch.setattr("lakefeed_local.crawl_service._BEAT_SECONDS", 0)
-    with CrawlService(address):
+    with CrawlService(address) as service:
         lake.glue.start_crawler(Name="c")
         assert begun.wait(60), "the crawl has not begun"
+        assert service.metrics.registry.get_sample_value("lakefeed_local_crawls_running") == 1
         lake.glue.stop_crawler(Name="c")
         assert lake.state() == "STOPPING"
         stopped.set()

@@ -8,16 +8,24 @@ import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lakefeed_analytics import cli
+from tests.helpers.commands import signals_and_logging_as_before
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr("sys.argv", ["lakefeed-analytics", *arguments])
     return cli.main()
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    with signals_and_logging_as_before():
+        yield
 
 
 @pytest.fixture(autouse=True)

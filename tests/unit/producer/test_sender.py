@@ -334,10 +334,15 @@ def test_the_first_address_that_answers_is_enough(broker: ScriptedBroker, loop: 
 def test_a_broker_that_moved_is_found_by_the_first_addresses(
     broker: ScriptedBroker, publisher: KafkaPublisher
 ) -> None:
-    sent(publisher, VALUES[:OF])
     broker.brokers = {1: ("two", 9092)}
-    account = send(publisher, VALUES[OF:], of=OF)
+    sent(publisher, VALUES[:OF])
+    broker.brokers = {1: ("three", 9092)}
+    broker.refuses["two", 9092] = ConnectionRefusedError(111, "")
+    account = hand_over(publisher, VALUES[OF:], of=OF)
+    wait_for(lambda: ("three", 9092) in broker.connected, 30, lambda: f"{broker.connected}")
+    settle(publisher, account)
     assert (account.delivered, account.failed) == (ROWS - OF, [])
+    assert (broker.logs[0], broker.logs[1]) == (EVEN, ODD)
 
 
 # ---- the end -----------------------------------------------------------------------------------------

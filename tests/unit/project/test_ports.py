@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ import pytest
 from tests.helpers import services
 
 ROOT = Path(__file__).resolve().parents[3]
-FEW = range(31_000, 31_060)
+# Anywhere, as the same test may run elsewhere on the machine.
+_FIRST = random.SystemRandom().randrange(services._PORTS.start, services._PORTS.stop - 60)
+FEW = range(_FIRST, _FIRST + 60)
 PROGRAM = f"""
 from tests.helpers import services
 services._PORTS = range({FEW.start}, {FEW.stop})
