@@ -241,7 +241,8 @@ class LakeSettings(AwsSettings):
 
 def shared_config() -> dict[str, Any]:
     """The profile's section of AWS's shared config file; empty without one. Reading it loads botocore."""
-    if not Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser().is_file():
+    # Without a home, Path.expanduser would raise.
+    if not Path(os.path.expanduser(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config")).is_file():  # noqa: PTH111
         return {}
     from botocore.exceptions import BotoCoreError  # seldom wanted, and slow
     from botocore.session import Session
