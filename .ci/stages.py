@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _LOOK_SECONDS = 0.2
-# A process of a stage is told to end by Ctrl-C's signal, which lets tests end what they have started.
+# A stage is interrupted as by Ctrl-C first, so that its tests can end what they have started.
 _END = ((signal.SIGINT, 60.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0))
 # What the stages have started knows this variable, also after it has left its parent.
 _MARK = "CI_STAGES_RUN"
@@ -194,7 +194,7 @@ def left(mark: str) -> Iterator[int]:
 
 
 def end_what_is_left(mark: str, seconds: float) -> None:
-    """Wait for the end of what was told to end; then kill it."""
+    """Wait for what was asked to end; kill what still runs after that."""
     end = time.monotonic() + seconds
     while (pids := list(left(mark))) and time.monotonic() < end:
         time.sleep(_LOOK_SECONDS)

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _RUNNING_POLL = 2.0
 # Glue bills ten minutes for a crawl that fails at once, so that a broken one must not go on each minute.
 _LONGEST_PAUSE = 3600.0
-# GetPartitions costs, and only somebody's hand removes a partition.
+# GetPartitions costs, and only a user removes a partition.
 _REREAD_SECONDS = 600.0
 
 
@@ -118,7 +118,7 @@ class CrawlKeeper:
             log.info("crawled in %.0f s", seconds or 0)
 
     def _read_tables(self, by_hand: bool) -> tuple[dict[str, Table], list[Table]]:
-        """Our topics' tables, and all tables; tells what somebody changed, has lost ones made again."""
+        """Our topics' tables, and all tables; reports what a user changed, has lost ones recreated."""
         found = {table.name: table for table in self._parts.catalogue.tables()}
         self._metrics.tables.set(len(found))
         names = {topic: table_name(topic) for topic in self._settings.topic_names}

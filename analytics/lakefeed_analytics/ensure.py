@@ -216,7 +216,7 @@ class Ensurer:
         ours = [self._settings.topic_location(topic) for topic in self._settings.topic_names]
         present = [each["Path"].rstrip("/") + "/" for each in targets.get("S3Targets", [])]
         others = [f"{len(each)} {kind}" for kind, each in targets.items() if kind != "S3Targets" and each]
-        # Above our folders somebody's hand may have set it; a service sets a topic's folder.
+        # Above our folders a user may have set it; a service sets a topic's folder.
         if any(own.startswith(path) for own in ours for path in present) or not (present or others):
             return
         raise RefusedError(

@@ -82,7 +82,7 @@ class Hosts:
     def ours(self, host: str, address: str | None) -> bool:
         """Whether a `Host` header is ours; `address` is the one that the connection came to.
 
-        That address written as numbers is ours: nobody can make another name of it.
+        That address written as numbers is ours: no other name can resolve to it.
         """
         found = _NETLOC.fullmatch(host)
         if found is None:

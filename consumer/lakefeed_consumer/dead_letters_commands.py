@@ -118,8 +118,8 @@ class _Replay:
         self._summarize()
         if pointless:
             _say(
-                "hint: what was no event is none the second time. Unless the consumer was changed "
-                "meanwhile, it becomes a dead letter again, at its new offset."
+                "hint: a record that was not a valid event is not one the second time. Unless the consumer "
+                "was changed meanwhile, it becomes a dead letter again, at its new offset."
             )
 
     async def show(self, names: list[str] | None, selection: Selection, reason: str) -> None:

@@ -50,7 +50,7 @@ LARGE = b"a,b\n1," + b"x" * 1_100_000 + b"\n3,4\n"
 HUGE = b'{"a":"' + b"x" * 200_000 + b'"}'
 
 BROKEN = [
-    # ---- rows that are put aside; the others go out
+    # ---- rows that are rejected; the others are published
     _row("a row with a field too few", b"a,b\n1,2\n3\n4,5\n", Reason.TOO_FEW_FIELDS, 1, 4),
     _row("a row with a field too many", b"a,b\n1,2\n3,4,5\n6,7\n", Reason.TOO_MANY_FIELDS, 1, 6),
     _row("a delimiter at the end of a row", b"a,b\n1,2,\n3,4\n", Reason.TOO_MANY_FIELDS, 3),

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from lakefeed_common.console import run
-from lakefeed_producer.cli import app
+from lakefeed_producer.cli import main
+from tests.helpers.commands import Done, run_command
 
 Record = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
 
@@ -48,42 +44,12 @@ def start(folder: Path, *arguments: str, kafka: str, topic: str, **variables: st
     )
 
 
-def command(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def command(folder: Path, *arguments: str, **variables: str) -> Done:
     """Run `lakefeed-producer` in this process: starting one takes longer than most commands."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LAKEFEED_")}
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
-    with _as_a_process(folder, kept | variables), redirect_stdout(out), redirect_stderr(err):
-        code = run(lambda standalone_mode: app(list(arguments), standalone_mode=standalone_mode))
-    said = [stream.buffer.getvalue().decode() for stream in (out, err)]
-    return subprocess.CompletedProcess(["lakefeed-producer", *arguments], code, *said)
+    return run_command(main, *arguments, folder=folder, **variables)
 
 
-@contextmanager
-def _as_a_process(folder: Path, variables: Mapping[str, str]) -> Iterator[None]:
-    """Folder, environment, signal handlers and logging, as they were before at the end."""
-    before = dict(os.environ)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    root = logging.getLogger()
-    logged, level = root.handlers[:], root.level
-    try:
-        os.environ.clear()
-        os.environ.update(variables)
-        # The command puts its own in their place, and closes those that it finds.
-        root.handlers[:] = []
-        with chdir(folder):
-            yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        root.handlers[:] = logged
-        root.setLevel(level)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def publish(
-    folder: Path, *arguments: str, kafka: str, topic: str, **variables: str
-) -> subprocess.CompletedProcess[str]:
+def publish(folder: Path, *arguments: str, kafka: str, topic: str, **variables: str) -> Done:
     """Run `lakefeed-producer publish` in this process."""
     return command(folder, "publish", *arguments, **_settings(kafka, topic, variables))
 

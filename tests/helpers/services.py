@@ -82,7 +82,7 @@ class Endpoint(ABC):
         """Ask it to end, as a container's stop does; returns the exit code."""
 
     def get(self, path: str) -> tuple[int, bytes]:
-        """Status and body of an answer; status 0 while nobody answers."""
+        """Status and body of an answer; status 0 while the service does not answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
                 return answer.status, answer.read()
@@ -106,7 +106,7 @@ class Endpoint(ABC):
         return self.get("/readyz")[0] == 200 or not self.running
 
     def metric(self, name: str, **labels: str) -> float:
-        """Sum of a metric's samples with these labels; 0 without any, no number while nobody answers."""
+        """Sum of a metric's samples with these labels; 0 without any, NaN while it does not answer."""
         status, body = self.get("/metrics")
         if status != 200:
             return float("nan")

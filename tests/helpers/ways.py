@@ -1,4 +1,4 @@
-"""The ways in which a client comes to a secured broker, right and wrong, and what a user is told of them."""
+"""Ways of connecting to a secured broker, right and wrong, and the messages that name what is wrong."""
 
 from __future__ import annotations
 

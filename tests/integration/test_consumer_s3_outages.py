@@ -147,7 +147,7 @@ def test_while_s3_is_away_reading_pauses_and_memory_stays_bounded(
         body = "x" * 50_000
         large = [json.dumps({"n": n, "x": body}).encode() for n in range(2600)]
         held |= publish(kafka, topic, large)
-        # First it says nothing; then there is nobody to say anything.
+        # First it does not answer; then nothing listens.
         for kind in ("silence", "outage"):
             proxy.set(Faults({kind: 1.0}))
             wait_unready(consumer, "bucket", f"bucket {topic} at {proxy.endpoint_url}")

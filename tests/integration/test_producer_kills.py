@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from lakefeed_producer import journal, source
+from tests.helpers.commands import Done
 from tests.helpers.publishing import Topic, check_whole, good, make_topic, publish, start, write
 from tests.helpers.waiting import wait_for
 
@@ -190,9 +190,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "CHUNK_BYTES", 4 << 10)
 
 
-def publish_and_change(
-    tmp_path: Path, kafka: str, topic: str, change: Callable[[], object]
-) -> subprocess.CompletedProcess[str]:
+def publish_and_change(tmp_path: Path, kafka: str, topic: str, change: Callable[[], object]) -> Done:
     """Publish `x.csv` and change it once rows of it have arrived."""
     there = Topic(kafka, topic)
 

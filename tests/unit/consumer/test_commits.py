@@ -26,7 +26,7 @@ steps = st.one_of(
 
 
 class Model:
-    """What a worker did, beside the commits that it is told to make."""
+    """What a worker did, besides the commits that it is asked to make."""
 
     def __init__(self) -> None:
         self.commits = Commits()
