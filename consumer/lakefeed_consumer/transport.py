@@ -22,8 +22,10 @@ from faust.types.tuples import ConsumerMessage
 
 from lakefeed_common import kafka_client
 from lakefeed_consumer.backlog import Backlog
+from lakefeed_consumer.client import CheckedClient
 from lakefeed_consumer.commits import Commits, PartitionKey
 from lakefeed_consumer.records import Partition, Record
+from lakefeed_consumer.topic_ids import topic_ids
 
 log = logging.getLogger("lakefeed_consumer")
 
@@ -62,6 +64,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # What a producer took back was never an event. Faust ties this to transactions of its own.
         consumer._isolation_level = "read_committed"
+        CheckedClient(consumer._client)
         return consumer
 
 
@@ -84,6 +87,8 @@ class Consumer(driver.Consumer):
         # Faust's own lists of this kind are gone before a rebalance's last commit.
         self._commits = Commits()
         self._backlog = Backlog(_MOST_WAITING, _MOST_WAITING_BYTES)
+        # Of the topics whose offsets the group had when they were asked for.
+        self._topic_ids: dict[str, bytes | None] = {}
 
     def _new_consumer_thread(self) -> ConsumerThread:
         thread = ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -179,22 +184,52 @@ class Consumer(driver.Consumer):
     async def _commit_unless_forgotten(
         self, offsets: dict[PartitionKey, int], before: set[PartitionKey]
     ) -> set[PartitionKey]:
-        """Commit in the thread of aiokafka; or return those partitions whose commit the broker has forgotten.
+        """Commit in the thread of aiokafka; or return those partitions whose topic was recreated.
 
-        A broker removes a group's offsets together with the topic. Without this look an offset of the old
-        topic would be committed in the new one, over events that nobody has stored.
+        A broker removes a group's offsets together with the topic. Without this check an offset of the old
+        topic would be committed in the new one, over events that no consumer has stored.
         """
         consumer = self._thread._ensure_consumer()
         async with asyncio.timeout(_ANSWER_SECONDS):
             known = await consumer._coordinator.fetch_committed_offsets(
                 [TopicPartition(*tp) for tp in before]
             )
-            forgotten = before - {tuple(tp) for tp, found in known.items() if found.offset >= 0}
+            missing = before - {tuple(tp) for tp, found in known.items() if found.offset >= 0}
+            forgotten = await self._recreated(missing) if missing else set()
             if not forgotten:
+                await self._learn_topic_ids({topic for topic, _ in before})
                 await consumer.commit(
                     {TopicPartition(*tp): OffsetAndMetadata(at, "") for tp, at in offsets.items()}
                 )
+        for topic, number in sorted(missing - forgotten):
+            log.warning(
+                "the broker has lost what was committed of %s, partition %d, and keeps the topic: the offset "
+                "is committed again. Check the replicas of __consumer_offsets",
+                topic,
+                number,
+            )
         return forgotten
+
+    async def _recreated(self, partitions: set[PartitionKey]) -> set[PartitionKey]:
+        """Those of some partitions whose topic has another id than before, or no known one.
+
+        Where ids are not to be had a topic counts as recreated: to read events again loses none.
+        """
+        now = await self._ask_topic_ids({topic for topic, _ in partitions})
+        was = self._topic_ids
+        return {tp for tp in partitions if was.get(tp[0]) is None or now[tp[0]] != was[tp[0]]}
+
+    async def _learn_topic_ids(self, topics: set[str]) -> None:
+        unknown = topics - self._topic_ids.keys()
+        if unknown:
+            self._topic_ids |= await self._ask_topic_ids(unknown)
+
+    async def _ask_topic_ids(self, topics: Collection[str]) -> dict[str, bytes | None]:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await topic_ids(self._thread._ensure_consumer()._coordinator, topics)
+        except NotImplementedError:  # a broker older than Kafka 2.8
+            return dict.fromkeys(topics)
 
     def _end_over(self, forgotten: set[PartitionKey]) -> None:
         self._commits.end()
@@ -216,11 +251,20 @@ class Consumer(driver.Consumer):
 
     async def _seek_all(self) -> dict[Any, int | None]:
         consumer = self._thread._ensure_consumer()
+        # Before the offsets: those of a topic that is recreated in between are gone, and not another's.
+        self._topic_ids = {}
+        try:
+            await self._learn_topic_ids({tp.topic for tp in self.assignment()})
+        except (KafkaError, TimeoutError) as error:
+            log.info("ids of topics are asked for again with the next commit: %r", error)
         found: dict[Any, int | None] = await consumer.seek_to_committed()
-        never = [tp for tp, offset in found.items() if not offset]
+        never = [tp for tp, offset in found.items() if offset is None]
         if never:
             for tp, start in (await consumer.beginning_offsets(never)).items():
                 consumer.seek(tp, start)
+        for tp, offset in found.items():
+            if offset == 0:  # which aiokafka does not seek to
+                consumer.seek(tp, offset)
         return found
 
     async def wait_empty(self) -> None:
