@@ -148,7 +148,13 @@ class KafkaLog:
                     raise self._explain(error.args[0]) from None
             except NotYetError:
                 if time.monotonic() > end:
-                    raise UnavailableError(self._said("no answer from Kafka")) from None
+                    raise UnavailableError(
+                        self._said(
+                            f"no answer from Kafka about the offsets of the topic {self._topic} within "
+                            f"{self._timeout_seconds:g} s: one of its partitions may have no leader. "
+                            "Try again when its brokers are well"
+                        )
+                    ) from None
             time.sleep(_AGAIN_SECONDS)
             # The same client would go on with the leaders and epochs that it knows.
             admin = AdminClient(self._config)

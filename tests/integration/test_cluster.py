@@ -40,6 +40,8 @@ def test_brokers_that_are_killed_by_role_cost_no_event(mode: str, size: Size, tm
     assert outcome.verdict.objects == size.events
     kills = Counter(leader_kill=1, coordinator_kill=1, controller_kill=size.controller_kills)
     assert outcome.done == +kills
-    # Workers and producer outlive it all, and end by themselves.
-    assert outcome.ends == {"workers": {"0": size.workers}, "producer": {"0": 1}}, steps
+    # Workers outlive it all. The producer does once it runs; without a leader at its start it gives up, and
+    # is started again.
+    assert outcome.ends["workers"] == {"0": size.workers}, steps
+    assert outcome.ends["producer"].keys() <= {"0", "1"}, steps
     assert outcome.slow_stops == 0
