@@ -49,7 +49,7 @@ def reject(file: CsvFile, block: Block, index: int, row: int, reason: Reason, me
     """Put one record of a block aside."""
     encoding = file.dialect.encoding
     raw = original(block.raw(index), encoding)
-    return Reject(file.name, int(block.lines[index]), row, reason, message, raw, encoding)
+    return Reject(file.name, file.origin, int(block.lines[index]), row, reason, message, raw, encoding)
 
 
 def read_rows(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import csv
 import fcntl
+import hashlib
 import logging
 import os
+import stat
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -15,12 +17,15 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, TypeVar
 
 from lakefeed_common.errors import InputError, LakefeedError
+from lakefeed_common.text import printable
 from lakefeed_producer.names import event_names
 from lakefeed_producer.records import Block, split
 
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 19
+# The most bytes that a file system takes as a name.
+_NAME_BYTES = 255
 _BOM = b"\xef\xbb\xbf"
 _MAGIC = [
     (b"\x1f\x8b", "gzip", "Decompress it first: gzip -d"),
@@ -79,21 +84,28 @@ class CsvFile:
 
     Attributes:
         path: where it is.
-        name: its name without folders.
+        name: its name without folders; bytes that are not UTF-8 are escaped.
+        origin: where the user has it: an absolute path, or an address in S3.
         source: the name as the header `source` of its events.
         header: the column names as the file has them.
         names: the keys of the events, in the same order.
         version: size and time of the content that was opened; a later change is an error.
     """
 
-    def __init__(self, path: Path, dialect: Dialect) -> None:
+    def __init__(self, path: Path, dialect: Dialect, origin: str | None = None) -> None:
         """Open the file and read its header.
+
+        Args:
+            path: where it is.
+            dialect: how it is written.
+            origin: where the user has it, if that is another place.
 
         Raises:
             InputError: there is no such file, it cannot be read, is not text, or has no usable header.
         """
         self.path = path
-        self.name = path.name
+        self.name = printable(path.name)
+        self.origin = origin or printable(str(path.absolute()))
         self.source = path.name.encode("utf-8", "surrogateescape")
         self.dialect = dialect
         with _open(path) as stream:
@@ -206,6 +218,18 @@ def _ahead(items: Iterator[_T]) -> Generator[_T]:
             yield item
 
 
+def usable_name(name: str, suffix: str = "") -> str:
+    """A name that every file system takes, made from a file's name: in UTF-8, of 255 bytes at most.
+
+    A name that is too long is cut, and gets digits of its hash, so that two of them stay apart.
+    """
+    plain = printable(name) + suffix
+    if len(plain.encode()) <= _NAME_BYTES:
+        return plain
+    suffix = f"~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}{suffix}"
+    return printable(name).encode()[: _NAME_BYTES - len(suffix)].decode(errors="ignore") + suffix
+
+
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
     """Keep other producers on this computer away from a file; the kernel ends it with the process.
@@ -235,10 +259,11 @@ def _open(path: Path) -> BinaryIO:
             "- (standard input) cannot be published: a file is read twice, the first time to find the "
             "columns' types. Save it to a file first"
         )
-    if path.exists() and not path.is_file() and not path.is_dir():
-        # To open a pipe would wait for its writer.
-        raise InputError(f"{path} is no regular file. A file is read twice: save it to a file first")
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            # To open a pipe would wait for its writer.
+            raise InputError(f"{path} is no regular file. A file is read twice: save it to a file first")
         stream = path.open("rb", buffering=0)
     except FileNotFoundError:
         raise InputError(f"there is no file {path}. Check the name and the folder") from None

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from lakefeed_producer.delivery import Batch
 from lakefeed_producer.ledger import Ledger
+from tests.helpers.memory_topic import MemoryTopic
 from tests.helpers.publishing import command
 
 CARE = Path(__file__).parents[2] / "data" / "care.csv"
@@ -270,3 +272,35 @@ def test_a_broker_whose_name_is_unknown(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no answer from Kafka at no-such-host.invalid:9092" in done.stderr
     assert "resolve" in done.stderr
+
+
+def test_several_files_are_not_read_back_from_the_topic(memory_topic: MemoryTopic, tmp_path: Path) -> None:
+    names = [f"{number}.csv" for number in range(4)]
+    for name in names:
+        (tmp_path / name).write_text(f"n\n{name}\n")
+    assert command(tmp_path, "publish", *names).returncode == 0
+    assert memory_topic.read_records == 0
+    assert command(tmp_path, "publish", *names).returncode == 0
+    assert len(memory_topic.records) == 4
+    before = memory_topic.read_records
+    assert command(tmp_path, "publish", *names, "--again").returncode == 0
+    assert (len(memory_topic.records), memory_topic.read_records) == (8, before)
+
+
+def test_a_broker_that_stays_away_is_not_said_to_answer(
+    monkeypatch: pytest.MonkeyPatch, memory_topic: MemoryTopic, tmp_path: Path
+) -> None:
+    (tmp_path / "x.csv").write_text("n\n1\n")
+    sent: list[Batch] = []
+
+    def abandon() -> None:
+        for batch in sent:
+            batch.fail(range(batch.waiting), "it was given up", too_large=False, retryable=True)
+
+    monkeypatch.setattr(memory_topic, "send", lambda batch, _: sent.append(batch))
+    monkeypatch.setattr(memory_topic, "abandon", abandon)
+    memory_topic.trouble = "Connection refused"
+    done = command(tmp_path, "publish", "x.csv", LAKEFEED_DELIVERY_TIMEOUT_SECONDS="1")
+    assert done.returncode == 1
+    assert "waiting for Kafka at localhost:9092: Connection refused" in done.stderr
+    assert "Kafka answers again" not in done.stderr
