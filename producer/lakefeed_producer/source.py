@@ -8,8 +8,10 @@ import fcntl
 import hashlib
 import logging
 import os
+import signal
 import stat
-from collections.abc import Generator, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -144,7 +146,10 @@ class CsvFile:
             for other in (",", ";", "\t", "|"):
                 if other in self.header[0] and other != self.dialect.delimiter:
                     shown = "tab" if other == "\t" else other
-                    return f"the header is one single column; is the delimiter another? --delimiter '{shown}'"
+                    return (
+                        "the header is one single column; is the delimiter another? "
+                        f"--delimiter '{shown}' or LAKEFEED_DELIMITER='{shown}'"
+                    )
         return None
 
     def _header(self, block: Block) -> list[str]:
@@ -228,6 +233,60 @@ def usable_name(name: str, suffix: str = "") -> str:
         return plain
     suffix = f"~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}{suffix}"
     return printable(name).encode()[: _NAME_BYTES - len(suffix)].decode(errors="ignore") + suffix
+
+
+def has_writer(path: Path) -> bool:
+    """Whether a program has a file open for writing, as far as this computer's kernel tells.
+
+    Linux tells the owner of a file on a local file system, and root; elsewhere the answer is no.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        # Who opens it for writing in this moment has a signal sent to us; this one is ignored by default.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # another's file, or a file system without leases
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def ends_with_line(path: Path, size: int | None = None) -> bool:
+    """Whether a file, or its first `size` bytes, ends with a line end, in any encoding.
+
+    An empty file does not; of one that cannot be read others will tell.
+    """
+    try:
+        with path.open("rb") as stream:
+            end = stream.seek(0, os.SEEK_END) if size is None else size
+            stream.seek(max(0, end - 4))
+            last = stream.read(min(4, end))
+    except OSError:
+        return True
+    return last.rstrip(b"\0").endswith((b"\n", b"\r"))
+
+
+def begins_with(path: Path, size: int, sha256: str, beat: Callable[[], None]) -> bool:
+    """Whether the first bytes of a file are those of this hash, so that it has only grown."""
+    digest, left = hashlib.sha256(), size
+    try:
+        with path.open("rb") as stream:
+            while left and (chunk := stream.read(min(left, CHUNK_BYTES))):
+                digest.update(chunk)
+                left -= len(chunk)
+                beat()
+    except OSError:
+        return False
+    return not left and digest.hexdigest() == sha256
 
 
 @contextmanager

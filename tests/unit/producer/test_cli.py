@@ -16,6 +16,7 @@ import pytest
 
 from lakefeed_producer.delivery import Batch
 from lakefeed_producer.ledger import Ledger
+from lakefeed_producer.source import usable_name
 from tests.helpers.memory_topic import MemoryTopic
 from tests.helpers.publishing import command
 
@@ -285,6 +286,43 @@ def test_several_files_are_not_read_back_from_the_topic(memory_topic: MemoryTopi
     before = memory_topic.read_records
     assert command(tmp_path, "publish", *names, "--again").returncode == 0
     assert (len(memory_topic.records), memory_topic.read_records) == (8, before)
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9.csv"), "x" * 251 + ".csv"], ids=["bytes", "long"])
+def test_a_file_may_have_any_name(memory_topic: MemoryTopic, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("a,b\n1\n2,3\n")
+    done = command(tmp_path, "publish", name, "--summary", "s.json")
+    assert done.returncode == 3
+    assert dict(memory_topic.records[0][2])["source"] == os.fsencode(name)
+    [result] = json.loads((tmp_path / "s.json").read_text())["files"]
+    assert result["file"].encode().decode("unicode_escape").encode("latin-1") == os.fsencode(name)
+    [reject] = (tmp_path / result["rejects"]).read_text().splitlines()
+    assert json.loads(reject)["file"] == result["file"]
+    (tmp_path / name).write_text("a,b\n1,2\n")
+    done = command(tmp_path, "publish", name)
+    assert done.stderr.startswith(f"error: {result['file']}: its content is not the one that was published")
+
+
+@pytest.mark.parametrize("option", ["FILE", "--rejects", "--summary"])
+def test_a_name_that_no_file_system_takes(tmp_path: Path, option: str) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    name = "x" * 256
+    done = command(
+        tmp_path, "publish", "--dry-run", *([name] if option == "FILE" else ["x.csv", option, name])
+    )
+    assert done.returncode == (1 if option == "FILE" else 2)
+    assert (
+        f"{name} cannot be read: File name too long" in done.stderr
+        or f"{option} {name}: cannot" in done.stderr
+    )
+
+
+def test_two_long_names_stay_apart() -> None:
+    first, second = "x" * 250 + "1.csv", "x" * 250 + "2.csv"
+    names = {usable_name(name, ".rejects.jsonl") for name in (first, second)}
+    assert len(names) == 2
+    assert {len(name) for name in names} == {255}
+    assert usable_name("a.csv", ".rejects.jsonl") == "a.csv.rejects.jsonl"
 
 
 def test_a_broker_that_stays_away_is_not_said_to_answer(
