@@ -6,6 +6,7 @@ import codecs
 import csv
 import fcntl
 import hashlib
+import json
 import logging
 import os
 import signal
@@ -41,6 +42,25 @@ _MAGIC = [
     (b"Obj\x01", "Avro", "Convert it to CSV"),
     (b"SQLite format 3\x00", "SQLite", "Export the table as CSV"),
     (b"%PDF-", "PDF", "Export the table as CSV"),
+    (b"7z\xbc\xaf\x27\x1c", "7-Zip", "Unpack it first"),
+    (b"Rar!\x1a\x07", "RAR", "Unpack it first"),
+    (b"\x04\x22\x4d\x18", "LZ4", "Decompress it first: lz4 -d"),
+    (b"ARROW1", "Arrow or Feather", "Convert it to CSV"),
+    (b"\x89HDF\r\n", "HDF5", "Convert it to CSV"),
+    (b"\x89PNG", "a PNG image", "Publish the table that it shows as text"),
+    (b"\xff\xd8\xff", "a JPEG image", "Publish the table that it shows as text"),
+    (b"GIF8", "a GIF image", "Publish the table that it shows as text"),
+    (b"\x7fELF", "a program", "Name the CSV file"),
+    (b"{\\rtf", "rich text", "Save the table as CSV"),
+    (b"version https://git-lfs", "a Git LFS pointer to it", "Fetch the file itself: git lfs pull"),
+    (b"/annex/objects/", "a git-annex pointer to it", "Fetch the file itself: git annex get"),
+    (b"# xet version", "a Git Xet pointer to it", "Fetch the file itself: git xet checkout"),
+]
+# The same for text, whose case and leading white space do not matter.
+_MARKUP = [
+    (b"<!doctype html", "HTML", "Is it the error page of a download? Fetch the file again"),
+    (b"<html", "HTML", "Is it the error page of a download? Fetch the file again"),
+    (b"<?xml", "XML", "Is it the answer to a failed download? If not, convert it to CSV"),
 ]
 
 
@@ -341,6 +361,12 @@ def _check_is_text(path: Path, start: bytes, dialect: Dialect) -> None:
     for magic, kind, advice in _MAGIC:
         if start.startswith(magic):
             raise InputError(f"{path} is not a CSV file but {kind}. {advice}")
+    text = start.removeprefix(_BOM).lstrip()
+    for magic, kind, advice in _MARKUP:
+        if text.lower().startswith(magic):
+            raise InputError(f"{path} is not a CSV file but {kind}. {advice}")
+    if _is_json(text):
+        raise InputError(f"{path} is not a CSV file but JSON. Convert it to CSV")
     if dialect.encoding.startswith(("utf-16", "utf-32")):
         return
     # Mostly ASCII, UTF-16 has a NUL in every second place.
@@ -349,6 +375,20 @@ def _check_is_text(path: Path, start: bytes, dialect: Dialect) -> None:
         raise InputError(f"{path} looks like UTF-16 text. Publish it with --encoding utf-16")
     if start.count(0) > len(start) // 10:
         raise InputError(f"{path} is not a text file: it is full of NUL bytes")
+
+
+def _is_json(text: bytes) -> bool:
+    """Whether the first line is all of a JSON object or array, or opens one that goes over several lines."""
+    line = text.partition(b"\n")[0].strip()
+    if line in (b"{", b"[", b"[{"):
+        return True
+    if not line.startswith((b"{", b"[")):
+        return False
+    try:
+        json.loads(line.removesuffix(b","))
+    except ValueError:
+        return False
+    return True
 
 
 # ---- other encodings ------------------------------------------------------------------------
