@@ -28,6 +28,7 @@ class Reason(StrEnum):
     BAD_QUOTES = "bad_quotes"
     NUL_BYTE = "nul_byte"
     ROW_TOO_LONG = "row_too_long"
+    REPEATED_HEADER = "repeated_header"
     TYPE_MISMATCH = "type_mismatch"
     EVENT_TOO_LARGE = "event_too_large"
 

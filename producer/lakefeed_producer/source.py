@@ -9,20 +9,21 @@ import hashlib
 import json
 import logging
 import os
+import re
 import signal
 import stat
 import sys
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, TypeVar
 
 from lakefeed_common.errors import InputError, LakefeedError
 from lakefeed_common.text import printable
 from lakefeed_producer.names import event_names
-from lakefeed_producer.records import Block, split
+from lakefeed_producer.records import LINE_END, Block, split
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,10 @@ _MARKUP = [
 ]
 
 
+# Behind it a spreadsheet that saved the file again has put a delimiter for each other column.
+_SEPARATOR = re.compile(rb'"?sep=([\t -!#-~])"?\1*(?:\r\n|\r|\n|\Z)', re.IGNORECASE)
+
+
 class BusyError(LakefeedError):
     """Another producer publishes the same file."""
 
@@ -80,12 +85,13 @@ class Digest(Protocol):
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written and how its columns are to be called."""
+    """How a CSV file is written and how its columns are to be called; `skip` lines come before its header."""
 
     delimiter: str = ","
     encoding: str = "utf-8"
     column_names: Literal["sql", "as-is"] = "sql"
     max_row_bytes: int = 4 << 20
+    skip: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,7 @@ class CsvFile:
         origin: where the user has it: an absolute path, or an address in S3.
         source: the name as the header `source` of its events.
         header: the column names as the file has them.
+        raw_header: the header's bytes as UTF-8.
         names: the keys of the events, in the same order.
         version: size and time of the content that was opened; a later change is an error.
     """
@@ -133,9 +140,15 @@ class CsvFile:
         with _open(path) as stream:
             self.version = Version.of(os.fstat(stream.fileno()))
             _check_is_text(path, stream.read(8192), dialect)
+        self._read_separator()
         first = next(self._all_blocks(), None)
         if first is None:
+            if dialect.skip:
+                raise InputError(
+                    f"{path} has no header behind the first {dialect.skip:,} lines. Check --skip"
+                )
             raise InputError(f"{path} is empty: it has no header. The first line must name the columns")
+        self.raw_header = first.raw(0)
         self.header = self._header(first)
         try:
             self.names = event_names(self.header, dialect.column_names)
@@ -172,6 +185,14 @@ class CsvFile:
                     )
         return None
 
+    def _read_separator(self) -> None:
+        """Obey a first line `sep=;`, as Excel does, and find how many lines are before the header."""
+        with closing(self._chunks(None)) as chunks:
+            found = _SEPARATOR.match(next(chunks, b""))
+        self._skip = max(self.dialect.skip, 1 if found else 0)
+        if found:
+            self.dialect = replace(self.dialect, delimiter=found[1].decode())
+
     def _header(self, block: Block) -> list[str]:
         raw = block.raw(0)
         if fault := block.faults.get(0):
@@ -195,9 +216,13 @@ class CsvFile:
             ) from None
 
     def _all_blocks(self, digest: Digest | None = None) -> Iterator[Block]:
-        return split(self._chunks(digest), self.dialect.delimiter.encode(), self.dialect.max_row_bytes)
+        chunks: Iterator[bytes] = self._chunks(digest)
+        if self._skip:
+            chunks = _without_lines(chunks, self._skip)
+        delimiter = self.dialect.delimiter.encode()
+        return split(chunks, delimiter, self.dialect.max_row_bytes, first_line=self._skip + 1)
 
-    def _chunks(self, digest: Digest | None) -> Iterator[bytes]:
+    def _chunks(self, digest: Digest | None) -> Generator[bytes]:
         """The file as UTF-8 without a byte order mark."""
         with _open(self.path) as stream:
             chunks = self._raw_chunks(stream, digest)
@@ -309,6 +334,23 @@ def begins_with(path: Path, size: int, sha256: str, beat: Callable[[], None]) ->
     return not left and digest.hexdigest() == sha256
 
 
+def _without_lines(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
+    """What is behind the first lines, whatever is in them; nothing if there are not so many."""
+    rest = b""
+    for chunk in chunks:
+        rest += chunk
+        position = 0
+        while count and (end := LINE_END.search(rest, position)):
+            if end.group() == b"\r" and end.end() == len(rest):
+                break  # half of a CRLF, perhaps
+            position, count = end.end(), count - 1
+        if not count:
+            yield rest[position:]
+            yield from chunks
+            return
+        rest = b"\r" if rest.endswith(b"\r") else b""
+
+
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
     """Keep other producers on this computer away from a file; the kernel ends it with the process.
@@ -362,10 +404,10 @@ def _check_is_text(path: Path, start: bytes, dialect: Dialect) -> None:
         if start.startswith(magic):
             raise InputError(f"{path} is not a CSV file but {kind}. {advice}")
     text = start.removeprefix(_BOM).lstrip()
-    for magic, kind, advice in _MARKUP:
+    for magic, kind, advice in _MARKUP if not dialect.skip else []:
         if text.lower().startswith(magic):
             raise InputError(f"{path} is not a CSV file but {kind}. {advice}")
-    if _is_json(text):
+    if not dialect.skip and _is_json(text):
         raise InputError(f"{path} is not a CSV file but JSON. Convert it to CSV")
     if dialect.encoding.startswith(("utf-16", "utf-32")):
         return

@@ -84,6 +84,7 @@ BROKEN = [
         options=SCHEMA,
     ),
     _row("a second header between the rows", b"a,b\n1,2\na,b,c\n3,4\n", Reason.TOO_MANY_FIELDS, 1, 3),
+    _row("the header once more between the rows", b"a,b\n1,2\na,b\n3,4\n", Reason.REPEATED_HEADER, 1, 3),
     # ---- files that cannot be used; nothing goes out
     _file("no file", None, "there is no file x.csv"),
     _file("an empty file", b"", "is empty: it has no header"),
@@ -115,6 +116,9 @@ BROKEN = [
     _fine("CR, LF and CRLF mixed", b"a,b\r1,2\n3,4\r\n5,6\r", 1, 3, 5),
     _fine("empty lines between the rows", b"\n\na,b\n\n1,2\n\r\n3,4\n\n", 1, 3),
     _fine("a byte order mark", b"\xef\xbb\xbfa,b\n1,2\n", 1),
+    _fine("a first line that names the delimiter to Excel", b"sep=;\r\na;b\r\n1;2\r\n", 1),
+    _fine("lines before the header", b'Prices, "daily\n\na,b\n1,2\n', 1, options=("--skip", "2")),
+    _fine("a word list whose header is a word", b"word\nother\nword\n", "other", "word"),
     _fine("a quote in the middle of a field", b'a,b\n1,5" disk\n', 1),
     _fine("line ends and delimiters in quotes", b'a,b\n"x,\ny",2\n', "x,\ny"),
     _fine(

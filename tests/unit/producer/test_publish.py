@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -396,6 +398,48 @@ def test_a_schema_file_that_is_wrong_is_told(path: Path, content: str, message: 
     path.write_text(content)
     with pytest.raises(SettingsError, match=message):
         read_schema(path)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1 << 19])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_before_the_header_are_left_out_and_counted(
+    path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, end: str
+) -> None:
+    monkeypatch.setattr(source, "CHUNK_BYTES", chunk)
+    text = end.join(['Prices, "daily', "", "source: x,y,z", "a,b", "1,2", "3", "a,b", "4,5", ""])
+    done = run(path, text, dialect=Dialect(skip=3), schema={"a": ColumnType.INTEGER})
+    assert done.events == [{"a": 1, "b": 2}, {"a": 4, "b": 5}]
+    assert [(one["line"], one["row"], one["reason"]) for one in done.rejects] == [
+        (6, 2, "too_few_fields"),
+        (7, 3, "repeated_header"),
+    ]
+    with pytest.raises(InputError, match=r"has no header behind the first 20 lines. Check --skip"):
+        run(path, dialect=Dialect(skip=20))
+
+
+@pytest.mark.parametrize(
+    ("first", "delimiter"),
+    [
+        ("sep=;", ";"),
+        ("SEP=\t", "\t"),
+        ('"sep=|"', "|"),
+        ("sep=;;;", ";"),
+        ("sep=,", ","),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_first_line_may_name_the_delimiter(path: Path, first: str, delimiter: str, encoding: str) -> None:
+    text = f"{first}\r\né{delimiter}b\r\n1,5{delimiter}2\r\n".replace("1,5", "x")
+    dialect = Dialect(delimiter=":", encoding=codecs.lookup(encoding).name)
+    assert run(path, text.encode(encoding), dialect=dialect).events == [{"e": "x", "b": 2}]
+    # It is one of the lines to be skipped.
+    text = f"{first}\r\nA title\r\né{delimiter}b\r\nx{delimiter}2\r\n"
+    done = run(path, text.encode(encoding), dialect=replace(dialect, skip=2))
+    assert done.events == [{"e": "x", "b": 2}]
+
+
+def test_a_column_may_be_called_sep(path: Path) -> None:
+    assert run(path, "sep=;x,b\n1,2\n").events == [{"sep_x": 1, "b": 2}]
 
 
 class SilentPublisher(MemoryTopic):
