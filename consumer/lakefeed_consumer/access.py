@@ -21,7 +21,7 @@ from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from faust.auth import OAuthCredentials
 
-from lakefeed_common import kafka, kafka_client
+from lakefeed_common import addresses, kafka, kafka_client
 from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
 from lakefeed_common.settings import KafkaSettings
 from lakefeed_consumer.settings import ConsumerSettings
@@ -93,12 +93,12 @@ async def why_not(settings: KafkaSettings, error: BaseException) -> LakefeedErro
 
 
 async def _knock(settings: KafkaSettings, server: str) -> None:
-    host, _, port = server.rpartition(":")
+    host, port = addresses.split(server)
     limit = min(_KNOCK_SECONDS, settings.kafka_timeout_seconds)
     async with asyncio.timeout(limit):
         connection = await create_conn(
-            host.strip("[]"),
-            int(port),
+            host,
+            port,
             request_timeout_ms=int(limit * 1000),
             **kafka_client.options(settings),
         )
