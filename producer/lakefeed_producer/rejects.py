@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -129,12 +130,14 @@ class RejectsFile:
 
     def begin(self, origin: str) -> None:
         """The next rejects are those of the file that the user has there."""
-        self._source = origin
+        self._source, self._begin = origin, 0
+        if self._dry_run:
+            return
         with self._errors():
             if not self.path.is_file():
-                self._begin = 0
                 return
-            if not self._dry_run and _is_of_dry_run(next(self._lines(), b"")):
+            self._open()
+            if _is_of_dry_run(next(self._lines(), b"")):
                 self.path.write_bytes(b"")
             with self.path.open("r+b") as stream:
                 if stream.seek(0, os.SEEK_END):
@@ -152,11 +155,10 @@ class RejectsFile:
         if not self.writes:
             return
         with self._errors():
-            if self._stream is None:
-                self._stream = self.path.open("ab")
+            stream = self._open()
             mark = {"dry_run": True} if self._dry_run else {}
-            self._stream.write(b"".join(reject.as_json(mark) for reject in rejects))
-            self._stream.flush()
+            stream.write(b"".join(reject.as_json(mark) for reject in rejects))
+            stream.flush()
 
     def end(self, upto: int | None) -> None:
         """Drop the earlier rejects of the file that those since `begin` replace.
@@ -167,9 +169,11 @@ class RejectsFile:
         Raises:
             InputError: the file cannot be written.
         """
-        if self._dry_run or not self._begin:
+        if not self._begin:
             return
-        with self._errors():
+        with self._errors(), self._alone() as alone:
+            if not alone:
+                return  # a later run drops them
             # What the broker refuses for its size comes late: rows behind `upto` may be in both runs.
             later = {row for _, row in map(_place, self._lines(self._begin))} if upto is not None else set()
 
@@ -178,6 +182,31 @@ class RejectsFile:
                 return origin == self._source and (upto is None or row <= upto or row in later)
 
             self._drop(is_replaced)
+
+    def _open(self) -> IO[bytes]:
+        if self._stream is None:
+            self._stream = self.path.open("ab")
+            self._lock(fcntl.LOCK_SH)
+        return self._stream
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether no other run has the file: its lines must stay where they are."""
+        alone = self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield alone
+        finally:
+            self._lock(fcntl.LOCK_SH)
+
+    def _lock(self, kind: int) -> bool:
+        """On a file system without locks each run is alone."""
+        try:
+            fcntl.flock(self._open(), kind)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
 
     def _drop(self, is_replaced: Callable[[bytes], bool]) -> None:
         """Move the lines that stay forward, over those that go: at no time is one of them in no place."""

@@ -10,6 +10,7 @@ import pytest
 
 from lakefeed_common.errors import UnavailableError
 from lakefeed_producer.delivery import Batch
+from lakefeed_producer.rejects import Reason, Reject, RejectsFile
 from tests.helpers.memory_topic import MemoryTopic
 from tests.helpers.publishing import command
 
@@ -115,6 +116,36 @@ def test_after_a_kill_each_is_there_once(rejects: Path, memory_topic: MemoryTopi
     *broken, second, fourth = rejects.read_bytes().splitlines()
     assert broken == [b'{"file":"x.c']
     assert [json.loads(line)["row"] for line in (second, fourth)] == [2, 4]
+
+
+def test_runs_at_the_same_time_keep_each_others(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+
+    def one(name: str, row: int) -> Reject:
+        return Reject(name, f"/{name}", row, row, Reason.BAD_QUOTES, "", b"")
+
+    with RejectsFile(path) as first:
+        first.begin("/a")
+        first.write([one("a", 1), one("a", 2)])
+        first.end(None)
+    with RejectsFile(path) as first, RejectsFile(path) as second:
+        first.begin("/a")
+        first.write([one("a", 1)])
+        second.begin("/b")
+        second.write([one("b", 1)])
+        first.end(None)
+        second.end(None)
+        assert [(line["file"], line["row"]) for line in kept(path)] == [
+            ("a", 1),
+            ("a", 2),
+            ("a", 1),
+            ("b", 1),
+        ]
+    with RejectsFile(path) as first:
+        first.begin("/a")
+        first.write([one("a", 1)])
+        first.end(None)
+    assert [(line["file"], line["row"]) for line in kept(path)] == [("b", 1), ("a", 1)]
 
 
 def test_a_rejects_file_may_be_a_device(memory_topic: MemoryTopic, tmp_path: Path) -> None:
