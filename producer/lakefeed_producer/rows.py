@@ -159,7 +159,7 @@ def _find_repeated_headers(file: CsvFile, block: Block, wrong: dict[int, tuple[R
         same = same[data[block.starts[same] + at] == header[at]]
     for index in same.tolist():
         if block.raw(index) == header:
-            wrong[index] = (Reason.REPEATED_HEADER, "the header once more")
+            wrong[index] = (Reason.REPEATED_HEADER, "the header is repeated")
 
 
 def _find_bad_bytes(file: CsvFile, block: Block, wrong: dict[int, tuple[Reason, str]]) -> None:

@@ -144,9 +144,7 @@ class CsvFile:
         first = next(self._all_blocks(), None)
         if first is None:
             if dialect.skip:
-                raise InputError(
-                    f"{path} has no header behind the first {dialect.skip:,} lines. Check --skip"
-                )
+                raise InputError(f"{path} has no header after the first {dialect.skip:,} lines. Check --skip")
             raise InputError(f"{path} is empty: it has no header. The first line must name the columns")
         self.raw_header = first.raw(0)
         self.header = self._header(first)

@@ -361,7 +361,7 @@ class Watch:
             return "Put the rows that are not published yet, below the header, into a file with another name"
         last = f"row {before.rows:,}, the last one that is published"
         cut = "" if ends_with_line(found.path, size) else ". That row was published before it was complete"
-        return f"Put the rows behind {last}, below the header, into a file with another name{cut}"
+        return f"Put the rows after {last}, below the header, into a file with another name{cut}"
 
     def _changed(self, found: Found, sha256: str, reason: str) -> None:
         self._note(found, sha256, "changed", reason)
@@ -376,7 +376,7 @@ class Watch:
 
     def _failed(self, found: Found, error: Exception) -> None:
         if not isinstance(error, LakefeedError):
-            log.error("an error that nobody foresaw", exc_info=error)
+            log.error("Unexpected error", exc_info=error)
             error = LakefeedError(f"{error!r}. Please report it, with the lines above")
         log.error("%s cannot be published: %s", found.name, error)
         self._metrics.count_error(error)

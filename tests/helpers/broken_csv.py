@@ -84,7 +84,7 @@ BROKEN = [
         options=SCHEMA,
     ),
     _row("a second header between the rows", b"a,b\n1,2\na,b,c\n3,4\n", Reason.TOO_MANY_FIELDS, 1, 3),
-    _row("the header once more between the rows", b"a,b\n1,2\na,b\n3,4\n", Reason.REPEATED_HEADER, 1, 3),
+    _row("the header repeated between the rows", b"a,b\n1,2\na,b\n3,4\n", Reason.REPEATED_HEADER, 1, 3),
     # ---- files that cannot be used; nothing goes out
     _file("no file", None, "there is no file x.csv"),
     _file("an empty file", b"", "is empty: it has no header"),

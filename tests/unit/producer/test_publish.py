@@ -413,7 +413,7 @@ def test_lines_before_the_header_are_left_out_and_counted(
         (6, 2, "too_few_fields"),
         (7, 3, "repeated_header"),
     ]
-    with pytest.raises(InputError, match=r"has no header behind the first 20 lines. Check --skip"):
+    with pytest.raises(InputError, match=r"has no header after the first 20 lines. Check --skip"):
         run(path, dialect=Dialect(skip=20))
 
 

@@ -168,7 +168,7 @@ def test_a_changed_file_is_not_published_again_and_told_once(
     told = [record.message for record in caplog.records if "not published again" in record.message]
     assert told == [
         "a.csv is not published again: it was changed after it had been published. "
-        "Put the rows behind row 1, the last one that is published, below the header, "
+        "Put the rows after row 1, the last one that is published, below the header, "
         "into a file with another name"
     ]
     path.rename(place.folder / "new.csv")
@@ -256,7 +256,7 @@ def test_a_file_that_a_program_writes_is_waited_for(place: Place, caplog: pytest
 @pytest.mark.parametrize(
     ("old", "new", "advice"),
     [
-        ("n\n1\n2\n", "n\n1\n2\n3\n", "the rows behind row 2, the last one that is published"),
+        ("n\n1\n2\n", "n\n1\n2\n3\n", "the rows after row 2, the last one that is published"),
         ("n\n1\n2", "n\n1\n234\n", "That row was published before it was complete"),
         ("n\n1\n2\n", "n\n1\n3\n", "Put the rows that are not published yet, below the header"),
     ],
@@ -313,7 +313,7 @@ def test_a_file_may_have_any_name(place: Place, caplog: pytest.LogCaptureFixture
         assert TextFormatter().format(record).encode()
 
 
-def test_an_error_that_nobody_foresaw_does_not_end_the_work(
+def test_an_unexpected_error_does_not_end_the_work(
     place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hint = CsvFile.hint
