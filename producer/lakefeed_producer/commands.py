@@ -151,8 +151,8 @@ class _Job:
         files = [CsvFile(path, self.options.dialect) for path in paths]
         for file in files:
             check_columns(file, self.options)
-            if hint := file.hint():
-                self.screen.say(f"warning: {file.path}: {hint}")
+            for warning in file.warnings():
+                self.screen.say(f"warning: {file.path}: {warning}")
         connection = None if dry_run else self._connect()
         with ExitStack() as stack:
             if connection is not None:

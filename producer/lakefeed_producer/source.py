@@ -21,6 +21,8 @@ from lakefeed_producer.records import Block, split
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 19
+# A header can have thousands of columns, and a screen has not.
+_RENAMED_SHOWN = 10
 _BOM = b"\xef\xbb\xbf"
 _MAGIC = [
     (b"\x1f\x8b", "gzip", "Decompress it first: gzip -d"),
@@ -83,6 +85,7 @@ class CsvFile:
         source: the name as the header `source` of its events.
         header: the column names as the file has them.
         names: the keys of the events, in the same order.
+        renamed: a sentence for each column whose name in the header could not be kept.
         version: size and time of the content that was opened; a later change is an error.
     """
 
@@ -103,10 +106,8 @@ class CsvFile:
         if first is None:
             raise InputError(f"{path} is empty: it has no header. The first line must name the columns")
         self.header = self._header(first)
-        try:
-            self.names = event_names(self.header, dialect.column_names)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+        self.renamed: list[str] = []
+        self.names = event_names(self.header, dialect.column_names, self.renamed.append)
 
     def blocks(self, digest: Digest | None = None) -> Iterator[Block]:
         """The data records of the file, without the header, block by block.
@@ -125,6 +126,13 @@ class CsvFile:
         first = next(blocks)
         yield first.part(1, len(first))
         yield from blocks
+
+    def warnings(self) -> list[str]:
+        """What a user should know of the header before its rows are sent."""
+        shown, more = self.renamed[:_RENAMED_SHOWN], len(self.renamed) - _RENAMED_SHOWN
+        if more > 0:
+            shown = [*shown, f"{more:,} more columns are renamed; see all names with --dry-run --limit 1"]
+        return [hint, *shown] if (hint := self.hint()) else shown
 
     def hint(self) -> str | None:
         """A guess at a wrong delimiter, from a header that is one single column."""

@@ -1,4 +1,4 @@
-"""Names and types of columns."""
+"""Types of columns."""
 
 import json
 import math
@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakefeed_common.errors import InputError
 from lakefeed_producer.columns import ColumnType, TypeFinder, fits
-from lakefeed_producer.names import event_names, sql_name
 from lakefeed_producer.texts import Texts
 
 
@@ -99,45 +97,3 @@ def test_a_number_keeps_its_value_through_json(text: str) -> None:
 def test_anything_numeric_is_a_json_number(text: str) -> None:
     if found(text) in ("integer", "number"):
         assert isinstance(json.loads(text), int | float)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("Adj Close", "adj_close"),
-        ("Größe (m²)", "grosse_m2"),
-        ("Prénom", "prenom"),
-        ("2nd", "_2nd"),
-        ("%", "_"),
-        ("", "_"),
-        ("日本", "_"),
-        ("_id", "_id"),
-        ("a--b", "a_b"),
-        (" x ", "x"),
-        ("ÆØŁ", "aeol"),
-    ],
-)
-def test_names_are_made_safe_for_sql(name: str, expected: str) -> None:
-    assert sql_name(name) == expected
-
-
-@given(st.text())
-def test_a_safe_name_is_safe(name: str) -> None:
-    safe = sql_name(name)
-    assert safe
-    assert safe.isascii()
-    assert safe == safe.lower()
-    assert safe.isidentifier()
-
-
-def test_a_collision_names_both_columns() -> None:
-    with pytest.raises(InputError, match=r"columns 1 \('Adj Close'\) and 3 \('adj-close'\).*'adj_close'"):
-        event_names(["Adj Close", "x", "adj-close"], "sql")
-    assert event_names(["Adj Close", "x", "adj-close"], "as-is") == ["Adj Close", "x", "adj-close"]
-
-
-def test_as_is_still_wants_distinct_names_that_are_there() -> None:
-    with pytest.raises(InputError, match="have the same name"):
-        event_names(["a", "a"], "as-is")
-    with pytest.raises(InputError, match="column 2 has no name"):
-        event_names(["a", ""], "as-is")
