@@ -38,6 +38,10 @@ Schema = Annotated[
     Path | None, typer.Option(metavar="FILE", help="JSON file: column and type [LAKEFEED_SCHEMA_FILE].")
 ]
 Delimiter = Annotated[str | None, typer.Option(help="Between fields [LAKEFEED_DELIMITER; ,].")]
+Quoting = Annotated[
+    str | None,
+    typer.Option(metavar="standard|none", help="Quotes around fields [LAKEFEED_QUOTING; standard]."),
+]
 Encoding = Annotated[str | None, typer.Option(help="Of the text [LAKEFEED_ENCODING; utf-8].")]
 
 
@@ -54,6 +58,7 @@ def publish_command(
     column_names: ColumnNames = None,
     schema: Schema = None,
     delimiter: Delimiter = None,
+    quoting: Quoting = None,
     encoding: Encoding = None,
     limit: Annotated[
         int | None, typer.Option(min=0, help="Data rows of each file, at most; all by default.")
@@ -89,6 +94,7 @@ def publish_command(
             "column_names": column_names,
             "schema_file": schema,
             "delimiter": delimiter,
+            "quoting": quoting,
             "encoding": encoding,
         }
     )
@@ -117,6 +123,7 @@ def watch_command(
     column_names: ColumnNames = None,
     schema: Schema = None,
     delimiter: Delimiter = None,
+    quoting: Quoting = None,
     encoding: Encoding = None,
     state_folder: Annotated[
         Path | None,
@@ -137,6 +144,7 @@ def watch_command(
             "column_names": column_names,
             "schema_file": schema,
             "delimiter": delimiter,
+            "quoting": quoting,
             "encoding": encoding,
             "state_folder": state_folder,
         }

@@ -188,6 +188,8 @@ class _Job:
         with claimed(file.path):
             begin = time.monotonic()
             planned = plan(file, self.options, beat=self.stop_or_go)
+            if planned.warning:
+                self.screen.say(f"warning: {file.path}: {planned.warning}")
             publisher, arrivals, check = self._target(planned, connection)
             last = Progress(file.name, planned.rows)
             silence = _Silence(self.screen, self.settings.kafka_bootstrap_servers)

@@ -24,7 +24,7 @@ def read_columns(block: Block, good: npt.NDArray[np.bool_], columns: int, delimi
 
     The good records have `columns` fields each and are valid UTF-8 without NUL bytes.
     """
-    if block.contains(b'"'):
+    if block.quoted and block.contains(b'"'):
         return [Texts.of_arrow(values) for values in _read_quoted(block, good, columns, delimiter)]
     starts, ends = block.starts, block.ends
     first, last = np.searchsorted(block.delimiters, (starts[0], ends[-1]))

@@ -57,6 +57,7 @@ class Plan:
         rate: events a second, if limited.
         limit: last data row to be published.
         counted: rows up to here are in the metrics already.
+        warning: what a user should know of the content, if anything.
     """
 
     file: CsvFile
@@ -68,6 +69,7 @@ class Plan:
     rate: float | None = None
     limit: int | None = None
     counted: int = 0
+    warning: str | None = None
 
     @property
     def rows(self) -> int:

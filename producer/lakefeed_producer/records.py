@@ -13,6 +13,8 @@ The grammar is that of RFC 4180 with these decisions:
   after it, or no closing quote at all, is a fault of the record. A faulty record is taken to end
   with its first line, and reading goes on behind it, so that one stray quote costs one row and
   cannot swallow those that follow.
+
+Where quotes are plain characters, none of this holds for them: a record is a line.
 """
 
 from __future__ import annotations
@@ -52,6 +54,10 @@ class Block:
         delimiters: where in all of `data` the delimiter is, inside quotes or not.
         lines: 1-based line of the file on which each record starts.
         faults: what is wrong with a record, by its index; `fields` of it means nothing.
+        quoted: whether a quote may open a field.
+        lines_in_quotes: lines on which records go on that began on an earlier one.
+        rows_in_quotes: those of them where each line of the record has as many delimiters as all of it has
+            between fields, as if it were a row of its own.
     """
 
     data: bytes
@@ -61,6 +67,9 @@ class Block:
     delimiters: Positions
     lines: Positions
     faults: dict[int, Fault]
+    quoted: bool = True
+    lines_in_quotes: int = 0
+    rows_in_quotes: int = 0
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -105,12 +114,20 @@ class Block:
         return self.data[self.starts[index] : self.ends[index]]
 
 
-def split(chunks: Iterable[bytes], delimiter: bytes, max_row_bytes: int) -> Iterator[Block]:
+def split(
+    chunks: Iterable[bytes], delimiter: bytes, max_row_bytes: int, *, quoted: bool = True
+) -> Iterator[Block]:
     """Yield the records of a file that comes in chunks of any size.
 
     Holds one chunk and at most `max_row_bytes` more.
+
+    Args:
+        chunks: the file's bytes.
+        delimiter: one byte.
+        max_row_bytes: a longer record is a fault.
+        quoted: whether a quote may open a field; if not, it is a character like any other.
     """
-    splitter = _Splitter(delimiter, max_row_bytes)
+    splitter = _Splitter(delimiter, max_row_bytes, quoted=quoted)
     for chunk in chunks:
         yield from splitter.feed(chunk)
     yield from splitter.finish()
@@ -128,9 +145,10 @@ class _Found:
 
 
 class _Splitter:
-    def __init__(self, delimiter: bytes, max_row_bytes: int) -> None:
+    def __init__(self, delimiter: bytes, max_row_bytes: int, *, quoted: bool) -> None:
         self._delimiter = delimiter[0]
         self._limit = max_row_bytes
+        self._is_quoted = quoted
         self._rest = b""
         self._line = 1
         self._in_long_row = False
@@ -179,6 +197,7 @@ class _Splitter:
             np.zeros(0, np.int64),
             np.array([self._line], np.int64),
             {0: fault},
+            self._is_quoted,
         )
 
     def _behind_long_row(self, data: bytes) -> bytes:
@@ -203,7 +222,7 @@ class _Splitter:
         all_breaks = breaks = self._breaks(data, array, final)
         clean = len(data)
         all_delimiters = delimiters = np.flatnonzero(array == self._delimiter)
-        if b'"' in data:
+        if self._is_quoted and b'"' in data:
             outside = np.bitwise_xor.accumulate((array == _QUOTE).view(np.uint8)) == 0
             clean = self._first_irregular(array, outside, final)
             breaks = breaks[outside[breaks]]
@@ -231,7 +250,12 @@ class _Splitter:
         self._rest = data[used:]
         for index in np.flatnonzero(ends - starts > self._limit):
             faults.setdefault(int(index), Fault.TOO_LONG)
-        block = _without_empty(Block(data, starts, ends, fields, all_delimiters, lines, faults))
+        inside = (0, 0)
+        if self._is_quoted:
+            inside = _in_quotes(all_breaks, all_delimiters, starts, fields, used)
+        block = _without_empty(
+            Block(data, starts, ends, fields, all_delimiters, lines, faults, self._is_quoted, *inside)
+        )
         if len(block):
             yield block
 
@@ -318,6 +342,22 @@ class _Splitter:
         if not final and line_end.end() == len(data) and line_end.group() == b"\r":
             return None
         return line_end.start(), line_end.end(), 0, fault
+
+
+def _in_quotes(
+    breaks: Positions, delimiters: Positions, starts: Positions, fields: Positions, used: int
+) -> tuple[int, int]:
+    """What a Block has as `lines_in_quotes` and `rows_in_quotes`, from places in its data."""
+    lines = np.concatenate(([0], breaks[: np.searchsorted(breaks, used - 1)] + 1))
+    if len(lines) == len(starts) or not len(starts):
+        return 0, 0
+    first = np.searchsorted(lines, starts)
+    more = np.diff(np.append(first, len(lines))) - 1
+    on_line = np.diff(np.searchsorted(delimiters, np.append(lines, used)))
+    between = fields - 1
+    like_rows = (between > 0) & (np.minimum.reduceat(on_line, first) == between)
+    like_rows &= np.maximum.reduceat(on_line, first) == between
+    return int(more.sum()), int(more[like_rows].sum())
 
 
 def _without_cr(array: npt.NDArray[np.uint8], starts: Positions, ends: Positions) -> Positions:

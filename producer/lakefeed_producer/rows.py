@@ -81,6 +81,7 @@ def find_types(
     given: Mapping[int, ColumnType],
     beat: Callable[[], None] = lambda: None,
     digest: Digest | None = None,
+    look: Callable[[Block], None] = lambda _: None,
 ) -> tuple[list[ColumnType], int]:
     """Look at the whole file: the type of each column and the number of data rows.
 
@@ -89,6 +90,7 @@ def find_types(
         given: types by column index, which need not be found.
         beat: called after each block.
         digest: a hash that is updated with the file's bytes.
+        look: called with each block.
     """
     finders = {index: TypeFinder() for index in range(len(file.names)) if index not in given}
     total = 0
@@ -99,6 +101,7 @@ def find_types(
             for index, finder in finders.items():
                 column = rows.columns[index]
                 finder.feed(column, tally if column.data is tally.data else None)
+        look(block)
         total += len(block)
         beat()
     types = [given[index] if index in given else finders[index].result() for index in range(len(file.names))]

@@ -22,6 +22,10 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
     delimiter: str = setting(
         ",", "What separates fields: one ASCII character, or `tab`, `semicolon`, `pipe`, `space`."
     )
+    quoting: Literal["standard", "none"] = setting(
+        "standard",
+        "`none` takes quotes for plain characters, as many TSV files have them; a row is a line then.",
+    )
     encoding: str = setting("utf-8", "Text encoding of the CSV files, by its Python name.")
     column_names: Literal["sql", "as-is"] = setting(
         "sql", "`sql` makes column names safe for SQL (`Adj Close` becomes `adj_close`), `as-is` keeps them."

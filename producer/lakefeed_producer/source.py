@@ -61,6 +61,7 @@ class Dialect:
     encoding: str = "utf-8"
     column_names: Literal["sql", "as-is"] = "sql"
     max_row_bytes: int = 4 << 20
+    quoting: Literal["standard", "none"] = "standard"
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,8 @@ class CsvFile:
         if "\0" in text:
             raise InputError(f"{self.path}: the header has a NUL byte; the file is damaged or not text")
         try:
-            return next(csv.reader([text], delimiter=self.dialect.delimiter))
+            quoting = csv.QUOTE_MINIMAL if self.dialect.quoting == "standard" else csv.QUOTE_NONE
+            return next(csv.reader([text], delimiter=self.dialect.delimiter, quoting=quoting))
         except csv.Error as error:
             raise InputError(
                 f"{self.path}: the header (line {block.lines[0]}) cannot be read: {error}. "
@@ -166,7 +168,13 @@ class CsvFile:
             ) from None
 
     def _all_blocks(self, digest: Digest | None = None) -> Iterator[Block]:
-        return split(self._chunks(digest), self.dialect.delimiter.encode(), self.dialect.max_row_bytes)
+        dialect = self.dialect
+        return split(
+            self._chunks(digest),
+            dialect.delimiter.encode(),
+            dialect.max_row_bytes,
+            quoted=dialect.quoting == "standard",
+        )
 
     def _chunks(self, digest: Digest | None) -> Iterator[bytes]:
         """The file as UTF-8 without a byte order mark."""

@@ -262,7 +262,7 @@ class Watch:
             self._already_done(found, known)
         elif not self._was_changed(found, planned.sha256):
             content = known or Content(planned.sha256, found.path.name, planned.total)
-            for warning in file.warnings():
+            for warning in [*file.warnings(), *filter(None, [planned.warning])]:
                 log.warning("%s: %s", found.path, warning)
             self._publish(found, planned, content, connection)
 

@@ -44,6 +44,8 @@ def _fine(kind: str, content: bytes, *events: str | int | None, options: tuple[s
 
 
 CP1252 = ("--encoding", "cp1252")
+NO_QUOTING = ("--quoting", "none")
+PLAIN = b'a,b\n1,"x\n2,"y" z\n3,"\n'
 SCHEMA = ("--schema", "s.json")
 LONG = b"a,b\n1," + b"x" * 5_000_000 + b"\n3,4\n"
 LARGE = b"a,b\n1," + b"x" * 1_100_000 + b"\n3,4\n"
@@ -111,6 +113,7 @@ BROKEN = [
     _fine("a byte order mark", b"\xef\xbb\xbfa,b\n1,2\n", 1),
     _fine("a quote in the middle of a field", b'a,b\n1,5" disk\n', 1),
     _fine("line ends and delimiters in quotes", b'a,b\n"x,\ny",2\n', "x,\ny"),
+    _fine("quotes that are plain characters, with `--quoting none`", PLAIN, 1, 2, 3, options=NO_QUOTING),
     _fine(
         "a text in a column of numbers, which makes it a column of texts", b"a,b\n1,2\nn/a,3\n", "1", "n/a"
     ),

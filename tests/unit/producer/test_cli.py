@@ -243,6 +243,34 @@ def test_columns_that_are_renamed_are_reported(tmp_path: Path) -> None:
     assert "x.csv: 10 more columns are renamed; see all names with --dry-run --limit 1" in said[10]
 
 
+def test_quotes_that_are_plain_characters(tmp_path: Path) -> None:
+    rows = [("1", '"Heroes" and more'), ("2", '"Foo'), ("3", 'Bar"'), ("4", '"Whole"'), ("5", 'a "\\ b')]
+    (tmp_path / "x.tsv").write_text('n\t"name"\n' + "".join("\t".join(row) + "\n" for row in rows))
+    tsv = ("publish", "x.tsv", "--dry-run", "--delimiter", "tab")
+    done = command(tmp_path, *tsv)
+    assert done.stdout.splitlines()[0] == '{"n":2,"name":"Foo\\n3\\tBar"}'
+    assert "warning: x.tsv: 1 line within quotes look" in done.stderr
+    assert "--quoting none" in done.stderr
+    for way in ({}, {"LAKEFEED_QUOTING": "none"}):
+        done = command(tmp_path, *tsv, *([] if way else ["--quoting", "none"]), **way)
+        assert [tuple(json.loads(line).values()) for line in done.stdout.splitlines()] == [
+            (int(number), name) for number, name in rows
+        ]
+        assert done.returncode == 0
+        assert "warning" not in done.stderr
+    done = command(tmp_path, "publish", "x.tsv", "--quoting", "both")
+    assert (done.returncode, "--quoting='both': input should be 'standard' or 'none'" in done.stderr) == (
+        2,
+        True,
+    )
+
+
+def test_texts_of_several_lines_are_no_reason_to_warn(tmp_path: Path) -> None:
+    text = '1,2,"Dear Sir,\nplease, send\nit.\nYours, B"\n'
+    (tmp_path / "x.csv").write_text("a,b,c\n" + 20 * text + '1,"Sir,\n",3\n')
+    assert "warning" not in command(tmp_path, "publish", "x.csv", "--dry-run").stderr
+
+
 def test_nothing_is_sent_of_any_file_when_the_header_of_one_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("a\n1\n")
     (tmp_path / "2.csv").write_text('a,"b\n1,1\n')
