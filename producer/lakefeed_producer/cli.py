@@ -42,6 +42,10 @@ Quoting = Annotated[
     str | None,
     typer.Option(metavar="standard|none", help="Quotes around fields [LAKEFEED_QUOTING; standard]."),
 ]
+Null = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="A missing value in any column; repeatable [LAKEFEED_NULL]."),
+]
 Encoding = Annotated[str | None, typer.Option(help="Of the text [LAKEFEED_ENCODING; utf-8].")]
 
 
@@ -59,6 +63,7 @@ def publish_command(
     schema: Schema = None,
     delimiter: Delimiter = None,
     quoting: Quoting = None,
+    null: Null = None,
     encoding: Encoding = None,
     limit: Annotated[
         int | None, typer.Option(min=0, help="Data rows of each file, at most; all by default.")
@@ -95,6 +100,7 @@ def publish_command(
             "schema_file": schema,
             "delimiter": delimiter,
             "quoting": quoting,
+            "null": ",".join(null) if null else None,
             "encoding": encoding,
         }
     )
@@ -124,6 +130,7 @@ def watch_command(
     schema: Schema = None,
     delimiter: Delimiter = None,
     quoting: Quoting = None,
+    null: Null = None,
     encoding: Encoding = None,
     state_folder: Annotated[
         Path | None,
@@ -145,6 +152,7 @@ def watch_command(
             "schema_file": schema,
             "delimiter": delimiter,
             "quoting": quoting,
+            "null": ",".join(null) if null else None,
             "encoding": encoding,
             "state_folder": state_folder,
         }

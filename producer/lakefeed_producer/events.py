@@ -81,9 +81,13 @@ class Encoder:
     Args:
         names: the keys of the events, in order.
         types: the type of each column.
+        nulls: texts that are missing values in each column.
     """
 
-    def __init__(self, names: Sequence[str], types: Sequence[ColumnType]) -> None:
+    def __init__(
+        self, names: Sequence[str], types: Sequence[ColumnType], nulls: Sequence[bytes] = ()
+    ) -> None:
+        self._nulls = nulls
         self._types = list(types)
         keys = [orjson.dumps(name) for name in names]
         self._fragments = [(b"," if index else b"{") + key + b":" for index, key in enumerate(keys)]
@@ -97,14 +101,16 @@ class Encoder:
         """
         parts: list[Part] = []
         for fragment, kind, values in zip(self._fragments, self._types, columns, strict=True):
-            parts += [fragment, *_json_values(values, kind, plain=plain)]
+            absent = missing(values, kind, self._nulls)
+            parts += [fragment, *_json_values(values, kind, absent, plain=plain)]
         return Joined([*parts, b"}"], len(columns[0]))
 
 
-def _json_values(values: Texts, kind: ColumnType, *, plain: bool) -> list[Part]:
+def _json_values(values: Texts, kind: ColumnType, nulls: npt.NDArray[np.bool_], *, plain: bool) -> list[Part]:
     """A column's values as JSON texts. Numbers stay as they are written in the file."""
-    nulls = missing(values, kind)
     some = bool(nulls.any())
+    if some:
+        values = values.where(~nulls)
     if kind is ColumnType.STRING:
         texts = values if plain else _escaped(values)
         if not some:
@@ -114,7 +120,7 @@ def _json_values(values: Texts, kind: ColumnType, *, plain: bool) -> list[Part]:
     null = [sometimes(b"null", nulls)] if some else []
     if kind is ColumnType.BOOLEAN:
         return [*truths(values), *null]
-    return [values.where(~nulls) if some else values, *null]
+    return [values, *null]
 
 
 def _escaped(values: Texts) -> Texts:

@@ -51,6 +51,7 @@ class FileOptions:
             column_names=settings.column_names,
             max_row_bytes=settings.max_row_bytes,
             quoting=settings.quoting,
+            nulls=tuple(text.encode() for text in settings.null_texts),
         )
         schema = read_schema(settings.schema_file) if settings.schema_file else {}
         return cls(dialect, schema, settings.key, settings.rate, limit)

@@ -167,7 +167,7 @@ class _Publishing:
         self._observe = observe
         self._check_topic = check
         self._patience_seconds = patience_seconds
-        self._encoder = Encoder(plan.file.names, plan.types)
+        self._encoder = Encoder(plan.file.names, plan.types, plan.file.dialect.nulls)
         self._account = Account()
         self._progress = Progress(plan.file.name, plan.rows)
         self._pace = Pace(plan.rate)
@@ -274,7 +274,7 @@ class _Publishing:
         if column is None:
             return None
         values = rows.columns[column]
-        return values.where(~missing(values, self._plan.types[column]))
+        return values.where(~missing(values, self._plan.types[column], self._plan.file.dialect.nulls))
 
     def _too_large(self, values: Joined, keys: Texts | None) -> npt.NDArray[np.bool_]:
         # Names and values of the headers; row numbers have at most 19 digits.

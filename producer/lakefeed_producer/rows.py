@@ -13,7 +13,7 @@ from lakefeed_producer.events import read_columns
 from lakefeed_producer.records import Block, Positions
 from lakefeed_producer.rejects import REASON_OF_FAULT, Reason, Reject
 from lakefeed_producer.source import CsvFile, Digest, original
-from lakefeed_producer.texts import Texts
+from lakefeed_producer.texts import Texts, any_of
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def find_types(
         digest: a hash that is updated with the file's bytes.
         look: called with each block.
     """
-    finders = {index: TypeFinder() for index in range(len(file.names)) if index not in given}
+    nulls = file.dialect.nulls
+    finders = {index: TypeFinder(nulls) for index in range(len(file.names)) if index not in given}
     total = 0
     for block in file.blocks(digest):
         if any(not finder.settled for finder in finders.values()):
@@ -171,9 +172,12 @@ def _misfits(file: CsvFile, columns: list[Texts], given: Mapping[int, ColumnType
     """Rows with a value that is not of its column's given type, with what to say about the first."""
     misfits: dict[int, str] = {}
     for index, kind in given.items():
-        if surely_fit(columns[index], kind):
+        nulls = file.dialect.nulls
+        if surely_fit(columns[index], kind, nulls):
             continue
         fitting: npt.NDArray[np.bool_] = fits(columns[index].arrow(), kind).to_numpy(zero_copy_only=False)
+        if nulls:
+            fitting = fitting | any_of(columns[index], nulls)
         for at in np.flatnonzero(~fitting):
             value = columns[index][int(at)].decode()
             shown = value if len(value) <= 100 else value[:100] + "…"

@@ -30,6 +30,11 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
     column_names: Literal["sql", "as-is"] = setting(
         "sql", "`sql` makes column names safe for SQL (`Adj Close` becomes `adj_close`), `as-is` keeps them."
     )
+    null: str | None = setting(
+        None,
+        "Texts, separated by commas, that are missing values in every column, such as `-`. An empty field is "
+        "one always, and `NA`, `null` and others that pandas knows are in columns of numbers or booleans.",
+    )
     key: str | None = setting(None, "Column whose value becomes the record's key; no key by default.")
     schema_file: Path | None = setting(
         None, 'JSON file that gives columns their types, such as `{"price": "number"}`; found by default.'
@@ -57,6 +62,11 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
         2.0, "A file counts as completely written when it has not changed for this long.", unit="s", ge=0
     )
     watch_poll_seconds: float = setting(1.0, "Pause between two looks into the folder.", unit="s", gt=0)
+
+    @property
+    def null_texts(self) -> tuple[str, ...]:
+        """The texts that are missing values in every column."""
+        return tuple(self.null.split(",")) if self.null else ()
 
     @field_validator("delimiter")
     @classmethod

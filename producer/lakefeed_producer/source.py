@@ -55,13 +55,14 @@ class Digest(Protocol):
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written and how its columns are to be called."""
+    """How a CSV file is written and how its columns are to be called; `nulls` are UTF-8."""
 
     delimiter: str = ","
     encoding: str = "utf-8"
     column_names: Literal["sql", "as-is"] = "sql"
     max_row_bytes: int = 4 << 20
     quoting: Literal["standard", "none"] = "standard"
+    nulls: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,9 @@ class CsvFile:
         if "\0" in text:
             raise InputError(f"{self.path}: the header has a NUL byte; the file is damaged or not text")
         try:
-            quoting = csv.QUOTE_MINIMAL if self.dialect.quoting == "standard" else csv.QUOTE_NONE
-            return next(csv.reader([text], delimiter=self.dialect.delimiter, quoting=quoting))
+            if self.dialect.quoting == "none":
+                return text.split(self.dialect.delimiter)
+            return next(csv.reader([text], delimiter=self.dialect.delimiter))
         except csv.Error as error:
             raise InputError(
                 f"{self.path}: the header (line {block.lines[0]}) cannot be read: {error}. "

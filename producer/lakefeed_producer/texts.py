@@ -73,6 +73,18 @@ class Texts:
         return type(self)(self.data, self.starts, self.lengths * flags)
 
 
+def any_of(values: Texts, texts: Sequence[bytes]) -> npt.NDArray[np.bool_]:
+    """Which values of a column are one of some texts."""
+    found = np.zeros(len(values), np.bool_)
+    for text in texts:
+        rows = np.flatnonzero(values.lengths == len(text))
+        if text and len(rows):
+            found[rows] |= _windows(values.data, len(text))[values.starts[rows]] == np.void(text)
+        else:
+            found[rows] = True
+    return found
+
+
 def sometimes(text: bytes, flags: npt.NDArray[np.bool_]) -> Texts:
     """A column that has a text where a flag is set, and else an empty one."""
     # One zero for all rows.

@@ -115,6 +115,12 @@ BROKEN = [
     _fine("line ends and delimiters in quotes", b'a,b\n"x,\ny",2\n', "x,\ny"),
     _fine("quotes that are plain characters, with `--quoting none`", PLAIN, 1, 2, 3, options=NO_QUOTING),
     _fine(
-        "a text in a column of numbers, which makes it a column of texts", b"a,b\n1,2\nn/a,3\n", "1", "n/a"
+        "a missing value as pandas knows it in a column of numbers",
+        b"a,b\n1,2\nNA,3\nnull,4\n",
+        1,
+        None,
+        None,
     ),
+    _fine("a missing value that `--null` names", b"a,b\nx,2\n?,3\n", "x", None, options=("--null", "?")),
+    _fine("a text in a column of numbers, which makes it a column of texts", b"a,b\n1,2\n-,3\n", "1", "-"),
 ]

@@ -243,6 +243,15 @@ def test_columns_that_are_renamed_are_reported(tmp_path: Path) -> None:
     assert "x.csv: 10 more columns are renamed; see all names with --dry-run --limit 1" in said[10]
 
 
+def test_nulls_are_named_by_options_or_a_setting(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("n,t\n-,?\n1,NA\n")
+    events = '{"n":null,"t":null}\n{"n":1,"t":"NA"}\n'
+    dry = ("publish", "x.csv", "--dry-run")
+    assert command(tmp_path, *dry, "--null", "-", "--null", "?").stdout == events
+    assert command(tmp_path, *dry, LAKEFEED_NULL="-,?").stdout == events
+    assert command(tmp_path, *dry).stdout == '{"n":"-","t":"?"}\n{"n":"1","t":"NA"}\n'
+
+
 def test_quotes_that_are_plain_characters(tmp_path: Path) -> None:
     rows = [("1", '"Heroes" and more'), ("2", '"Foo'), ("3", 'Bar"'), ("4", '"Whole"'), ("5", 'a "\\ b')]
     (tmp_path / "x.tsv").write_text('n\t"name"\n' + "".join("\t".join(row) + "\n" for row in rows))

@@ -3,14 +3,18 @@
 import json
 import math
 from decimal import Decimal
+from importlib import import_module
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakefeed_producer.columns import ColumnType, TypeFinder, fits
+from lakefeed_producer.columns import DEFAULT_NULLS, ColumnType, TypeFinder, fits, missing
 from lakefeed_producer.texts import Texts
+
+# Where pandas has them.
+STR_NA_VALUES: set[str] = import_module("pandas._libs.parsers").STR_NA_VALUES
 
 
 def found(*values: str) -> str:
@@ -60,9 +64,16 @@ def found(*values: str) -> str:
         (["1-2"], "string"),
         (["999999999999999.5"], "number"),
         (["123456789012345678", "1"], "integer"),
-        (["true", "NaN"], "string"),
-        (["NA", "1"], "string"),
+        (["true", "NaN"], "boolean"),
+        (["NA", "1"], "integer"),
+        (["null", "1.5", "", "null", "2"], "number"),
+        (["n/a", "1e5"], "number"),
+        (["1", "NA", "x"], "string"),
+        (["1", "nA"], "string"),
+        (["1", "-"], "string"),
+        (["null", "NA", "FALSE"], "boolean"),
         (["null"], "string"),
+        (["NA", "DE"], "string"),
         (["2011-03-01"], "string"),
         (["NaN", "nan"], "string"),
         (["", ""], "string"),
@@ -71,6 +82,23 @@ def found(*values: str) -> str:
 )
 def test_a_column_has_the_narrowest_type_that_changes_nothing(values: list[str], kind: str) -> None:
     assert found(*values) == kind
+
+
+@pytest.mark.parametrize("text", DEFAULT_NULLS)
+def test_what_pandas_takes_for_missing_is_where_it_cannot_be_data(text: str) -> None:
+    assert text in STR_NA_VALUES
+    assert found("1", text) == "integer"
+    assert found(text, "1.5") == "number"
+    assert found(text, "true") == "boolean"
+    assert found(text, "x") == found(text) == "string"
+    column = Texts.of([text.encode(), b""])
+    for kind in ColumnType:
+        assert missing(column, kind).tolist() == [kind is not ColumnType.STRING, True]
+        assert fits(column.arrow(), kind).to_pylist() == [True, True]
+
+
+def test_all_that_pandas_takes_for_missing_is_known() -> None:
+    assert {"", *DEFAULT_NULLS} == STR_NA_VALUES
 
 
 @given(st.integers(-(2**70), 2**70))
