@@ -53,6 +53,7 @@ _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
 # So many digits: a double holds such a number exactly.
 _SURELY_EXACT_DIGITS = 15
 _SURELY_EXACT = rf"^[^eE]{{0,{_SURELY_EXACT_DIGITS}}}$"
+_PROBES = 16
 _ZERO, _NINE, _MINUS, _POINT = map(np.uint8, b"09-.")
 _POINTS_SHIFT, _DIGITS_MASK = np.uint8(5), np.uint8(31)
 # What makes a letter of ASCII a small one.
@@ -207,15 +208,14 @@ class TypeFinder:
         values = values.take(values.lengths > 0)
         if self._nulls:
             values = values.take(~any_of(values, self._nulls))
-        if self.settled or not len(values):
+        # Most columns of text are known by their first value.
+        if not len(values) or not self._could_be(values, 1):
             return
         tally = tally or Tally(values.data)
         kinds = _plain_numbers(values, tally)
         if not kinds:
-            # Most columns of text are known by their first value.
-            first = values[0].decode()
-            self._possible = [kind for kind in self._possible if _fits(first, kind)]
-            if not self._possible:
+            # All others but a few are known by a few more, which costs less than to look at all of them.
+            if not self._could_be(values, _PROBES):
                 return
             values = values.take(~_are_default_nulls(values))
             if not len(values):
@@ -227,6 +227,15 @@ class TypeFinder:
         elif self._possible != [ColumnType.BOOLEAN] or not _are_truths(values):
             array = values.arrow()
             self._possible = [kind for kind in self._possible if _all(fits(array, kind))]
+
+    def _could_be(self, values: Texts, probes: int) -> bool:
+        """Whether some of the values leave any type but a string."""
+        for at in range(0, len(values), -(-len(values) // probes)):
+            if self.settled:
+                return False
+            value = values[at].decode()
+            self._possible = [kind for kind in self._possible if _fits(value, kind)]
+        return not self.settled
 
     def result(self) -> ColumnType:
         """The type of all values so far."""

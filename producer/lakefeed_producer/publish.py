@@ -31,6 +31,7 @@ Check = Callable[[int, int, Beat], None]
 
 # In between it is seen whether a stop was asked for.
 BATCH_EVENTS = 20_000
+_MANY_PARTS = 500
 # How long an interrupted run waits for acknowledgements.
 _GRACE_SECONDS = 10.0
 # How often the position is taken down while all goes well.
@@ -213,6 +214,9 @@ class _Publishing:
         values = self._encoder.encode(
             rows.columns, plain=rows.block.is_plain(self._plan.file.dialect.delimiter)
         )
+        if len(values.parts) > _MANY_PARTS:
+            # Else each look at a part of the rows would cost a step for each column.
+            values = values.packed()
         numbers = rows.rows
         rejects = list(rows.rejects)
         large = self._too_large(values, keys)

@@ -1,8 +1,7 @@
 """Splits the bytes of a CSV file into records: exact, in bounded memory, vectorised.
 
-pandas reads the fields; this module only finds where records begin and end, on which line, and
-with how many fields, so that a row that pandas would stumble over can be put aside with its line
-number and its raw text.
+This module finds where records and their fields begin and end, and on which line, so that a row that
+pandas would stumble over can be rejected with its line number and its raw text.
 
 The grammar is that of RFC 4180 with these decisions:
 
@@ -51,7 +50,7 @@ class Block:
         data: bytes that hold all of them.
         starts, ends: byte range of each record in `data`, without its line end.
         fields: number of fields of each record.
-        delimiters: where in all of `data` the delimiter is, inside quotes or not.
+        delimiters: where in all of `data` a delimiter separates two fields of a record that is no fault.
         lines: 1-based line of the file on which each record starts.
         faults: what is wrong with a record, by its index; `fields` of it means nothing.
         quoted: whether a quote may open a field.
@@ -140,6 +139,7 @@ class _Found:
     starts: list[int]
     ends: list[int]
     fields: list[int]
+    delimiters: list[int]
     faults: dict[int, Fault]
     used: int
 
@@ -222,7 +222,8 @@ class _Splitter:
         all_breaks = breaks = self._breaks(data, array, final)
         clean = len(data)
         all_delimiters = delimiters = np.flatnonzero(array == self._delimiter)
-        if self._is_quoted and b'"' in data:
+        has_quotes = self._is_quoted and b'"' in data
+        if has_quotes:
             outside = np.bitwise_xor.accumulate((array == _QUOTE).view(np.uint8)) == 0
             clean = self._first_irregular(array, outside, final)
             breaks = breaks[outside[breaks]]
@@ -235,6 +236,7 @@ class _Splitter:
         if final and clean == len(data) and used < len(data):
             starts, ends = np.append(starts, used), np.append(ends, len(data))
             used = len(data)
+        delimiters = delimiters[: np.searchsorted(delimiters, used)]
         fields = np.diff(np.searchsorted(delimiters, np.append(starts, used))) + 1
         ends = _without_cr(array, starts, ends)
         faults: dict[int, Fault] = {}
@@ -244,6 +246,7 @@ class _Splitter:
             starts = np.concatenate((starts, np.array(found.starts, np.int64)))
             ends = np.concatenate((ends, np.array(found.ends, np.int64)))
             fields = np.concatenate((fields, np.array(found.fields, np.int64)))
+            delimiters = np.concatenate((delimiters, np.array(found.delimiters, np.int64)))
             used = found.used
         lines = self._line + np.searchsorted(all_breaks, starts)
         self._line += int(np.searchsorted(all_breaks, used))
@@ -251,10 +254,10 @@ class _Splitter:
         for index in np.flatnonzero(ends - starts > self._limit):
             faults.setdefault(int(index), Fault.TOO_LONG)
         inside = (0, 0)
-        if self._is_quoted:
+        if has_quotes:
             inside = _in_quotes(all_breaks, all_delimiters, starts, fields, used)
         block = _without_empty(
-            Block(data, starts, ends, fields, all_delimiters, lines, faults, self._is_quoted, *inside)
+            Block(data, starts, ends, fields, delimiters, lines, faults, self._is_quoted, *inside)
         )
         if len(block):
             yield block
@@ -298,39 +301,43 @@ class _Splitter:
     # ---- the exact way, for bytes with irregular quotes ---------------------------------------
 
     def _careful(self, data: bytes, start: int, final: bool) -> _Found:
-        found = _Found([], [], [], {}, start)
+        found = _Found([], [], [], [], {}, start)
         while found.used < len(data):
             step = self._record(data, found.used, final)
             if step is None:
                 break
-            end, following, fields, fault = step
+            end, following, delimiters, fault = step
             if fault is not None:
                 found.faults[len(found.starts)] = fault
             found.starts.append(found.used)
             found.ends.append(end)
-            found.fields.append(fields)
+            found.fields.append(len(delimiters) + 1 if fault is None else 0)
+            found.delimiters += delimiters
             found.used = following
         return found
 
-    def _record(self, data: bytes, start: int, final: bool) -> tuple[int, int, int, Fault | None] | None:
-        """End, start of the next, fields and fault of one record; None if its end is not there yet."""
-        position, fields = start, 0
+    def _record(
+        self, data: bytes, start: int, final: bool
+    ) -> tuple[int, int, list[int], Fault | None] | None:
+        """End, start of the next, delimiters and fault of one record; None if its end is not there yet."""
+        position = start
+        delimiters: list[int] = []
         while True:
             match = self._field.match(data, position)
             if match is None:
                 return self._faulty(data, start, position, final)
-            fields += 1
             position = match.end()
             separator = match.group(1)
             unsure = position == len(data) and separator != b"\n" and separator != b"\r\n"
             if unsure and not final:
                 return None
             if separator[:1] in (b"\r", b"\n", b""):
-                return match.start(1), position, fields, None
+                return match.start(1), position, delimiters, None
+            delimiters.append(match.start(1))
 
     def _faulty(
         self, data: bytes, start: int, position: int, final: bool
-    ) -> tuple[int, int, int, Fault | None] | None:
+    ) -> tuple[int, int, list[int], Fault | None] | None:
         """What `_record` returns for a record with a wrong quoted field at `position`."""
         closed = self._quoted.match(data, position)
         if not final and (closed is None or closed.end() == len(data)):
@@ -338,10 +345,10 @@ class _Splitter:
         fault = Fault.OPEN_QUOTE if closed is None else Fault.AFTER_QUOTE
         line_end = _LINE_END.search(data, start)
         if line_end is None:
-            return (len(data), len(data), 0, fault) if final else None
+            return (len(data), len(data), [], fault) if final else None
         if not final and line_end.end() == len(data) and line_end.group() == b"\r":
             return None
-        return line_end.start(), line_end.end(), 0, fault
+        return line_end.start(), line_end.end(), [], fault
 
 
 def _in_quotes(

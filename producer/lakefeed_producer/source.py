@@ -21,6 +21,9 @@ from lakefeed_producer.records import Block, split
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 19
+# What a block costs grows with its columns, however few rows it has: wide files are read in larger chunks.
+_CHUNK_BYTES_FOR_EACH_COLUMN = 2 << 10
+_MAX_CHUNK_BYTES = 16 << 20
 # A header can have thousands of columns, and a screen has not.
 _RENAMED_SHOWN = 10
 _BOM = b"\xef\xbb\xbf"
@@ -104,6 +107,7 @@ class CsvFile:
         with _open(path) as stream:
             self.version = Version.of(os.fstat(stream.fileno()))
             _check_is_text(path, stream.read(8192), dialect)
+        self.names: list[str] = []
         first = next(self._all_blocks(), None)
         if first is None:
             raise InputError(f"{path} is empty: it has no header. The first line must name the columns")
@@ -194,9 +198,10 @@ class CsvFile:
                 ) from None
 
     def _raw_chunks(self, stream: BinaryIO, digest: Digest | None) -> Iterator[bytes]:
+        size = min(max(CHUNK_BYTES, len(self.names) * _CHUNK_BYTES_FOR_EACH_COLUMN), _MAX_CHUNK_BYTES)
         while True:
             try:
-                chunk = stream.read(CHUNK_BYTES)
+                chunk = stream.read(size)
             except OSError as error:
                 raise InputError(f"{self.path} cannot be read: {error.strerror}") from error
             version = Version.of(os.fstat(stream.fileno()))

@@ -1,4 +1,4 @@
-"""Values become JSON: by their places in the file's bytes, and by pandas where there are quotes."""
+"""Values become JSON: by their places in the file's bytes, and by pandas where there are quotes in quotes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lakefeed_producer.columns import DEFAULT_NULLS, ColumnType
 from lakefeed_producer.events import Encoder
 from lakefeed_producer.rows import find_types, read_rows
-from lakefeed_producer.source import CsvFile, Dialect
+from lakefeed_producer.source import CHUNK_BYTES, CsvFile, Dialect
 from lakefeed_producer.texts import Joined
 
 NAMES = ["a", "b", "c"]
@@ -130,6 +130,26 @@ def test_line_ends_and_other_rows_between_change_nothing(tmp_path: Path) -> None
         b'{"a":9,"b":"end","c":"of"}',
     ]
     assert [one.row for one in rows.rejects] == [2, 5, 6]
+
+
+def test_a_wide_file_is_one_block(tmp_path: Path) -> None:
+    # Each block costs a step for each column, of which this file has more than rows.
+    columns, values = 5_000, ("12.5", "text, more", 'a ""b""', "", "back\\slash")
+    lines = [",".join(f'"column {number}"' for number in range(columns))]
+    lines += [",".join(f'"{values[(row + n) % 5]}"' for n in range(columns)) for row in range(20)]
+    (tmp_path / "wide.csv").write_text("\n".join(lines) + "\n")
+    file = CsvFile(tmp_path / "wide.csv", Dialect())
+    assert file.version.size > CHUNK_BYTES
+    [block] = file.blocks()
+    assert len(block) == 20
+    types, _ = find_types(file, {})
+    [rows] = read_rows(file)
+    assert len({id(column.data) for column in rows.columns}) == 1
+    encoded = Encoder(file.names, types).encode(rows.columns, plain=False)
+    assert encoded.packed().to_list() == encoded.to_list()
+    event = orjson.loads(encoded.to_list()[7])
+    told = [values[(7 + n) % 5].replace('""', '"') or None for n in range(columns)]
+    assert list(event.values()) == told
 
 
 def test_texts_of_many_lengths_are_joined_like_few() -> None:
