@@ -22,8 +22,8 @@ from lakefeed_analytics.queries import NamedQueries
 from lakefeed_analytics.service import LOOP, Service
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_analytics.watch import QueryWatch
+from lakefeed_common.addresses import join, listen
 from lakefeed_common.console import stop_on_signals
-from lakefeed_common.errors import SettingsError
 from lakefeed_common.health import Health
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,7 @@ def serve(settings: AnalyticsSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError when the port or the queries cannot be used."""
     # uvicorn takes the signals while it serves, ends, and raises them again for this event.
     with working(settings, stop_on_signals()) as (app, listener):
-        host, port = listener.getsockname()[:2]
-        log.info("serving on http://%s:%s, documentation at /docs", host, port)
+        log.info("serving on http://%s, documentation at /docs", join(*listener.getsockname()[:2]))
         uvicorn.Server(http_config(app)).run(sockets=[listener])
     log.info("stopped")
 
@@ -58,7 +57,10 @@ def working(settings: AnalyticsSettings, stop: threading.Event) -> Iterator[tupl
         if threading.current_thread() is loop:
             health.beat(LOOP)
 
-    with connect(settings, moving) as parts, _listening(settings) as listener:
+    with (
+        connect(settings, moving) as parts,
+        listen(settings.http_host, settings.http_port, "LAKEFEED_HTTP_PORT") as listener,
+    ):
         watch = QueryWatch(parts.engine, metrics, settings, named=named)
         service = Service(parts, watch, metrics, health, settings)
         app = api.build(api.Context(parts, named, watch, metrics, health, settings, service.wake))
@@ -113,20 +115,3 @@ class PatientProtocol(H11Protocol):
         elif not incomplete and self._dawdles is not None:
             self._dawdles.cancel()
             self._dawdles = None
-
-
-def _listening(settings: AnalyticsSettings) -> socket.socket:
-    host, port = settings.http_host, settings.http_port
-    version_6 = ":" in host
-    try:
-        return socket.create_server(
-            (host, port),
-            family=socket.AF_INET6 if version_6 else socket.AF_INET,
-            dualstack_ipv6=version_6,
-            backlog=128,
-        )
-    except OSError as error:
-        raise SettingsError(
-            f"LAKEFEED_HTTP_PORT={port}: cannot listen on {host}:{port} ({error.strerror}). "
-            "Stop what uses the port, or set another one (0 takes a free one)."
-        ) from error

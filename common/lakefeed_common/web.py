@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import orjson
 from prometheus_client import make_wsgi_app
 
-from lakefeed_common.errors import SettingsError
+from lakefeed_common.addresses import listen
 from lakefeed_common.health import Health, Report
 from lakefeed_common.metrics import ServiceMetrics
 from lakefeed_common.settings import ServiceSettings
@@ -28,14 +28,13 @@ def body(report: Report) -> bytes:
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-    def server_bind(self) -> None:
-        # `::` is every address, of IPv4 too, as for other servers.
-        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        super().server_bind()
+    def __init__(self, listener: socket.socket) -> None:
+        super().__init__(("", 0), _SilentHandler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        # To look up the machine's name, as the base class does, can take many seconds without a name server.
+        self.server_name, self.server_port = "localhost", listener.getsockname()[1]
+        self.setup_environ()
 
 
 class _SilentHandler(WSGIRequestHandler):
@@ -49,17 +48,8 @@ class StatusServer:
     def __init__(self, settings: ServiceSettings, metrics: ServiceMetrics, health: Health) -> None:
         self._health = health
         self._metrics_app = make_wsgi_app(metrics.registry)
-        host, port = settings.http_host, settings.http_port
-        try:
-            self._server = make_server(
-                host, port, self._answer, _Server6 if ":" in host else _Server, _SilentHandler
-            )
-        except OSError as error:
-            shown = f"[{host}]" if ":" in host else host
-            raise SettingsError(
-                f"LAKEFEED_HTTP_PORT={port}: cannot listen on {shown}:{port} ({error.strerror}). "
-                "Stop what uses the port, or set another one (0 takes a free one)."
-            ) from error
+        self._server = _Server(listen(settings.http_host, settings.http_port, "LAKEFEED_HTTP_PORT"))
+        self._server.set_app(self._answer)
         self.port: int = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, name="status-server", daemon=True)
 

@@ -15,13 +15,14 @@ from aiokafka.errors import (
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
+    for_code,
 )
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from faust.auth import OAuthCredentials
 
-from lakefeed_common import kafka, kafka_client
+from lakefeed_common import addresses, kafka, kafka_client
 from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
 from lakefeed_common.settings import KafkaSettings
 from lakefeed_consumer.settings import ConsumerSettings
@@ -71,6 +72,24 @@ def _may_not_read(settings: ConsumerSettings, what: str) -> RefusedError:
     )
 
 
+# Fatal answers to JoinGroup, and what to do: https://kafka.apache.org/protocol#protocol_error_codes
+_JOIN_REFUSED = {
+    23: "another member of the group speaks another protocol, as a consumer of another kind does. Stop it, "
+    "or give this consumer a group of its own with LAKEFEED_CONSUMER_GROUP",
+    24: "its name is not valid. Set LAKEFEED_CONSUMER_GROUP",
+    26: "the broker does not allow this session timeout. Set LAKEFEED_SESSION_TIMEOUT_SECONDS within the "
+    "broker's group.min.session.timeout.ms and group.max.session.timeout.ms",
+    30: "this user needs READ on the group",
+    81: "it has as many members as the broker's group.max.size allows. Run fewer consumers, or raise it",
+}
+
+
+def join_refused(settings: ConsumerSettings, code: int) -> str:
+    """Why the group's coordinator lets this member not in, by the error code of its answer."""
+    reason = _JOIN_REFUSED.get(code, f"error {code}, {for_code(code).__name__}")
+    return f"the consumer group {settings.consumer_group} does not admit this consumer: {reason}"
+
+
 async def why_not(settings: KafkaSettings, error: BaseException) -> LakefeedError:
     """Why the broker could not be used: what a connection of our own is told.
 
@@ -93,12 +112,12 @@ async def why_not(settings: KafkaSettings, error: BaseException) -> LakefeedErro
 
 
 async def _knock(settings: KafkaSettings, server: str) -> None:
-    host, _, port = server.rpartition(":")
+    host, port = addresses.split(server)
     limit = min(_KNOCK_SECONDS, settings.kafka_timeout_seconds)
     async with asyncio.timeout(limit):
         connection = await create_conn(
-            host.strip("[]"),
-            int(port),
+            host,
+            port,
             request_timeout_ms=int(limit * 1000),
             **kafka_client.options(settings),
         )

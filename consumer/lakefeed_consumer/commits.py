@@ -42,7 +42,9 @@ class Commits:
 
     def resume(self, found: Mapping[PartitionKey, int | None]) -> None:
         """Take note of what the group has committed before; None where it has not."""
-        self._committed.update({partition: offset for partition, offset in found.items() if offset})
+        self._committed.update(
+            {partition: offset for partition, offset in found.items() if offset is not None}
+        )
 
     def forget(self, partitions: Iterable[PartitionKey]) -> None:
         """Commit nothing more of partitions that were revoked."""

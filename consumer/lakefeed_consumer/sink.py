@@ -98,6 +98,7 @@ class Sink:
         self._refused = asyncio.Lock()
         # None before the first answer.
         self._away: bool | None = None
+        self._recoveries = 0
         self._loop = asyncio.get_running_loop()
         self._failure: asyncio.Future[None] = self._loop.create_future()
         metrics.in_flight.set_function(lambda: self._in_flight)
@@ -274,6 +275,7 @@ class Sink:
     ) -> T:
         failures = 0
         while True:
+            recoveries = self._recoveries
             try:
                 done = await action(*args, **kwargs)
             except StoreUnavailableError as error:
@@ -281,6 +283,8 @@ class Sink:
                 self._note_failure(error, away=failures >= _FAILURES_TO_BE_AWAY)
                 await asyncio.sleep(self._backoff.wait(failures))
             except StoreRefusedError as error:
+                if recoveries != self._recoveries:
+                    continue  # asked before the store was fixed, and answered after another put
                 self._note_failure(error, away=True)
                 return await self._until_it_is_mended(action, *args, **kwargs)
             else:
@@ -318,6 +322,7 @@ class Sink:
     def _note_success(self) -> None:
         if self._away is not False:
             self._away = False
+            self._recoveries += 1
             self._health.ready("bucket")
 
     def _count(self, record: Record, outcome: Outcome) -> None:

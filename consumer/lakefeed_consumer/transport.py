@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -22,8 +22,10 @@ from faust.types.tuples import ConsumerMessage
 
 from lakefeed_common import kafka_client
 from lakefeed_consumer.backlog import Backlog
+from lakefeed_consumer.client import CheckedClient
 from lakefeed_consumer.commits import Commits, PartitionKey
 from lakefeed_consumer.records import Partition, Record
+from lakefeed_consumer.topic_ids import topic_ids
 
 log = logging.getLogger("lakefeed_consumer")
 
@@ -39,6 +41,10 @@ class TopicMadeAnewError(Exception):
     """The topic was deleted and made again while it was read: the offsets of before mean other events now."""
 
 
+class MembershipLostError(Exception):
+    """aiokafka has given up its membership of the group for good; another client has to join."""
+
+
 @dataclass(frozen=True)
 class Look:
     """What the broker says now.
@@ -47,21 +53,40 @@ class Look:
         topics: names of all topics that this user may see.
         starts, ends: first offset, and the one after the last, of each partition asked for.
         positions: offset that is fetched next, of each partition asked for.
+        join_refused: error code of the coordinator's last answer to our joining if that was fatal, else 0.
     """
 
     topics: Collection[str]
     starts: dict[TP, int]
     ends: dict[TP, int]
     positions: dict[TP, int]
+    join_refused: int = field(default=0, kw_only=True)
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's thread with aiokafka's consumer in it."""
+    """Faust's thread with aiokafka's consumer in it.
+
+    Attributes:
+        checks: what stands between aiokafka's consumer and its client.
+    """
+
+    checks: CheckedClient
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         # What a producer took back was never an event. Faust ties this to transactions of its own.
         consumer._isolation_level = "read_committed"
+
+        def fetch_offset(partition: TopicPartition) -> int | None:
+            assignment = consumer._subscription.subscription.assignment
+            held = assignment is not None and partition in assignment.tps
+            return assignment.state_value(partition).position if held else None
+
+        async def out_of_range(partition: TopicPartition, offset: int) -> None:
+            starts = await consumer.beginning_offsets([partition])
+            transport.out_of_range(TP(*partition), offset, starts[partition])
+
+        self.checks = CheckedClient(consumer._client, fetch_offset, out_of_range)
         return consumer
 
 
@@ -84,6 +109,8 @@ class Consumer(driver.Consumer):
         # Faust's own lists of this kind are gone before a rebalance's last commit.
         self._commits = Commits()
         self._backlog = Backlog(_MOST_WAITING, _MOST_WAITING_BYTES)
+        # Of the topics whose offsets the group had when they were asked for.
+        self._topic_ids: dict[str, bytes | None] = {}
 
     def _new_consumer_thread(self) -> ConsumerThread:
         thread = ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -179,30 +206,70 @@ class Consumer(driver.Consumer):
     async def _commit_unless_forgotten(
         self, offsets: dict[PartitionKey, int], before: set[PartitionKey]
     ) -> set[PartitionKey]:
-        """Commit in the thread of aiokafka; or return those partitions whose commit the broker has forgotten.
+        """Commit in the thread of aiokafka; or return those partitions whose topic was recreated.
 
-        A broker removes a group's offsets together with the topic. Without this look an offset of the old
-        topic would be committed in the new one, over events that nobody has stored.
+        A broker removes a group's offsets together with the topic. Without this check an offset of the old
+        topic would be committed in the new one, over events that no consumer has stored.
         """
         consumer = self._thread._ensure_consumer()
         async with asyncio.timeout(_ANSWER_SECONDS):
             known = await consumer._coordinator.fetch_committed_offsets(
                 [TopicPartition(*tp) for tp in before]
             )
-            forgotten = before - {tuple(tp) for tp, found in known.items() if found.offset >= 0}
+            missing = before - {tuple(tp) for tp, found in known.items() if found.offset >= 0}
+            forgotten = await self._recreated(missing) if missing else set()
             if not forgotten:
+                await self._learn_topic_ids({topic for topic, _ in before})
                 await consumer.commit(
                     {TopicPartition(*tp): OffsetAndMetadata(at, "") for tp, at in offsets.items()}
                 )
+        for topic, number in sorted(missing - forgotten):
+            log.warning(
+                "the broker has lost what was committed of %s, partition %d, and keeps the topic: the offset "
+                "is committed again. Check the replicas of __consumer_offsets",
+                topic,
+                number,
+            )
         return forgotten
+
+    async def _recreated(self, partitions: set[PartitionKey]) -> set[PartitionKey]:
+        """Those of some partitions whose topic has another id than before, or no known one.
+
+        Where ids are not to be had a topic counts as recreated: to read events again loses none.
+        """
+        now = await self._ask_topic_ids({topic for topic, _ in partitions})
+        was = self._topic_ids
+        return {tp for tp in partitions if was.get(tp[0]) is None or now[tp[0]] != was[tp[0]]}
+
+    async def _learn_topic_ids(self, topics: set[str]) -> None:
+        unknown = topics - self._topic_ids.keys()
+        if unknown:
+            self._topic_ids |= await self._ask_topic_ids(unknown)
+
+    async def _ask_topic_ids(self, topics: Collection[str]) -> dict[str, bytes | None]:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await topic_ids(self._thread._ensure_consumer()._coordinator, topics)
+        except NotImplementedError:  # a broker older than Kafka 2.8
+            return dict.fromkeys(topics)
 
     def _end_over(self, forgotten: set[PartitionKey]) -> None:
         self._commits.end()
         topic, number = min(forgotten)
-        reason = f"the broker has forgotten what was committed of {topic}, partition {number}"
+        self._end(
+            TopicMadeAnewError(f"the broker has forgotten what was committed of {topic}, partition {number}")
+        )
+
+    def _end(self, error: Exception) -> None:
+        """Have the feeder end with an error; from whichever thread."""
         transport: Any = self.transport
-        if not transport.lost.done():
-            transport.lost.set_exception(TopicMadeAnewError(reason))
+        lost = transport.lost
+
+        def end() -> None:
+            if not lost.done():
+                lost.set_exception(error)
+
+        lost.get_loop().call_soon_threadsafe(end)
 
     # ---- where Faust would lose or delay ----------------------------------------------------------
 
@@ -216,11 +283,20 @@ class Consumer(driver.Consumer):
 
     async def _seek_all(self) -> dict[Any, int | None]:
         consumer = self._thread._ensure_consumer()
+        # Before the offsets: those of a topic that is recreated in between are gone, and not another's.
+        self._topic_ids = {}
+        try:
+            await self._learn_topic_ids({tp.topic for tp in self.assignment()})
+        except (KafkaError, TimeoutError) as error:
+            log.info("ids of topics are asked for again with the next commit: %r", error)
         found: dict[Any, int | None] = await consumer.seek_to_committed()
-        never = [tp for tp, offset in found.items() if not offset]
+        never = [tp for tp, offset in found.items() if offset is None]
         if never:
             for tp, start in (await consumer.beginning_offsets(never)).items():
                 consumer.seek(tp, start)
+        for tp, offset in found.items():
+            if offset == 0:  # which aiokafka does not seek to
+                consumer.seek(tp, offset)
         return found
 
     async def wait_empty(self) -> None:
@@ -264,6 +340,9 @@ class Consumer(driver.Consumer):
 
     async def _look(self, tps: Collection[TP]) -> Look:
         consumer = self._thread._ensure_consumer()
+        thread: Any = self._thread
+        refused = thread.checks.join_refused
+        self._take_error(consumer._coordinator, refused)
         partitions = [driver.ensure_aiokafka_TP(tp) for tp in tps]
         async with asyncio.timeout(_ANSWER_SECONDS):
             # At the same time, as each may have to wait behind a fetch for new events: 1.5 s.
@@ -271,7 +350,22 @@ class Consumer(driver.Consumer):
                 consumer.topics(), consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
             )
             positions = {partition: await consumer.position(partition) for partition in partitions}
-        return Look(topics, *({TP(*tp): at for tp, at in each.items()} for each in (starts, ends, positions)))
+        by_partition = ({TP(*tp): at for tp, at in each.items()} for each in (starts, ends, positions))
+        return Look(topics, *by_partition, join_refused=refused)
+
+    def _take_error(self, coordinator: Any, join_refused: int) -> None:
+        """Take an error that aiokafka keeps for its caller; when it is taken, aiokafka joins again.
+
+        Raises:
+            KafkaError: the error, unless it is that joining was refused.
+        """
+        try:
+            coordinator.check_errors()
+        except KafkaError as error:
+            if coordinator._coordination_task.done():
+                self._end(MembershipLostError(str(error)))
+            if not join_refused:
+                raise
 
 
 class BatchConsumer(Consumer):
@@ -307,13 +401,16 @@ class Transport(driver.Transport):
     Attributes:
         drain: waits so many seconds for what is in flight, and returns how many events still are.
         drain_seconds: for how long a stop or a rebalance waits.
-        lost: fails when the offsets mean other events than before.
+        lost: fails when the offsets mean other events than before, or the membership cannot be had back.
+        out_of_range: called, in aiokafka's thread, when the log lacks the offset to be fetched: with the
+            partition, that offset, and the log's start, from which it is read then.
     """
 
     Consumer: ClassVar[type[Consumer]] = BatchConsumer
     drain: Callable[[float], Awaitable[int]]
     drain_seconds: float
     lost: asyncio.Future[None]
+    out_of_range: Callable[[TP, int, int], None]
 
 
 class EventTransport(Transport):

@@ -20,6 +20,7 @@ from typing import Self
 
 import uv
 
+from lakefeed_common.addresses import join
 from lakefeed_common.errors import UnavailableError
 from lakefeed_local.files import locked
 from lakefeed_local.process import Child, check_free, free_port, reachable, sole_user
@@ -131,7 +132,7 @@ class LocalAws:
     @property
     def endpoint_url(self) -> str:
         """The address for `AWS_ENDPOINT_URL` of programs on this machine."""
-        return f"http://{reachable(self._settings.local_host)}:{self.port}"
+        return f"http://{join(reachable(self._settings.local_host), self.port)}"
 
     @property
     def running(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from lakefeed_common.addresses import join
 from lakefeed_common.errors import SettingsError
 from lakefeed_local import jars, java
 from lakefeed_local.process import Child, StartError, check_free, free_port, reachable, sole_user
@@ -66,7 +67,7 @@ class Broker:
     @property
     def bootstrap_servers(self) -> str:
         """The address for clients on this machine."""
-        return f"{reachable(self._host)}:{self.kafka_port}"
+        return join(reachable(self._host), self.kafka_port)
 
     def __enter__(self) -> Self:
         self.start()
@@ -177,9 +178,9 @@ class Broker:
             try:
                 check_free(self._host, now, variable)
             except SettingsError:  # taken meanwhile, and nobody asked for this very one
-                return free_port()
+                return free_port(self._host)
             return now
-        return free_port()
+        return free_port(self._host)
 
     def _launch_zookeeper(self) -> Child:
         self.zookeeper_port = self._port(
@@ -206,8 +207,8 @@ class Broker:
     def _launch_kafka(self) -> Child:
         self.kafka_port = self._port(self.kafka_port, self._given_ports[0], "LAKEFEED_LOCAL_KAFKA_PORT")
         overrides = {
-            "zookeeper.connect": f"{reachable(self._host)}:{self.zookeeper_port}",
-            "listeners": f"OUTSIDE://{self._host}:{self.kafka_port}",
+            "zookeeper.connect": join(reachable(self._host), self.zookeeper_port),
+            "listeners": f"OUTSIDE://{join(self._host, self.kafka_port)}",
             "advertised.listeners": f"OUTSIDE://{self.bootstrap_servers}",
             "inter.broker.listener.name": "OUTSIDE",
             "log.dirs": str(self.folder / "kafka"),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from lakefeed_common.addresses import join
 from lakefeed_common.errors import LakefeedError, SettingsError
 from lakefeed_local import guard
 from lakefeed_local.files import locked
@@ -118,13 +119,12 @@ class Child:
 
 def reachable(host: str) -> str:
     """The address at which programs on this machine reach what listens on `host`."""
-    return "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not listened on
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
 
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
+    with _bound(host, 0) as probe:
         port: int = probe.getsockname()[1]
         return port
 
@@ -135,15 +135,24 @@ def check_free(host: str, port: int, variable: str) -> None:
     Raises:
         SettingsError: names the variable that sets the port.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise SettingsError(
-                f"{variable}={port}: cannot listen on {host}:{port} ({error.strerror}). "
-                "Stop what uses the port, or set another one (0 takes a free one)."
-            ) from error
+    try:
+        _bound(host, port).close()
+    except OSError as error:
+        raise SettingsError(
+            f"{variable}={port}: cannot listen on {join(host, port)} ({error.strerror}). "
+            "Stop what uses the port, or set another one (0 takes a free one)."
+        ) from error
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    probe = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(port != 0))
+        probe.bind((host, port))
+    except BaseException:
+        probe.close()
+        raise
+    return probe
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from confluent_kafka.admin import (
     TopicMetadata,
 )
 
+from lakefeed_common import addresses
 from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
 from lakefeed_common.kafka import certificate_refused, msk_token, not_secure, user_refused
 from lakefeed_common.settings import KafkaSettings
@@ -159,8 +160,7 @@ def _has_topic(admin: AdminClient, settings: ProducerSettings) -> bool:
 
 
 def _servers(settings: KafkaSettings) -> list[tuple[str, int]]:
-    addresses = (server.strip().rpartition(":") for server in settings.kafka_bootstrap_servers.split(","))
-    return [(host.strip("[]"), int(port)) for host, _, port in addresses]
+    return [addresses.split(server) for server in settings.kafka_bootstrap_servers.split(",")]
 
 
 class BrokerLink:
@@ -235,18 +235,17 @@ def _check_advertised(
     metadata: ClusterMetadata, settings: ProducerSettings, while_waiting: Callable[[str], None]
 ) -> None:
     """A broker tells clients where to connect; from elsewhere that address often leads nowhere."""
-    known = set(settings.kafka_bootstrap_servers.split(","))
-    advertised = {f"{broker.host}:{broker.port}" for broker in metadata.brokers.values()}
-    if advertised <= known:
+    brokers = [(str(broker.host), broker.port) for broker in metadata.brokers.values()]
+    if set(brokers) <= set(_servers(settings)):
         return
     failures: dict[str, str] = {}
-    for broker in metadata.brokers.values():
+    for broker in brokers:
         while_waiting("")
         try:
-            with socket.create_connection((broker.host, broker.port), _answer_seconds(settings)):
+            with socket.create_connection(broker, _answer_seconds(settings)):
                 return
         except OSError as error:
-            failures[f"{broker.host}:{broker.port}"] = str(error.strerror or error)
+            failures[addresses.join(*broker)] = str(error.strerror or error)
     listed = ", ".join(f"{address} ({reason})" for address, reason in failures.items())
     raise UnavailableError(
         f"the broker at {settings.kafka_bootstrap_servers} answers, but tells clients to connect to "

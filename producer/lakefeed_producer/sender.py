@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lakefeed_common import addresses
 from lakefeed_common.errors import LakefeedError, RefusedError
 from lakefeed_producer.record_batches import Cut, RecordBatch
 
@@ -316,7 +317,7 @@ class _Work:
             return await connection.send(request)
         except TimeoutError:
             connection.close()
-            raise TimeoutError(f"{broker[0]}:{broker[1]} does not answer") from None
+            raise TimeoutError(f"{addresses.join(*broker)} does not answer") from None
 
     async def _connection(self, broker: tuple[str, int]) -> AIOKafkaConnection:
         from aiokafka.conn import create_conn
@@ -336,11 +337,11 @@ class _Work:
                         **self._access(),
                     )
             except TimeoutError:
-                raise TimeoutError(f"Connect to {host}:{port} failed: no answer") from None
+                raise TimeoutError(f"Connect to {addresses.join(*broker)} failed: no answer") from None
             except OSError as error:
                 known = isinstance(error, ConnectionError) and error.errno
                 said = os.strerror(known) if known else str(error)
-                raise ConnectionError(f"Connect to {host}:{port} failed: {said}") from None
+                raise ConnectionError(f"Connect to {addresses.join(*broker)} failed: {said}") from None
             self._connections[broker] = connection
             return connection
 

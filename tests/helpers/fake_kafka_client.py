@@ -12,6 +12,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.types import TP
 
 from lakefeed_consumer import transport
+from lakefeed_consumer.topic_ids import TopicIdsRequest
 
 
 class FakeKafkaClient:
@@ -23,6 +24,9 @@ class FakeKafkaClient:
         commits: every commit that was accepted, in order.
         refuse: raised instead of committing, one after the other.
         before_commit: called when a commit arrives.
+        topic_ids: of the topics there are; None where the broker is too old for ids.
+        error: what the coordinator keeps for whoever uses it; for good once it has given up.
+        given_up: whether it has ended its membership.
     """
 
     def __init__(self, log: dict[TP, tuple[int, int]]) -> None:
@@ -32,7 +36,34 @@ class FakeKafkaClient:
         self.refuse: list[Exception] = []
         self.before_commit: Callable[[], None] = lambda: None
         self.positions: dict[tuple[str, int], int] = {}
-        self._coordinator = SimpleNamespace(fetch_committed_offsets=self.fetch_committed_offsets)
+        self.topic_ids: dict[str, bytes] | None = {tp.topic: bytes(15) + b"1" for tp in log}
+        self.error: Exception | None = None
+        self.given_up = False
+        self._coordinator = SimpleNamespace(
+            fetch_committed_offsets=self.fetch_committed_offsets,
+            ensure_coordinator_known=self._coordinator_is_known,
+            coordinator_id=1,
+            check_errors=self._check_errors,
+            _coordination_task=SimpleNamespace(done=lambda: self.given_up),
+            _client=SimpleNamespace(send=self._metadata),
+        )
+
+    def _check_errors(self) -> None:
+        error = self.error
+        if not self.given_up:
+            self.error = None
+        if error is not None:
+            raise error
+
+    async def _coordinator_is_known(self) -> None:
+        return
+
+    async def _metadata(self, _: int, request: TopicIdsRequest, **__: Any) -> Any:
+        ids = self.topic_ids
+        if ids is None:
+            raise NotImplementedError
+        codes = ((0 if topic in ids else 3, topic, ids.get(topic, bytes(16))) for topic in request.topics)
+        return SimpleNamespace(topics=list(codes))
 
     async def fetch_committed_offsets(
         self, partitions: Iterable[TopicPartition]
@@ -49,7 +80,7 @@ class FakeKafkaClient:
 
     async def seek_to_committed(self) -> dict[TopicPartition, int | None]:
         found = {TopicPartition(*each): self.group.get(each) for each in self.log}
-        self.positions |= {each: offset for each, offset in found.items() if offset is not None}
+        self.positions |= {each: offset for each, offset in found.items() if offset}
         return found
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
@@ -74,6 +105,7 @@ class _Thread:
     def __init__(self, client: FakeKafkaClient) -> None:
         self.client = client
         self.assigned: set[TP] = set()
+        self.checks = SimpleNamespace(join_refused=0)
         self.fetched: list[dict[TP, Sequence[Any]]] = []
         self.beacon: Any = None
 

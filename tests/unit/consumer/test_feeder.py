@@ -291,7 +291,7 @@ def test_a_loss_of_the_topic_and_a_failure_of_the_sink_end_it(of: str) -> None:
 def test_a_faust_that_does_not_stop_is_given_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(feeder, "_STOP_SECONDS", 0.01)
+    monkeypatch.setattr(feeder, "STOP_SECONDS", 0.01)
 
     async def scenario(bench: Bench) -> None:
         bench.app.stops = asyncio.Event()

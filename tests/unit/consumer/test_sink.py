@@ -219,6 +219,37 @@ def test_a_refusing_store_stops_all_says_why_and_goes_on_when_mended() -> None:
     asyncio.run(scenario())
 
 
+def test_a_refusal_that_was_asked_for_before_the_store_recovered_is_no_new_outage() -> None:
+    class Crossing(MemoryStore):
+        """Refuses the first put of each of two keys, and answers one of them when the other is stored."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.late = asyncio.Event()
+            self.asked: set[str] = set()
+
+        async def create(self, key: str, body: bytes) -> None:
+            if key not in self.asked:
+                self.asked.add(key)
+                if len(self.asked) == 2:
+                    await self.late.wait()
+                raise StoreRefusedError("there is no such bucket")
+            await super().create(key, body)
+
+    async def scenario() -> None:
+        store = Crossing()
+        bench = Bench(store, in_flight=4)
+        await bench.sink.submit([record(0), record(1)])
+        await bench.until(lambda: len(store.objects) == 1)
+        await bench.until(lambda: bench.health.readiness().ok)
+        store.late.set()
+        await bench.settled()
+        assert bench.reported[-1] == (P0, 1)
+        assert bench.value("lakefeed_errors_total", kind="refused") == 1
+
+    asyncio.run(scenario())
+
+
 def test_one_record_that_is_refused_is_told_of_and_bounds_what_waits_behind_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

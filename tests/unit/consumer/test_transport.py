@@ -7,11 +7,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiokafka.errors import CommitFailedError, IllegalStateError, UnknownError
+from aiokafka.errors import (
+    CommitFailedError,
+    GroupAuthorizationFailedError,
+    IllegalStateError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+    UnknownError,
+)
 from faust.types import TP
 
 from lakefeed_consumer import transport
-from lakefeed_consumer.transport import Look, TopicMadeAnewError
+from lakefeed_consumer.transport import Look, MembershipLostError, TopicMadeAnewError
 from tests.helpers.fake_kafka_client import InMemory
 
 ONE, TWO = TP("t", 0), TP("t", 1)
@@ -127,12 +134,23 @@ def test_no_partition_is_committed_that_was_revoked() -> None:
     run(scenario)
 
 
-def test_commits_that_the_broker_has_forgotten_end_it_and_nothing_more_is_committed() -> None:
+@pytest.mark.parametrize(
+    "then",
+    [{"t": bytes(15) + b"2"}, {}, None],
+    ids=["another topic has its name", "no topic has its name", "the broker knows no ids"],
+)
+def test_commits_that_went_with_their_topic_end_it_and_nothing_more_is_committed(
+    then: dict[str, bytes] | None,
+) -> None:
     async def scenario(memory: InMemory) -> None:
         consumer, client = memory.consumer, memory.client
+        if then is None:
+            client.topic_ids = None
+        await consumer.perform_seek()
         consumer.stored(ONE, 9)
         assert await consumer.force_commit()
         # The topic is deleted, and the group's offsets with it.
+        client.topic_ids = then
         client.group.clear()
         consumer.stored(ONE, 10)
         assert not await consumer.force_commit()
@@ -143,6 +161,100 @@ def test_commits_that_the_broker_has_forgotten_end_it_and_nothing_more_is_commit
         consumer.stored(TWO, 3)
         assert not await consumer.force_commit()
         assert client.commits == [{ONE: 10}]
+
+    run(scenario)
+
+
+def test_a_commit_that_is_lost_while_its_topic_is_the_same_is_made_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario(memory: InMemory) -> None:
+        consumer, client = memory.consumer, memory.client
+        await consumer.perform_seek()
+        for offset in (9, 10):
+            client.group.clear()
+            consumer.stored(ONE, offset)
+            assert await consumer.force_commit()
+        assert client.commits == [{ONE: 10}, {ONE: 11}]
+        assert not memory.lost.done()
+
+    run(scenario)
+    assert "has lost what was committed of t, partition 0" in caplog.text
+
+
+def test_ids_of_topics_that_are_not_told_at_the_assignment_are_asked_for_with_a_commit() -> None:
+    async def scenario(memory: InMemory) -> None:
+        consumer, client = memory.consumer, memory.client
+
+        async def refused() -> None:
+            raise UnknownError
+
+        known = client._coordinator.ensure_coordinator_known
+        client._coordinator.ensure_coordinator_known = refused
+        await consumer.perform_seek()
+        client._coordinator.ensure_coordinator_known = known
+        for offset in (9, 10):
+            consumer.stored(ONE, offset)
+            assert await consumer.force_commit()
+        client.group.clear()
+        consumer.stored(ONE, 11)
+        assert await consumer.force_commit()
+        assert not memory.lost.done()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("error", [TopicAuthorizationFailedError("t"), GroupAuthorizationFailedError("g")])
+def test_a_right_that_is_taken_away_is_not_a_recreated_topic(error: Exception) -> None:
+    async def scenario(memory: InMemory) -> None:
+        async def refused(_: object) -> None:
+            raise error
+
+        consumer, coordinator = memory.consumer, memory.client._coordinator
+        consumer.stored(ONE, 9)
+        assert await consumer.force_commit()
+        allowed, coordinator.fetch_committed_offsets = coordinator.fetch_committed_offsets, refused
+        consumer.stored(ONE, 10)
+        assert not await consumer.force_commit()
+        coordinator.fetch_committed_offsets = allowed
+        assert await consumer.force_commit()
+        assert memory.client.commits == [{ONE: 10}, {ONE: 11}]
+        assert not memory.lost.done()
+
+    run(scenario)
+
+
+def test_a_group_that_committed_the_first_offset_begins_there() -> None:
+    async def scenario(memory: InMemory) -> None:
+        memory.client.group |= {ONE: 0, TWO: 8}
+        await memory.consumer.perform_seek()
+        assert memory.client.positions == {ONE: 0, TWO: 8}, "not at the start, which retention has moved"
+
+    run(scenario, {ONE: (7, 100), TWO: (7, 100)})
+
+
+def test_an_error_that_aiokafka_keeps_is_taken_so_that_it_joins_again() -> None:
+    async def scenario(memory: InMemory) -> None:
+        consumer, client = memory.consumer, memory.client
+        await consumer.perform_seek()
+        client.error = GroupAuthorizationFailedError("g")
+        with pytest.raises(GroupAuthorizationFailedError):
+            await consumer.look([ONE])
+        memory.thread.checks.join_refused = 23
+        client.error = KafkaError("another protocol")
+        assert (await consumer.look([ONE])).join_refused == 23
+        assert client.error is None
+
+    run(scenario)
+
+
+def test_a_membership_that_aiokafka_gave_up_is_lost() -> None:
+    async def scenario(memory: InMemory) -> None:
+        memory.client.error, memory.client.given_up = KafkaError("it broke"), True
+        with pytest.raises(KafkaError):
+            await memory.consumer.look([ONE])
+        with pytest.raises(MembershipLostError, match="it broke"):
+            await memory.lost
 
     run(scenario)
 
