@@ -14,6 +14,7 @@ from lakefeed_analytics.catalogue import Catalogue
 from lakefeed_analytics.edge import explained
 from lakefeed_analytics.settings import AnalyticsSettings, table_name
 from lakefeed_common.errors import MissingError
+from lakefeed_common.tables import PARTITION_KEY
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Folder = tuple[str, str]
 """A topic and the value of its day folder: `("demo_testing", "2026-01-31")`."""
 
-_DAY = "dt="
+_DAY = f"{PARTITION_KEY}="
 
 
 class Folders(Protocol):

@@ -1,13 +1,21 @@
 -- Best and worst day of each company
 -- The days with the greatest rise and fall of the close against the day before, in percent.
-with days as (
+with prices as (
+    select
+        ticker,
+        "date",
+        try_cast("close" as double) as "close"
+    from "${table}"
+),
+
+days as (
     select
         ticker,
         cast("date" as varchar) as day,
         "close",
         lag("close") over (partition by ticker order by "date") as previous_close
-    from "${table}"
-    where "close" is not null
+    from prices
+    where abs("close") < 1e300
 ),
 
 changes as (

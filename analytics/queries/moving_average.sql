@@ -1,6 +1,14 @@
 -- Moving average of 20 days
 -- The close of each day beside its average over the last 20 trading days; empty before the 20th.
-with days as (
+with prices as (
+    select
+        ticker,
+        "date",
+        try_cast("close" as double) as "close"
+    from "${table}"
+),
+
+days as (
     select
         ticker,
         cast("date" as varchar) as day,
@@ -9,8 +17,8 @@ with days as (
             partition by ticker order by "date" rows between 19 preceding and current row
         ) as average_20_days,
         row_number() over (partition by ticker order by "date") as position
-    from "${table}"
-    where "close" is not null
+    from prices
+    where abs("close") < 1e300
 )
 
 select

@@ -1,12 +1,20 @@
 -- Volatility of each company
 -- The standard deviation of the daily logarithmic returns, and the same a year (252 trading days), in percent.
-with days as (
+with prices as (
+    select
+        ticker,
+        "date",
+        try_cast("close" as double) as "close"
+    from "${table}"
+),
+
+days as (
     select
         ticker,
         "close",
         lag("close") over (partition by ticker order by "date") as previous_close
-    from "${table}"
-    where "close" > 0
+    from prices
+    where "close" > 0 and "close" < 1e300
 ),
 
 returns as (

@@ -1,14 +1,22 @@
 -- Volume leaders
 -- The companies by traded volume, with each one's share of all and its busiest day.
-with companies as (
+with days as (
+    select
+        ticker,
+        cast("date" as varchar) as day,
+        try_cast(try_cast(volume as double) as bigint) as volume
+    from "${table}"
+),
+
+companies as (
     select
         ticker,
         count(*) as days,
         cast(sum(volume) as bigint) as total_volume,
         avg(volume) as average_volume,
-        max_by(cast("date" as varchar), volume) as busiest_day,
+        max_by(day, volume) as busiest_day,
         max(volume) as busiest_volume
-    from "${table}"
+    from days
     where volume is not null
     group by ticker
 )

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import orjson
 
 from lakefeed_common.errors import InputError
+from lakefeed_common.tables import MAX_NAME_BYTES, PARTITION_KEY, folded
 from lakefeed_consumer.records import Partition, Record
 
 T = TypeVar("T")
@@ -22,7 +23,8 @@ def why_dead(value: bytes | None) -> str | None:
 
     An event is one JSON object in UTF-8, on one line and with each key once, in whatever case: Athena's SerDe
     takes a line for a document and lowers the case of keys, and one object that it cannot read makes every
-    query of the table fail.
+    query of the table fail. Each key of the event, not of what is in it, can be a column of the table: it is
+    not the partition key's name, nor longer than the catalogue takes.
     """
     if value is None:
         return "null value: the record has no event"
@@ -35,15 +37,13 @@ def why_dead(value: bytes | None) -> str | None:
     if (_LF in value or _CR in value) and _has_lines(value):
         return "not on one line: Athena would read each line as an event"
     # As many colons as keys is the usual case, and costs next to nothing.
-    if value.count(b":") == len(document):
-        differ_in_case = _same_in_lower_case(tuple(document))
-    elif _has_a_key_twice(value, document):
+    is_flat = value.count(b":") == len(document)
+    if not is_flat and _has_a_key_twice(value, document):
         return "a key is there twice: readers differ in which value they take, and Athena takes none"
-    else:
-        differ_in_case = _has_keys_that_differ_in_case(document)
-    if differ_in_case:
-        return "keys differ only in case: Athena takes them for one key, which is there twice"
-    return None
+    reason = _why_no_columns(tuple(document))
+    if reason is None and not is_flat and _has_inner_keys_that_differ_in_case(document):
+        return _DIFFER_IN_CASE
+    return reason
 
 
 # As numbers, because bytes look for a number in a fifth of the time.
@@ -56,6 +56,7 @@ _JSON_NAMES = {
     bool: "a boolean",
     type(None): "null",
 }
+_DIFFER_IN_CASE = "keys differ only in case: Athena takes them for one key, which is there twice"
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
@@ -108,8 +109,27 @@ def _same_in_lower_case(keys: tuple[str, ...]) -> bool:
     return len(set(map(str.lower, keys))) != len(keys)
 
 
-def _has_keys_that_differ_in_case(document: dict[str, Any]) -> bool:
-    waiting: list[Any] = [document]
+@lru_cache(maxsize=64)
+def _why_no_columns(keys: tuple[str, ...]) -> str | None:
+    """Why the keys of an event cannot be the columns of a table, or None when they can."""
+    if _same_in_lower_case(keys):
+        return _DIFFER_IN_CASE
+    for key in keys:
+        if folded(key) == PARTITION_KEY:
+            return (
+                f"the key {key!r} has the name of the table's partition key, and Athena could not show its "
+                "value. Rename the key where the events are made"
+            )
+        if (size := len(key.encode())) > MAX_NAME_BYTES:
+            return (
+                f"a key has {size:,} bytes ({key[:20]!r}…), and the name of a table's column at most "
+                f"{MAX_NAME_BYTES}. Shorten the key where the events are made"
+            )
+    return None
+
+
+def _has_inner_keys_that_differ_in_case(document: dict[str, Any]) -> bool:
+    waiting: list[Any] = [list(document.values())]
     for part in waiting:
         values = part
         if part.__class__ is dict:

@@ -6,6 +6,8 @@ from datetime import date
 from functools import lru_cache
 from typing import NamedTuple
 
+from lakefeed_common.tables import PARTITION_KEY
+
 _DAY_MS = 86_400_000
 _EPOCH = date(1970, 1, 1).toordinal()
 _LAST_DAY = date.max.toordinal() - _EPOCH
@@ -35,7 +37,7 @@ def _stem(prefix: str, partition: Partition, day: int) -> str:
     # Kafka marks a record without a timestamp by -1, and a producer that writes micro- or nanoseconds
     # brings it into years that no date has.
     when = date.fromordinal(_EPOCH + min(max(day, 0), _LAST_DAY))
-    return f"{prefix}/{partition.topic}/dt={when.isoformat()}/{partition.number:05d}-"
+    return f"{prefix}/{partition.topic}/{PARTITION_KEY}={when.isoformat()}/{partition.number:05d}-"
 
 
 def object_key(prefix: str, record: Record) -> str:

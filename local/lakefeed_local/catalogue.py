@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +11,17 @@ from typing import Any, TypeVar
 from lakefeed_common.errors import LakefeedError
 from lakefeed_local.crawler import Definition, FoundPartition, FoundTable, Stats
 from lakefeed_local.layout import other_name
-from lakefeed_local.schema import Columns, table_columns, unknown_names
+from lakefeed_local.schema import Columns, left_out, table_columns, unknown_names
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Glue's own limit of partitions a call.
 _NUMBERS = ("int", "bigint", "double")
+# Glue's own limit of partitions a call.
 _BATCH = 100
+# So many names are shown in a message, and so much of each.
+_SHOWN = 20
 # What UpdateTable takes of what GetTable gives.
 _TABLE_INPUT = (
     "Name",
@@ -98,6 +103,13 @@ class Catalogue:
             return
         name = self._name(found)
         existing = self._tables.get(name)
+        if without := left_out(found.columns or {}, found.keys):
+            log.warning(
+                "The table %s has no column for keys of its objects whose names are a partition key's, or no "
+                "column's: %s. Rename them where the events are made",
+                name,
+                ", ".join(repr(key[:_SHOWN]) for key in without[:_SHOWN]),
+            )
         if existing is None:
             table = self._table_input(name, found, _columns(found))
             self._glue.create_table(DatabaseName=self._definition.database, TableInput=table)

@@ -16,8 +16,8 @@ from typing import Any
 
 import orjson
 
-# https://docs.aws.amazon.com/glue/latest/webapi/API_Column.html
-_LONGEST_NAME = 255
+from lakefeed_common.tables import folded, is_column_name
+
 # Deeper values are the text that they are written as; engines bound how deep a type may be.
 _DEEPEST = 64
 _INT = 2**31
@@ -128,16 +128,23 @@ def glue_type(found: Type) -> str:
 def table_columns(found: Columns, partition_keys: Iterable[str] = ()) -> list[dict[str, str]]:
     """Columns as Glue's API takes them: `[{"Name": …, "Type": …}]`.
 
-    Names are lower case, as in Glue: names that differ only by case are one column. A column with the
-    name of a partition key is left out, because Athena refuses a table that has a name twice, and so is one
-    whose name the catalogue cannot hold.
+    Names are lower case, as in Glue: names that differ only by case are one column. Those of `left_out` are
+    not among them.
     """
     lowered: Columns = {}
+    without = set(left_out(found, partition_keys))
     for name, column in found.items():
-        if 0 < len(name) <= _LONGEST_NAME and name.isprintable():
-            lowered = merge_columns(lowered, {name.lower(): column})
+        if name not in without:
+            lowered = merge_columns(lowered, {folded(name): column})
+    return [{"Name": name, "Type": glue_type(t)} for name, t in lowered.items()]
+
+
+def left_out(found: Columns, partition_keys: Iterable[str] = ()) -> list[str]:
+    """Names that no column can have: a partition key's, because Athena refuses a table that has a name twice,
+    and those that the catalogue cannot hold.
+    """
     keys = set(partition_keys)
-    return [{"Name": name, "Type": glue_type(t)} for name, t in lowered.items() if name not in keys]
+    return [name for name in found if folded(name) in keys or not is_column_name(name)]
 
 
 def unknown_names(found: Columns) -> set[str]:

@@ -38,6 +38,14 @@ Schema = Annotated[
     Path | None, typer.Option(metavar="FILE", help="JSON file: column and type [LAKEFEED_SCHEMA_FILE].")
 ]
 Delimiter = Annotated[str | None, typer.Option(help="Between fields [LAKEFEED_DELIMITER; ,].")]
+Quoting = Annotated[
+    str | None,
+    typer.Option(metavar="standard|none", help="Quotes around fields [LAKEFEED_QUOTING; standard]."),
+]
+Null = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="A missing value in any column; repeatable [LAKEFEED_NULL]."),
+]
 Encoding = Annotated[str | None, typer.Option(help="Of the text [LAKEFEED_ENCODING; utf-8].")]
 Skip = Annotated[
     int | None, typer.Option(metavar="N", help="Lines before the header to leave out [LAKEFEED_SKIP; 0].")
@@ -57,6 +65,8 @@ def publish_command(
     column_names: ColumnNames = None,
     schema: Schema = None,
     delimiter: Delimiter = None,
+    quoting: Quoting = None,
+    null: Null = None,
     encoding: Encoding = None,
     skip: Skip = None,
     limit: Annotated[
@@ -93,6 +103,8 @@ def publish_command(
             "column_names": column_names,
             "schema_file": schema,
             "delimiter": delimiter,
+            "quoting": quoting,
+            "null": ",".join(null) if null else None,
             "encoding": encoding,
             "skip": skip,
         }
@@ -122,6 +134,8 @@ def watch_command(
     column_names: ColumnNames = None,
     schema: Schema = None,
     delimiter: Delimiter = None,
+    quoting: Quoting = None,
+    null: Null = None,
     encoding: Encoding = None,
     skip: Skip = None,
     state_folder: Annotated[
@@ -143,6 +157,8 @@ def watch_command(
             "column_names": column_names,
             "schema_file": schema,
             "delimiter": delimiter,
+            "quoting": quoting,
+            "null": ",".join(null) if null else None,
             "encoding": encoding,
             "skip": skip,
             "state_folder": state_folder,

@@ -12,8 +12,11 @@ allows to be written as one:
 - boolean: `true` and `false` in any case.
 - string: all else, and a column without any value.
 
-White space belongs to a value: ` 5` is a string. `NaN` and `nan`, pandas' own spelling of a
-missing value, are null in a numeric column, and text like any other in a string column.
+White space belongs to a value: ` 5` is a string.
+
+A missing value is null. It is an empty field, a text that the user has named, and in a column whose other
+values are all numbers or booleans each text that pandas takes for one (`NA`, `null`, `NaN` and others): it
+cannot be data there. In a string column it can, such as Namibia's country code, and stays what it is.
 """
 
 from __future__ import annotations
@@ -27,22 +30,30 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lakefeed_producer.texts import Bytes, Part, Texts, joined, sometimes
+from lakefeed_producer.texts import Bytes, Part, Texts, any_of, joined, sometimes
 
 Column: TypeAlias = Any
 """A `pa.StringArray` without nulls, the texts of one column; the empty text is a missing value."""
 Flags: TypeAlias = Any
 """A `pa.BooleanArray` without nulls, one for each value of a column."""
 
-_NOT_A_NUMBER = ("NaN", "nan")
+# https://pandas.pydata.org/docs/reference/api/pandas.read_csv.html, na_values. No number ends as one of them
+# does, in a digit, and no boolean has its first letter.
+DEFAULT_NULLS = (
+    *("NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NULL", "null", "None"),
+    *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+)
+_DEFAULT_NULLS = tuple(text.encode() for text in DEFAULT_NULLS)
+_LONGEST_DEFAULT_NULL = max(map(len, _DEFAULT_NULLS))
 _TRUTHS = ("true", "false")
 _BOOLEAN = r"^(?:true|false)?$"
-_MISSING = r"^(?:NaN|nan)?$"
+_MISSING = f"^(?:{'|'.join(map(re.escape, DEFAULT_NULLS))})?$"
 _INTEGER = r"^-?(?:0|[1-9][0-9]{0,18})$"
 _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
 # So many digits: a double holds such a number exactly.
 _SURELY_EXACT_DIGITS = 15
 _SURELY_EXACT = rf"^[^eE]{{0,{_SURELY_EXACT_DIGITS}}}$"
+_PROBES = 16
 _ZERO, _NINE, _MINUS, _POINT = map(np.uint8, b"09-.")
 _POINTS_SHIFT, _DIGITS_MASK = np.uint8(5), np.uint8(31)
 # What makes a letter of ASCII a small one.
@@ -57,24 +68,27 @@ class ColumnType(StrEnum):
     BOOLEAN = "boolean"
     STRING = "string"
 
-    @property
-    def is_numeric(self) -> bool:
-        """Whether `NaN` is a missing value in such a column."""
-        return self in (ColumnType.INTEGER, ColumnType.NUMBER)
 
+def missing(values: Texts, kind: ColumnType, nulls: Sequence[bytes] = ()) -> npt.NDArray[np.bool_]:
+    """Which values of a column of a type are null in the events.
 
-def missing(values: Texts, kind: ColumnType) -> npt.NDArray[np.bool_]:
-    """Which values of a column of a type are null in the events."""
-    nulls: npt.NDArray[np.bool_] = values.lengths == 0
-    if kind.is_numeric:
-        short = np.flatnonzero(values.lengths == len("nan"))
-        # No number begins with a letter.
-        nulls[short] = (values.data[values.starts[short]] | _SMALL) == ord("n")
-    return nulls
+    Args:
+        values: all of that type, or missing.
+        kind: the type.
+        nulls: texts that the user has named.
+    """
+    found: npt.NDArray[np.bool_] = values.lengths == 0
+    if kind is not ColumnType.STRING and values.data.size:
+        if kind is ColumnType.BOOLEAN:
+            first = values.data[np.minimum(values.starts, values.data.size - 1)] | _SMALL
+            found |= (first != ord("t")) & (first != ord("f"))
+        else:
+            found |= values.data[values.starts + values.lengths - 1] - _ZERO > _NINE - _ZERO
+    return found | any_of(values, nulls) if nulls else found
 
 
 def fits(values: Column, kind: ColumnType) -> Flags:
-    """Which values are of a type; missing ones are of every type."""
+    """Which values are of a type; empty ones and the default nulls are of every type."""
     # It takes a sixth of a second to import, and most files can be published without.
     import pyarrow.compute
 
@@ -84,7 +98,8 @@ def fits(values: Column, kind: ColumnType) -> Flags:
         return _flags([True] * len(values))
     if kind is ColumnType.BOOLEAN:
         # With case ignored, the regex would take the long s (U+017F) for an `s` too.
-        return pc.match_substring_regex(pc.ascii_lower(values), _BOOLEAN)
+        truth = pc.match_substring_regex(pc.ascii_lower(values), _BOOLEAN)
+        return pc.or_(pc.match_substring_regex(values, _MISSING), truth)
     check = _is_integer if kind is ColumnType.INTEGER else _is_number
     return pc.or_(pc.match_substring_regex(values, _MISSING), check(values))
 
@@ -97,9 +112,11 @@ def _flags(values: Sequence[bool]) -> Flags:
     return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits.data)])
 
 
-def surely_fit(values: Texts, kind: ColumnType) -> bool:
-    """Whether all values are of a type, by a quick look; if not, `fits` tells."""
+def surely_fit(values: Texts, kind: ColumnType, nulls: Sequence[bytes] = ()) -> bool:
+    """Whether all values are of a type or one of the nulls, by a quick look; if not, `fits` tells."""
     filled = values.take(values.lengths > 0)
+    if nulls:
+        filled = filled.take(~any_of(filled, nulls))
     if kind is ColumnType.STRING or not len(filled):
         return True
     if kind is ColumnType.BOOLEAN:
@@ -143,10 +160,10 @@ def _is_number(values: Column) -> Flags:
 
 def _fits(value: str, kind: ColumnType) -> bool:
     """What `fits` says of a single value that is not missing."""
+    if value in DEFAULT_NULLS:
+        return True
     if kind is ColumnType.BOOLEAN:
         return value.lower() in _TRUTHS
-    if value in _NOT_A_NUMBER:
-        return True
     if kind is ColumnType.INTEGER:
         return re.fullmatch(_INTEGER, value) is not None and value != "-0" and -(2**63) <= int(value) < 2**63
     return re.fullmatch(_NUMBER, value) is not None and _is_exact(value)
@@ -165,9 +182,14 @@ def _is_exact(text: str) -> bool:
 
 
 class TypeFinder:
-    """Finds the narrowest type that all values of a column have, block by block."""
+    """Finds the narrowest type that all values of a column have, block by block.
 
-    def __init__(self) -> None:
+    Args:
+        nulls: texts that are missing values, whatever the column's type.
+    """
+
+    def __init__(self, nulls: Sequence[bytes] = ()) -> None:
+        self._nulls = nulls
         self._possible = [ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.BOOLEAN]
         self._seen = False
 
@@ -184,26 +206,47 @@ class TypeFinder:
             tally: of the bytes that they are in, if there is one already.
         """
         values = values.take(values.lengths > 0)
-        if self.settled or not len(values):
+        if self._nulls:
+            values = values.take(~any_of(values, self._nulls))
+        # Most columns of text are known by their first value.
+        if not len(values) or not self._could_be(values, 1):
             return
-        kinds = _plain_numbers(values, tally or Tally(values.data))
+        tally = tally or Tally(values.data)
+        kinds = _plain_numbers(values, tally)
+        if not kinds:
+            # All others but a few are known by a few more, which costs less than to look at all of them.
+            if not self._could_be(values, _PROBES):
+                return
+            values = values.take(~_are_default_nulls(values))
+            if not len(values):
+                return
+            kinds = _plain_numbers(values, tally)
+        self._seen = True
         if kinds:
             self._possible = [kind for kind in self._possible if kind in kinds]
-            self._seen = True
-            return
-        # Most columns of text are known by their first value.
-        first = values[0].decode()
-        self._possible = [kind for kind in self._possible if _fits(first, kind)]
-        if self._possible == [ColumnType.BOOLEAN] and _are_truths(values):
-            self._seen = True
-        elif self._possible:
+        elif self._possible != [ColumnType.BOOLEAN] or not _are_truths(values):
             array = values.arrow()
             self._possible = [kind for kind in self._possible if _all(fits(array, kind))]
-            self._seen = self._seen or bool(set(array.unique().to_pylist()) - set(_NOT_A_NUMBER))
+
+    def _could_be(self, values: Texts, probes: int) -> bool:
+        """Whether some of the values leave any type but a string."""
+        for at in range(0, len(values), -(-len(values) // probes)):
+            if self.settled:
+                return False
+            value = values[at].decode()
+            self._possible = [kind for kind in self._possible if _fits(value, kind)]
+        return not self.settled
 
     def result(self) -> ColumnType:
         """The type of all values so far."""
         return self._possible[0] if self._possible and self._seen else ColumnType.STRING
+
+
+def _are_default_nulls(values: Texts) -> npt.NDArray[np.bool_]:
+    found = np.zeros(len(values), np.bool_)
+    short = np.flatnonzero(values.lengths <= _LONGEST_DEFAULT_NULL)
+    found[short] = any_of(values.take(short), _DEFAULT_NULLS)
+    return found
 
 
 def truths(values: Texts) -> list[Part]:

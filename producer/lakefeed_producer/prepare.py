@@ -11,9 +11,13 @@ from pathlib import Path
 from lakefeed_common.errors import SettingsError
 from lakefeed_producer.columns import ColumnType, schema_columns
 from lakefeed_producer.publish import Plan
+from lakefeed_producer.records import Block
 from lakefeed_producer.rows import find_types
 from lakefeed_producer.settings import ProducerSettings
 from lakefeed_producer.source import CsvFile, Dialect
+
+# So many delimiters in quoted lines that look like rows are no accident.
+_SUSPICIOUS_DELIMITERS = 8
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,13 @@ class FileOptions:
             SettingsError: the schema file cannot be used.
         """
         dialect = Dialect(
-            settings.delimiter,
-            settings.encoding,
-            settings.column_names,
-            settings.max_row_bytes,
-            settings.skip,
+            delimiter=settings.delimiter,
+            encoding=settings.encoding,
+            column_names=settings.column_names,
+            max_row_bytes=settings.max_row_bytes,
+            quoting=settings.quoting,
+            nulls=tuple(text.encode() for text in settings.null_texts),
+            skip=settings.skip,
         )
         schema = read_schema(settings.schema_file) if settings.schema_file else {}
         return cls(dialect, schema, settings.key, settings.rate, limit)
@@ -117,5 +123,45 @@ def plan(
     """
     given, key = check_columns(file, options)
     digest = hashlib.sha256()
-    types, total = find_types(file, given, beat, digest)
-    return Plan(file, types, total, digest.hexdigest(), given, key, options.rate, options.limit)
+    quotes = _Quotes(file)
+    types, total = find_types(file, given, beat, digest, quotes.look)
+    return Plan(
+        file,
+        types,
+        total,
+        digest.hexdigest(),
+        given,
+        key,
+        options.rate,
+        options.limit,
+        warning=quotes.warning(),
+    )
+
+
+@dataclass
+class _Quotes:
+    """Notices a file whose quotes are plain characters, so that a field takes in rows up to the next quote.
+
+    A text in quotes can have lines that look like rows, too. Several of them are needed, and fewer the more
+    delimiters they have.
+    """
+
+    file: CsvFile
+    lines: int = 0
+    rows: int = 0
+
+    def look(self, block: Block) -> None:
+        """Count the lines in the quoted fields of some records."""
+        self.lines += block.lines_in_quotes
+        self.rows += block.rows_in_quotes
+
+    def warning(self) -> str | None:
+        """What to say of all records, if anything."""
+        # Texts have commas, and hardly ever tabs.
+        enough = 1 if self.file.dialect.delimiter == "\t" else _SUSPICIOUS_DELIMITERS
+        if self.rows * (len(self.file.names) - 1) < enough or 2 * self.rows < self.lines:
+            return None
+        return (
+            f"{self.rows:,} {'line' if self.rows == 1 else 'lines'} within quotes look like rows, and become "
+            "a part of the field before. If quotes are plain characters in this file, use --quoting none"
+        )

@@ -31,6 +31,7 @@ Check = Callable[[int, int, Beat], None]
 
 # In between it is seen whether a stop was asked for.
 BATCH_EVENTS = 20_000
+_MANY_PARTS = 500
 # How long an interrupted run waits for acknowledgements.
 _GRACE_SECONDS = 10.0
 # How often the position is taken down while all goes well.
@@ -57,6 +58,7 @@ class Plan:
         rate: events a second, if limited.
         limit: last data row to be published.
         counted: rows up to here are in the metrics already.
+        warning: what a user should know of the content, if anything.
     """
 
     file: CsvFile
@@ -68,6 +70,7 @@ class Plan:
     rate: float | None = None
     limit: int | None = None
     counted: int = 0
+    warning: str | None = None
 
     @property
     def rows(self) -> int:
@@ -165,7 +168,7 @@ class _Publishing:
         self._observe = observe
         self._check_topic = check
         self._patience_seconds = patience_seconds
-        self._encoder = Encoder(plan.file.names, plan.types)
+        self._encoder = Encoder(plan.file.names, plan.types, plan.file.dialect.nulls)
         self._account = Account()
         self._progress = Progress(plan.file.name, plan.rows)
         self._pace = Pace(plan.rate)
@@ -213,6 +216,9 @@ class _Publishing:
         values = self._encoder.encode(
             rows.columns, plain=rows.block.is_plain(self._plan.file.dialect.delimiter)
         )
+        if len(values.parts) > _MANY_PARTS:
+            # Else each look at a part of the rows would cost a step for each column.
+            values = values.packed()
         numbers = rows.rows
         rejects = list(rows.rejects)
         large = self._too_large(values, keys)
@@ -274,7 +280,7 @@ class _Publishing:
         if column is None:
             return None
         values = rows.columns[column]
-        return values.where(~missing(values, self._plan.types[column]))
+        return values.where(~missing(values, self._plan.types[column], self._plan.file.dialect.nulls))
 
     def _too_large(self, values: Joined, keys: Texts | None) -> npt.NDArray[np.bool_]:
         # Names and values of the headers; row numbers have at most 19 digits.

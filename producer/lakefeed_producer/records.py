@@ -1,8 +1,7 @@
 """Splits the bytes of a CSV file into records: exact, in bounded memory, vectorised.
 
-pandas reads the fields; this module only finds where records begin and end, on which line, and
-with how many fields, so that a row that pandas would stumble over can be put aside with its line
-number and its raw text.
+This module finds where records and their fields begin and end, and on which line, so that a row that
+pandas would stumble over can be rejected with its line number and its raw text.
 
 The grammar is that of RFC 4180 with these decisions:
 
@@ -13,6 +12,8 @@ The grammar is that of RFC 4180 with these decisions:
   after it, or no closing quote at all, is a fault of the record. A faulty record is taken to end
   with its first line, and reading goes on behind it, so that one stray quote costs one row and
   cannot swallow those that follow.
+
+Where quotes are plain characters, none of this holds for them: a record is a line.
 """
 
 from __future__ import annotations
@@ -49,9 +50,13 @@ class Block:
         data: bytes that hold all of them.
         starts, ends: byte range of each record in `data`, without its line end.
         fields: number of fields of each record.
-        delimiters: where in all of `data` the delimiter is, inside quotes or not.
+        delimiters: where in all of `data` a delimiter separates two fields of a record that is no fault.
         lines: 1-based line of the file on which each record starts.
         faults: what is wrong with a record, by its index; `fields` of it means nothing.
+        quoted: whether a quote may open a field.
+        lines_in_quotes: lines on which records go on that began on an earlier one.
+        rows_in_quotes: those of them where each line of the record has as many delimiters as all of it has
+            between fields, as if it were a row of its own.
     """
 
     data: bytes
@@ -61,6 +66,9 @@ class Block:
     delimiters: Positions
     lines: Positions
     faults: dict[int, Fault]
+    quoted: bool = True
+    lines_in_quotes: int = 0
+    rows_in_quotes: int = 0
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -106,13 +114,20 @@ class Block:
 
 
 def split(
-    chunks: Iterable[bytes], delimiter: bytes, max_row_bytes: int, first_line: int = 1
+    chunks: Iterable[bytes], delimiter: bytes, max_row_bytes: int, *, quoted: bool = True, first_line: int = 1
 ) -> Iterator[Block]:
-    """Yield the records of a file that comes in chunks of any size, from its line `first_line` on.
+    """Yield the records of a file that comes in chunks of any size.
 
     Holds one chunk and at most `max_row_bytes` more.
+
+    Args:
+        chunks: the file's bytes.
+        delimiter: one byte.
+        max_row_bytes: a longer record is a fault.
+        quoted: whether a quote may open a field; if not, it is a character like any other.
+        first_line: number of the first line in `chunks`.
     """
-    splitter = _Splitter(delimiter, max_row_bytes, first_line)
+    splitter = _Splitter(delimiter, max_row_bytes, first_line, quoted=quoted)
     for chunk in chunks:
         yield from splitter.feed(chunk)
     yield from splitter.finish()
@@ -125,14 +140,16 @@ class _Found:
     starts: list[int]
     ends: list[int]
     fields: list[int]
+    delimiters: list[int]
     faults: dict[int, Fault]
     used: int
 
 
 class _Splitter:
-    def __init__(self, delimiter: bytes, max_row_bytes: int, first_line: int) -> None:
+    def __init__(self, delimiter: bytes, max_row_bytes: int, first_line: int, *, quoted: bool) -> None:
         self._delimiter = delimiter[0]
         self._limit = max_row_bytes
+        self._is_quoted = quoted
         self._rest = b""
         self._line = first_line
         self._in_long_row = False
@@ -181,6 +198,7 @@ class _Splitter:
             np.zeros(0, np.int64),
             np.array([self._line], np.int64),
             {0: fault},
+            self._is_quoted,
         )
 
     def _behind_long_row(self, data: bytes) -> bytes:
@@ -205,7 +223,8 @@ class _Splitter:
         all_breaks = breaks = self._breaks(data, array, final)
         clean = len(data)
         all_delimiters = delimiters = np.flatnonzero(array == self._delimiter)
-        if b'"' in data:
+        has_quotes = self._is_quoted and b'"' in data
+        if has_quotes:
             outside = np.bitwise_xor.accumulate((array == _QUOTE).view(np.uint8)) == 0
             clean = self._first_irregular(array, outside, final)
             breaks = breaks[outside[breaks]]
@@ -218,6 +237,7 @@ class _Splitter:
         if final and clean == len(data) and used < len(data):
             starts, ends = np.append(starts, used), np.append(ends, len(data))
             used = len(data)
+        delimiters = delimiters[: np.searchsorted(delimiters, used)]
         fields = np.diff(np.searchsorted(delimiters, np.append(starts, used))) + 1
         ends = _without_cr(array, starts, ends)
         faults: dict[int, Fault] = {}
@@ -227,13 +247,19 @@ class _Splitter:
             starts = np.concatenate((starts, np.array(found.starts, np.int64)))
             ends = np.concatenate((ends, np.array(found.ends, np.int64)))
             fields = np.concatenate((fields, np.array(found.fields, np.int64)))
+            delimiters = np.concatenate((delimiters, np.array(found.delimiters, np.int64)))
             used = found.used
         lines = self._line + np.searchsorted(all_breaks, starts)
         self._line += int(np.searchsorted(all_breaks, used))
         self._rest = data[used:]
         for index in np.flatnonzero(ends - starts > self._limit):
             faults.setdefault(int(index), Fault.TOO_LONG)
-        block = _without_empty(Block(data, starts, ends, fields, all_delimiters, lines, faults))
+        inside = (0, 0)
+        if has_quotes:
+            inside = _in_quotes(all_breaks, all_delimiters, starts, fields, used)
+        block = _without_empty(
+            Block(data, starts, ends, fields, delimiters, lines, faults, self._is_quoted, *inside)
+        )
         if len(block):
             yield block
 
@@ -276,39 +302,43 @@ class _Splitter:
     # ---- the exact way, for bytes with irregular quotes ---------------------------------------
 
     def _careful(self, data: bytes, start: int, final: bool) -> _Found:
-        found = _Found([], [], [], {}, start)
+        found = _Found([], [], [], [], {}, start)
         while found.used < len(data):
             step = self._record(data, found.used, final)
             if step is None:
                 break
-            end, following, fields, fault = step
+            end, following, delimiters, fault = step
             if fault is not None:
                 found.faults[len(found.starts)] = fault
             found.starts.append(found.used)
             found.ends.append(end)
-            found.fields.append(fields)
+            found.fields.append(len(delimiters) + 1 if fault is None else 0)
+            found.delimiters += delimiters
             found.used = following
         return found
 
-    def _record(self, data: bytes, start: int, final: bool) -> tuple[int, int, int, Fault | None] | None:
-        """End, start of the next, fields and fault of one record; None if its end is not there yet."""
-        position, fields = start, 0
+    def _record(
+        self, data: bytes, start: int, final: bool
+    ) -> tuple[int, int, list[int], Fault | None] | None:
+        """End, start of the next, delimiters and fault of one record; None if its end is not there yet."""
+        position = start
+        delimiters: list[int] = []
         while True:
             match = self._field.match(data, position)
             if match is None:
                 return self._faulty(data, start, position, final)
-            fields += 1
             position = match.end()
             separator = match.group(1)
             unsure = position == len(data) and separator != b"\n" and separator != b"\r\n"
             if unsure and not final:
                 return None
             if separator[:1] in (b"\r", b"\n", b""):
-                return match.start(1), position, fields, None
+                return match.start(1), position, delimiters, None
+            delimiters.append(match.start(1))
 
     def _faulty(
         self, data: bytes, start: int, position: int, final: bool
-    ) -> tuple[int, int, int, Fault | None] | None:
+    ) -> tuple[int, int, list[int], Fault | None] | None:
         """What `_record` returns for a record with a wrong quoted field at `position`."""
         closed = self._quoted.match(data, position)
         if not final and (closed is None or closed.end() == len(data)):
@@ -316,10 +346,26 @@ class _Splitter:
         fault = Fault.OPEN_QUOTE if closed is None else Fault.AFTER_QUOTE
         line_end = LINE_END.search(data, start)
         if line_end is None:
-            return (len(data), len(data), 0, fault) if final else None
+            return (len(data), len(data), [], fault) if final else None
         if not final and line_end.end() == len(data) and line_end.group() == b"\r":
             return None
-        return line_end.start(), line_end.end(), 0, fault
+        return line_end.start(), line_end.end(), [], fault
+
+
+def _in_quotes(
+    breaks: Positions, delimiters: Positions, starts: Positions, fields: Positions, used: int
+) -> tuple[int, int]:
+    """What a Block has as `lines_in_quotes` and `rows_in_quotes`, from places in its data."""
+    lines = np.concatenate(([0], breaks[: np.searchsorted(breaks, used - 1)] + 1))
+    if len(lines) == len(starts) or not len(starts):
+        return 0, 0
+    first = np.searchsorted(lines, starts)
+    more = np.diff(np.append(first, len(lines))) - 1
+    on_line = np.diff(np.searchsorted(delimiters, np.append(lines, used)))
+    between = fields - 1
+    like_rows = (between > 0) & (np.minimum.reduceat(on_line, first) == between)
+    like_rows &= np.maximum.reduceat(on_line, first) == between
+    return int(more.sum()), int(more[like_rows].sum())
 
 
 def _without_cr(array: npt.NDArray[np.uint8], starts: Positions, ends: Positions) -> Positions:

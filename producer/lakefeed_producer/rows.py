@@ -13,7 +13,7 @@ from lakefeed_producer.events import read_columns
 from lakefeed_producer.records import Block, Positions
 from lakefeed_producer.rejects import REASON_OF_FAULT, Reason, Reject
 from lakefeed_producer.source import CsvFile, Digest, original
-from lakefeed_producer.texts import Texts
+from lakefeed_producer.texts import Texts, any_of
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def find_types(
     given: Mapping[int, ColumnType],
     beat: Callable[[], None] = lambda: None,
     digest: Digest | None = None,
+    look: Callable[[Block], None] = lambda _: None,
 ) -> tuple[list[ColumnType], int]:
     """Look at the whole file: the type of each column and the number of data rows.
 
@@ -89,8 +90,10 @@ def find_types(
         given: types by column index, which need not be found.
         beat: called after each block.
         digest: a hash that is updated with the file's bytes.
+        look: called with each block.
     """
-    finders = {index: TypeFinder() for index in range(len(file.names)) if index not in given}
+    nulls = file.dialect.nulls
+    finders = {index: TypeFinder(nulls) for index in range(len(file.names)) if index not in given}
     total = 0
     for block in file.blocks(digest):
         if any(not finder.settled for finder in finders.values()):
@@ -99,6 +102,7 @@ def find_types(
             for index, finder in finders.items():
                 column = rows.columns[index]
                 finder.feed(column, tally if column.data is tally.data else None)
+        look(block)
         total += len(block)
         beat()
     types = [given[index] if index in given else finders[index].result() for index in range(len(file.names))]
@@ -187,9 +191,12 @@ def _misfits(file: CsvFile, columns: list[Texts], given: Mapping[int, ColumnType
     """Rows with a value that is not of its column's given type, with what to say about the first."""
     misfits: dict[int, str] = {}
     for index, kind in given.items():
-        if surely_fit(columns[index], kind):
+        nulls = file.dialect.nulls
+        if surely_fit(columns[index], kind, nulls):
             continue
         fitting: npt.NDArray[np.bool_] = fits(columns[index].arrow(), kind).to_numpy(zero_copy_only=False)
+        if nulls:
+            fitting = fitting | any_of(columns[index], nulls)
         for at in np.flatnonzero(~fitting):
             value = columns[index][int(at)].decode()
             shown = value if len(value) <= 100 else value[:100] + "…"

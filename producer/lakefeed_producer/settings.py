@@ -24,6 +24,10 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
         "What separates fields: one ASCII character, or `tab`, `semicolon`, `pipe`, `space`. "
         "A first line such as `sep=;` comes before it.",
     )
+    quoting: Literal["standard", "none"] = setting(
+        "standard",
+        "`none` takes quotes for plain characters, as many TSV files have them; a row is a line then.",
+    )
     encoding: str = setting("utf-8", "Text encoding of the CSV files, by its Python name.")
     skip: int = setting(
         0,
@@ -33,6 +37,11 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
     )
     column_names: Literal["sql", "as-is"] = setting(
         "sql", "`sql` makes column names safe for SQL (`Adj Close` becomes `adj_close`), `as-is` keeps them."
+    )
+    null: str | None = setting(
+        None,
+        "Texts, separated by commas, that are missing values in every column, such as `-`. An empty field is "
+        "one always, and `NA`, `null` and others that pandas knows are in columns of numbers or booleans.",
     )
     key: str | None = setting(None, "Column whose value becomes the record's key; no key by default.")
     schema_file: Path | None = setting(
@@ -65,6 +74,11 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
         ge=0,
     )
     watch_poll_seconds: float = setting(1.0, "Pause between two looks into the folder.", unit="s", gt=0)
+
+    @property
+    def null_texts(self) -> tuple[str, ...]:
+        """The texts that are missing values in every column."""
+        return tuple(self.null.split(",")) if self.null else ()
 
     @field_validator("delimiter")
     @classmethod

@@ -30,6 +30,11 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 19
 # The most bytes that a file system takes as a name.
 _NAME_BYTES = 255
+# What a block costs grows with its columns, however few rows it has: wide files are read in larger chunks.
+_CHUNK_BYTES_FOR_EACH_COLUMN = 2 << 10
+_MAX_CHUNK_BYTES = 16 << 20
+# A header can have thousands of columns, and a screen has not.
+_RENAMED_SHOWN = 10
 _BOM = b"\xef\xbb\xbf"
 _MAGIC = [
     (b"\x1f\x8b", "gzip", "Decompress it first: gzip -d"),
@@ -85,12 +90,17 @@ class Digest(Protocol):
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written and how its columns are to be called; `skip` lines come before its header."""
+    """How a CSV file is written and how its columns are to be called.
+
+    `skip` lines come before its header; `nulls` are UTF-8.
+    """
 
     delimiter: str = ","
     encoding: str = "utf-8"
     column_names: Literal["sql", "as-is"] = "sql"
     max_row_bytes: int = 4 << 20
+    quoting: Literal["standard", "none"] = "standard"
+    nulls: tuple[bytes, ...] = ()
     skip: int = 0
 
 
@@ -118,6 +128,7 @@ class CsvFile:
         header: the column names as the file has them.
         raw_header: the header's bytes as UTF-8.
         names: the keys of the events, in the same order.
+        renamed: a sentence for each column whose name in the header could not be kept.
         version: size and time of the content that was opened; a later change is an error.
     """
 
@@ -140,6 +151,7 @@ class CsvFile:
         with _open(path) as stream:
             self.version = Version.of(os.fstat(stream.fileno()))
             _check_is_text(path, stream.read(8192), dialect)
+        self.names: list[str] = []
         self._read_separator()
         first = next(self._all_blocks(), None)
         if first is None:
@@ -148,10 +160,8 @@ class CsvFile:
             raise InputError(f"{path} is empty: it has no header. The first line must name the columns")
         self.raw_header = first.raw(0)
         self.header = self._header(first)
-        try:
-            self.names = event_names(self.header, dialect.column_names)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+        self.renamed: list[str] = []
+        self.names = event_names(self.header, dialect.column_names, self.renamed.append)
 
     def blocks(self, digest: Digest | None = None) -> Iterator[Block]:
         """The data records of the file, without the header, block by block.
@@ -170,6 +180,13 @@ class CsvFile:
         first = next(blocks)
         yield first.part(1, len(first))
         yield from blocks
+
+    def warnings(self) -> list[str]:
+        """What a user should know of the header before its rows are sent."""
+        shown, more = self.renamed[:_RENAMED_SHOWN], len(self.renamed) - _RENAMED_SHOWN
+        if more > 0:
+            shown = [*shown, f"{more:,} more columns are renamed; see all names with --dry-run --limit 1"]
+        return [hint, *shown] if (hint := self.hint()) else shown
 
     def hint(self) -> str | None:
         """A guess at a wrong delimiter, from a header that is one single column."""
@@ -206,6 +223,8 @@ class CsvFile:
         if "\0" in text:
             raise InputError(f"{self.path}: the header has a NUL byte; the file is damaged or not text")
         try:
+            if self.dialect.quoting == "none":
+                return text.split(self.dialect.delimiter)
             return next(csv.reader([text], delimiter=self.dialect.delimiter))
         except csv.Error as error:
             raise InputError(
@@ -217,8 +236,14 @@ class CsvFile:
         chunks: Iterator[bytes] = self._chunks(digest)
         if self._skip:
             chunks = _without_lines(chunks, self._skip)
-        delimiter = self.dialect.delimiter.encode()
-        return split(chunks, delimiter, self.dialect.max_row_bytes, first_line=self._skip + 1)
+        dialect = self.dialect
+        return split(
+            chunks,
+            dialect.delimiter.encode(),
+            dialect.max_row_bytes,
+            quoted=dialect.quoting == "standard",
+            first_line=self._skip + 1,
+        )
 
     def _chunks(self, digest: Digest | None) -> Generator[bytes]:
         """The file as UTF-8 without a byte order mark."""
@@ -236,9 +261,10 @@ class CsvFile:
                 ) from None
 
     def _raw_chunks(self, stream: BinaryIO, digest: Digest | None) -> Iterator[bytes]:
+        size = min(max(CHUNK_BYTES, len(self.names) * _CHUNK_BYTES_FOR_EACH_COLUMN), _MAX_CHUNK_BYTES)
         while True:
             try:
-                chunk = stream.read(CHUNK_BYTES)
+                chunk = stream.read(size)
             except OSError as error:
                 raise InputError(f"{self.path} cannot be read: {error.strerror}") from error
             version = Version.of(os.fstat(stream.fileno()))

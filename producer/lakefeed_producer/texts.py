@@ -16,6 +16,8 @@ Numbers: TypeAlias = npt.NDArray[np.int64]
 Index: TypeAlias = slice | npt.NDArray[np.bool_] | Numbers
 # So many bytes cost more to copy than a call of its own.
 _LONG = 128
+# Of so few texts, a look at each byte costs less than a call for each length.
+_FEW = 100
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,18 @@ class Texts:
         return type(self)(self.data, self.starts, self.lengths * flags)
 
 
+def any_of(values: Texts, texts: Sequence[bytes]) -> npt.NDArray[np.bool_]:
+    """Which values of a column are one of some texts."""
+    found = np.zeros(len(values), np.bool_)
+    for text in texts:
+        rows = np.flatnonzero(values.lengths == len(text))
+        if text and len(rows):
+            found[rows] |= _windows(values.data, len(text))[values.starts[rows]] == np.void(text)
+        else:
+            found[rows] = True
+    return found
+
+
 def sometimes(text: bytes, flags: npt.NDArray[np.bool_]) -> Texts:
     """A column that has a text where a flag is set, and else an empty one."""
     # One zero for all rows.
@@ -112,6 +126,12 @@ class Joined:
         """Some of the rows."""
         parts = [part if isinstance(part, bytes) else part.take(index) for part in self.parts]
         return type(self)(parts, len(np.empty(self.count, np.bool_)[index]))
+
+    def packed(self) -> Self:
+        """The same rows, put together into one column."""
+        data, ends = joined(self.parts, self.count)
+        sizes = np.diff(ends, prepend=0)
+        return type(self)([Texts(data, ends - sizes, sizes)], self.count)
 
     def to_list(self) -> list[bytes]:
         """An object for each row."""
@@ -174,6 +194,14 @@ def _copy(texts: Texts, data: Bytes, places: Numbers) -> None:
         ):
             data[place : place + length] = texts.data[start : start + length]
         lengths = np.where(is_long, 0, lengths)
+    if len(lengths) <= _FEW:
+        # There are about as many lengths as texts.
+        before = np.cumsum(lengths) - lengths
+        bytes_at = np.arange(int(lengths.sum()))
+        data[bytes_at + np.repeat(places - before, lengths)] = texts.data[
+            bytes_at + np.repeat(starts - before, lengths)
+        ]
+        return
     counts = np.bincount(lengths)
     for length in np.flatnonzero(counts).tolist():
         if length:

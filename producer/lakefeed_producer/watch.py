@@ -311,7 +311,8 @@ class Watch:
 
     def _take(self, found: Found, connection: Connection) -> None:
         """Do what is to be done with a file."""
-        planned = plan(CsvFile(found.path, self._options.dialect), self._options, beat=self._beat_or_stop)
+        file = CsvFile(found.path, self._options.dialect)
+        planned = plan(file, self._options, beat=self._beat_or_stop)
         known = self._ledger.content(planned.sha256)
         if known is not None and known.done:
             self._already_done(found, known)
@@ -319,6 +320,8 @@ class Watch:
             if hint := planned.file.hint():
                 log.warning("%s: %s", found.name, hint)
             content = known or Content(planned.sha256, found.path.name, planned.total)
+            for warning in [*file.warnings(), *filter(None, [planned.warning])]:
+                log.warning("%s: %s", found.path, warning)
             self._publish(found, planned, content, connection)
 
     def _beat_or_stop(self) -> None:

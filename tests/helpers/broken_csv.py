@@ -44,6 +44,8 @@ def _fine(kind: str, content: bytes, *events: str | int | None, options: tuple[s
 
 
 CP1252 = ("--encoding", "cp1252")
+NO_QUOTING = ("--quoting", "none")
+PLAIN = b'a,b\n1,"x\n2,"y" z\n3,"\n'
 SCHEMA = ("--schema", "s.json")
 LONG = b"a,b\n1," + b"x" * 5_000_000 + b"\n3,4\n"
 LARGE = b"a,b\n1," + b"x" * 1_100_000 + b"\n3,4\n"
@@ -106,11 +108,13 @@ BROKEN = [
     _file("a header that is not UTF-8", b"a,\xe9\n1,2\n", "the header has bytes that are not utf-8"),
     _file("a header with an open quote", b'a,"b\n1,2\n', "a quote opens a field and is not closed"),
     _file("a header of one huge field", HUGE, "the header (line 1) cannot be read"),
-    _file("two columns of one name", b"a,a\n1,2\n", "columns 1 ('a') and 2 ('a') have the same name"),
-    _file("two names that become one", b"A b,a-b\n1,2\n", "would both be called 'a_b'"),
-    _file("two columns without a name", b"a,,\n1,2,3\n", "columns 2 and 3 have no name"),
     _file("another encoding than the named", b"a,b\n1,2\n", "is not utf-32", "--encoding", "utf-32"),
     # ---- odd, and not broken
+    _fine("two columns of one name: the second gets a number", b"a,a\n1,2\n", 1),
+    _fine("two names that become one: the second gets a number", b"A b,a-b\n1,2\n", 1),
+    _fine("columns without a name: they are called by their position", b"a,,\n1,2,3\n", 1),
+    _fine("a column with the partition key's name: it gets a number", b"dt,b\n1,2\n", 1),
+    _fine("a name longer than Athena takes: it is cut", b"%b,b\n1,2\n" % (b"x" * 300), 1),
     _fine("a header alone", b"a,b\n"),
     _fine("no line end behind the last row", b"a,b\n1,2", 1),
     _fine("CR, LF and CRLF mixed", b"a,b\r1,2\n3,4\r\n5,6\r", 1, 3, 5),
@@ -121,7 +125,14 @@ BROKEN = [
     _fine("a word list whose header is a word", b"word\nother\nword\n", "other", "word"),
     _fine("a quote in the middle of a field", b'a,b\n1,5" disk\n', 1),
     _fine("line ends and delimiters in quotes", b'a,b\n"x,\ny",2\n', "x,\ny"),
+    _fine("quotes that are plain characters, with `--quoting none`", PLAIN, 1, 2, 3, options=NO_QUOTING),
     _fine(
-        "a text in a column of numbers, which makes it a column of texts", b"a,b\n1,2\nn/a,3\n", "1", "n/a"
+        "a missing value as pandas knows it in a column of numbers",
+        b"a,b\n1,2\nNA,3\nnull,4\n",
+        1,
+        None,
+        None,
     ),
+    _fine("a missing value that `--null` names", b"a,b\nx,2\n?,3\n", "x", None, options=("--null", "?")),
+    _fine("a text in a column of numbers, which makes it a column of texts", b"a,b\n1,2\n-,3\n", "1", "-"),
 ]

@@ -246,6 +246,31 @@ def test_the_named_queries_say_what_is_so(crawled: Parts, settings: AnalyticsSet
     assert answers["events_a_day"][0]["companies"] == len(TICKERS)
 
 
+def test_the_named_queries_leave_out_what_is_no_number(
+    parts: Parts, s3: S3Client, settings: AnalyticsSettings
+) -> None:
+    days = [(1, "10.0", "100"), (2, "null", "null"), (3, "NaN", "n/a"), (4, None, None), (5, "12.5", "300.0")]
+    for number, close, volume in days:
+        event = {"ticker": "X", "date": f"2024-01-0{number}", "close": close, "volume": volume}
+        key = f"events/demo_testing/dt={STORED_ON[0]}/00000-{number:020d}.json"
+        s3.put_object(Bucket=settings.bucket, Key=key, Body=json.dumps(event).encode())
+    ensure(parts)
+    parts.crawler.start()
+    wait_for_crawl(parts.crawler, 60)
+    named = NamedQueries(settings.queries_folder)
+    answers = {query.name: rows_of(parts, query.over("demo_testing")) for query in named}
+    assert answers["latest_price"] == [
+        {"ticker": "X", "day": "2024-01-05", "close": 12.5, "change_percent": 25.0}
+    ]
+    [month] = answers["monthly_average"]
+    assert (month["days"], month["average_close"], month["volume"]) == (2, 11.25, 400)
+    assert [row["day"] for row in answers["moving_average"]] == ["2024-01-01", "2024-01-05"]
+    assert answers["best_and_worst_day"][0]["best_percent"] == 25
+    assert answers["volatility"][0]["days"] == 1
+    [leader] = answers["volume_leaders"]
+    assert (leader["days"], leader["total_volume"], leader["busiest_day"]) == (2, 400, "2024-01-05")
+
+
 # ---- the shell ----------------------------------------------------------------------------
 
 

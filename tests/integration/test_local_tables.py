@@ -38,6 +38,10 @@ def test_what_a_topic_may_hold(s3: S3Client, glue: GlueClient, athena: AthenaCli
         # Keys that most rows lack.
         **{f"sparse/dt=2026-01-01/{n}": json.dumps({f"k{n}": n, "Id": n}) for n in range(250)},
         "deep/dt=2026-01-01/0": deep,
+        # What the producer calls columns of other scripts, without a name and with the partition key's;
+        # and an object that the consumer would not have stored.
+        "named/dt=2026-01-01/0": json.dumps({"番号": 7, "植物名": "桜", "column_3": 1, "dt_2": "1743-11-01"}),
+        "named/dt=2026-01-02/0": json.dumps({"番号": 8, "DT": "1743-11-02"}),
         # No partition's, and nothing in it.
         "sparse/README.txt": "Not JSON.",
         "sparse/dt=2026-01-01/empty": "",
@@ -46,7 +50,7 @@ def test_what_a_topic_may_hold(s3: S3Client, glue: GlueClient, athena: AthenaCli
     for key, body in objects.items():
         s3.put_object(Bucket=bucket, Key=f"events/{key}", Body=body.encode())
     glue.create_database(DatabaseInput={"Name": "lake"})
-    topics = ("wide", "sparse", "deep")
+    topics = ("wide", "sparse", "deep", "named")
     glue.create_crawler(
         Name="c",
         Role="lakefeed",
@@ -72,5 +76,10 @@ def test_what_a_topic_may_hold(s3: S3Client, glue: GlueClient, athena: AthenaCli
     counted = "SELECT count(*), count(id), max(id), min(dt) FROM sparse"
     assert rows(athena, bucket, counted) == [["250", "250", "249", "2026-01-01"]]
     assert len(rows(athena, bucket, "SELECT x, dt FROM deep")) == 1
+    named = 'SELECT "番号", "植物名", column_3, dt_2, dt FROM named ORDER BY dt'
+    assert rows(athena, bucket, named) == [
+        ["7", "桜", "1", "1743-11-01", "2026-01-01"],
+        ["8", None, None, None, "2026-01-02"],
+    ]
     [[now]] = rows(athena, bucket, "SELECT current_timestamp")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC", now or "")

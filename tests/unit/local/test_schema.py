@@ -17,6 +17,7 @@ from lakefeed_local.schema import (
     documents,
     glue_type,
     infer,
+    left_out,
     merge,
     sample,
     similar,
@@ -121,12 +122,29 @@ def test_documents_need_no_space_between() -> None:
 
 
 def test_names_are_lower_case_and_once_each() -> None:
-    columns = {"Id": Plain.INT, "ID": Plain.DOUBLE, "dt": Plain.STRING, "Name": Plain.STRING}
+    columns = {
+        "Id": Plain.INT,
+        "ID": Plain.DOUBLE,
+        "Name": Plain.STRING,
+        "番号": Plain.INT,
+        "a\u3000": Plain.INT,
+    }
 
     assert table_columns(columns, ["dt"]) == [
         {"Name": "id", "Type": "double"},
         {"Name": "name", "Type": "string"},
+        {"Name": "番号", "Type": "int"},
+        {"Name": "a\u3000", "Type": "int"},
     ]
+    assert left_out(columns, ["dt"]) == []
+
+
+@pytest.mark.parametrize("name", ["dt", "DT", "Dt"])
+def test_a_partition_keys_name_is_no_column(name: str) -> None:
+    columns = {name: Plain.STRING, "dt_2": Plain.INT}
+    assert table_columns(columns, ["dt"]) == [{"Name": "dt_2", "Type": "int"}]
+    assert left_out(columns, ["dt"]) == [name]
+    assert left_out(columns) == []
 
 
 def test_similar_schemas_agree_in_most_columns() -> None:
@@ -138,8 +156,9 @@ def test_similar_schemas_agree_in_most_columns() -> None:
     assert not similar({"a": Plain.INT}, {"a": Plain.STRING})
 
 
-@pytest.mark.parametrize("name", ["", "x" * 256, "a\nb"])
+@pytest.mark.parametrize("name", ["", "x" * 256, "番" * 86, "a\nb"])
 def test_a_name_that_the_catalogue_cannot_hold_is_no_column(name: str) -> None:
     found = sample(json.dumps({name: 1, "kept": 2})).columns
     assert found is not None
     assert table_columns(found) == [{"Name": "kept", "Type": "int"}]
+    assert left_out(found) == [name]

@@ -124,8 +124,6 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
         (b"a,b\n" + bytes(1000), "x.csv is not a text file: it is full of NUL bytes"),
         (b"a,\xe9\n1,2\n", "the header has bytes that are not utf-8"),
         (b'a,"b\n1,2\n', "the header (line 1) cannot be read: a quote opens a field and is not closed"),
-        (b"A b,c,a-b\n1,2,3\n", "columns 1 ('A b') and 3 ('a-b') would both be called 'a_b'"),
-        (b"a,,\n1,2,3\n", "columns 2 and 3 have no name. Give them names in the header"),
         (b'{"a":"' + b"x" * 200_000 + b'"}', "the header (line 1) cannot be read: field larger than"),
     ],
 )
@@ -234,9 +232,62 @@ def test_a_header_of_one_column_hints_at_another_delimiter(tmp_path: Path) -> No
     assert "is the delimiter another? --delimiter ';'" in done.stderr
 
 
+def test_columns_that_are_renamed_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("dt,temp,,Temp\n1743-11-01,6.068,1,2\n")
+    for naming, last in (("sql", "temp_2"), ("as-is", "Temp_2")):
+        done = command(tmp_path, "publish", "x.csv", "--dry-run", "--column-names", naming)
+        assert done.stdout == f'{{"dt_2":"1743-11-01","temp":6.068,"column_3":1,"{last}":2}}\n'
+        assert [line.split(" in the events")[0] for line in done.stderr.splitlines()[:3]] == [
+            "warning: x.csv: column 1 ('dt') is called 'dt_2'",
+            "warning: x.csv: column 3 ('') is called 'column_3'",
+            f"warning: x.csv: column 4 ('Temp') is called '{last}'",
+        ]
+    (tmp_path / "x.csv").write_text("dt" + ",dt" * 19 + "\n" + "1" + ",1" * 19 + "\n")
+    said = command(tmp_path, "publish", "x.csv", "--dry-run").stderr.splitlines()
+    assert len([line for line in said if line.startswith("warning")]) == 11
+    assert "x.csv: 10 more columns are renamed; see all names with --dry-run --limit 1" in said[10]
+
+
+def test_nulls_are_named_by_options_or_a_setting(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("n,t\n-,?\n1,NA\n")
+    events = '{"n":null,"t":null}\n{"n":1,"t":"NA"}\n'
+    dry = ("publish", "x.csv", "--dry-run")
+    assert command(tmp_path, *dry, "--null", "-", "--null", "?").stdout == events
+    assert command(tmp_path, *dry, LAKEFEED_NULL="-,?").stdout == events
+    assert command(tmp_path, *dry).stdout == '{"n":"-","t":"?"}\n{"n":"1","t":"NA"}\n'
+
+
+def test_quotes_that_are_plain_characters(tmp_path: Path) -> None:
+    rows = [("1", '"Heroes" and more'), ("2", '"Foo'), ("3", 'Bar"'), ("4", '"Whole"'), ("5", 'a "\\ b')]
+    (tmp_path / "x.tsv").write_text('n\t"name"\n' + "".join("\t".join(row) + "\n" for row in rows))
+    tsv = ("publish", "x.tsv", "--dry-run", "--delimiter", "tab")
+    done = command(tmp_path, *tsv)
+    assert done.stdout.splitlines()[0] == '{"n":2,"name":"Foo\\n3\\tBar"}'
+    assert "warning: x.tsv: 1 line within quotes look" in done.stderr
+    assert "--quoting none" in done.stderr
+    for way in ({}, {"LAKEFEED_QUOTING": "none"}):
+        done = command(tmp_path, *tsv, *([] if way else ["--quoting", "none"]), **way)
+        assert [tuple(json.loads(line).values()) for line in done.stdout.splitlines()] == [
+            (int(number), name) for number, name in rows
+        ]
+        assert done.returncode == 0
+        assert "warning" not in done.stderr
+    done = command(tmp_path, "publish", "x.tsv", "--quoting", "both")
+    assert (done.returncode, "--quoting='both': input should be 'standard' or 'none'" in done.stderr) == (
+        2,
+        True,
+    )
+
+
+def test_texts_of_several_lines_are_no_reason_to_warn(tmp_path: Path) -> None:
+    text = '1,2,"Dear Sir,\nplease, send\nit.\nYours, B"\n'
+    (tmp_path / "x.csv").write_text("a,b,c\n" + 20 * text + '1,"Sir,\n",3\n')
+    assert "warning" not in command(tmp_path, "publish", "x.csv", "--dry-run").stderr
+
+
 def test_nothing_is_sent_of_any_file_when_the_header_of_one_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("a\n1\n")
-    (tmp_path / "2.csv").write_text("a,a\n1,1\n")
+    (tmp_path / "2.csv").write_text('a,"b\n1,1\n')
     done = command(tmp_path, "publish", "1.csv", "2.csv", "--dry-run")
     assert (done.returncode, done.stdout) == (1, "")
 

@@ -1,18 +1,20 @@
-"""Names and types of columns."""
+"""Types of columns."""
 
 import json
 import math
 from decimal import Decimal
+from importlib import import_module
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakefeed_common.errors import InputError
-from lakefeed_producer.columns import ColumnType, TypeFinder, fits
-from lakefeed_producer.names import event_names, sql_name
+from lakefeed_producer.columns import DEFAULT_NULLS, ColumnType, TypeFinder, fits, missing
 from lakefeed_producer.texts import Texts
+
+# Where pandas has them.
+STR_NA_VALUES: set[str] = import_module("pandas._libs.parsers").STR_NA_VALUES
 
 
 def found(*values: str) -> str:
@@ -62,9 +64,16 @@ def found(*values: str) -> str:
         (["1-2"], "string"),
         (["999999999999999.5"], "number"),
         (["123456789012345678", "1"], "integer"),
-        (["true", "NaN"], "string"),
-        (["NA", "1"], "string"),
+        (["true", "NaN"], "boolean"),
+        (["NA", "1"], "integer"),
+        (["null", "1.5", "", "null", "2"], "number"),
+        (["n/a", "1e5"], "number"),
+        (["1", "NA", "x"], "string"),
+        (["1", "nA"], "string"),
+        (["1", "-"], "string"),
+        (["null", "NA", "FALSE"], "boolean"),
         (["null"], "string"),
+        (["NA", "DE"], "string"),
         (["2011-03-01"], "string"),
         (["NaN", "nan"], "string"),
         (["", ""], "string"),
@@ -73,6 +82,23 @@ def found(*values: str) -> str:
 )
 def test_a_column_has_the_narrowest_type_that_changes_nothing(values: list[str], kind: str) -> None:
     assert found(*values) == kind
+
+
+@pytest.mark.parametrize("text", DEFAULT_NULLS)
+def test_what_pandas_takes_for_missing_is_where_it_cannot_be_data(text: str) -> None:
+    assert text in STR_NA_VALUES
+    assert found("1", text) == "integer"
+    assert found(text, "1.5") == "number"
+    assert found(text, "true") == "boolean"
+    assert found(text, "x") == found(text) == "string"
+    column = Texts.of([text.encode(), b""])
+    for kind in ColumnType:
+        assert missing(column, kind).tolist() == [kind is not ColumnType.STRING, True]
+        assert fits(column.arrow(), kind).to_pylist() == [True, True]
+
+
+def test_all_that_pandas_takes_for_missing_is_known() -> None:
+    assert {"", *DEFAULT_NULLS} == STR_NA_VALUES
 
 
 @given(st.integers(-(2**70), 2**70))
@@ -99,45 +125,3 @@ def test_a_number_keeps_its_value_through_json(text: str) -> None:
 def test_anything_numeric_is_a_json_number(text: str) -> None:
     if found(text) in ("integer", "number"):
         assert isinstance(json.loads(text), int | float)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("Adj Close", "adj_close"),
-        ("Größe (m²)", "grosse_m2"),
-        ("Prénom", "prenom"),
-        ("2nd", "_2nd"),
-        ("%", "_"),
-        ("", "_"),
-        ("日本", "_"),
-        ("_id", "_id"),
-        ("a--b", "a_b"),
-        (" x ", "x"),
-        ("ÆØŁ", "aeol"),
-    ],
-)
-def test_names_are_made_safe_for_sql(name: str, expected: str) -> None:
-    assert sql_name(name) == expected
-
-
-@given(st.text())
-def test_a_safe_name_is_safe(name: str) -> None:
-    safe = sql_name(name)
-    assert safe
-    assert safe.isascii()
-    assert safe == safe.lower()
-    assert safe.isidentifier()
-
-
-def test_a_collision_names_both_columns() -> None:
-    with pytest.raises(InputError, match=r"columns 1 \('Adj Close'\) and 3 \('adj-close'\).*'adj_close'"):
-        event_names(["Adj Close", "x", "adj-close"], "sql")
-    assert event_names(["Adj Close", "x", "adj-close"], "as-is") == ["Adj Close", "x", "adj-close"]
-
-
-def test_as_is_still_wants_distinct_names_that_are_there() -> None:
-    with pytest.raises(InputError, match="have the same name"):
-        event_names(["a", "a"], "as-is")
-    with pytest.raises(InputError, match="column 2 has no name"):
-        event_names(["a", ""], "as-is")

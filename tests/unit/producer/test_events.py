@@ -1,4 +1,4 @@
-"""Values become JSON: by their places in the file's bytes, and by pandas where there are quotes."""
+"""Values become JSON: by their places in the file's bytes, and by pandas where there are quotes in quotes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import orjson
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lakefeed_producer.columns import ColumnType
+from lakefeed_producer.columns import DEFAULT_NULLS, ColumnType
 from lakefeed_producer.events import Encoder
 from lakefeed_producer.rows import find_types, read_rows
-from lakefeed_producer.source import CsvFile, Dialect
+from lakefeed_producer.source import CHUNK_BYTES, CsvFile, Dialect
 from lakefeed_producer.texts import Joined
 
 NAMES = ["a", "b", "c"]
 anything = st.text(st.characters(codec="utf-8", exclude_characters='\0\r\n",'), max_size=9)
 usual = st.sampled_from(
     [
-        *("", "0", "-0", "-1", "007", "12345678901234567", "1.50", "-0.5", "1.", ".5", "1e5", "NaN", "nan"),
+        *("", "0", "-0", "-1", "007", "12345678901234567", "1.50", "-0.5", "1.", ".5", "1e5", *DEFAULT_NULLS),
         *(
             "N",
             "true",
@@ -61,7 +61,7 @@ def published(path: Path, text: str, types: list[ColumnType] | None = None) -> l
 
 def expected(rows: list[tuple[str, ...]], types: list[ColumnType]) -> list[bytes]:
     def literal(text: str, kind: ColumnType) -> bytes:
-        if not text or (kind.is_numeric and text in ("NaN", "nan")):
+        if not text or (kind is not ColumnType.STRING and text in DEFAULT_NULLS):
             return b"null"
         if kind is ColumnType.STRING:
             return orjson.dumps(text)
@@ -80,6 +80,8 @@ def expected(rows: list[tuple[str, ...]], types: list[ColumnType]) -> list[bytes
 
 @given(table=tables)
 @example(table=(2, [["1", "2"], ["x", ""], ["NaN", "1.5"]]))
+@example(table=(3, [["null", "2", "-7"], ["NA", "true", "False"], ["NULL", "x", "None"]]))
+@example(table=(2, [["1.#IND", "-1"], ["-nan", ""], ["nul", "1"]]))
 @example(table=(2, [["true", ""], ["FALSE", "True"], ["é", "\\"]]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 def test_quotes_change_nothing(table: tuple[int, list[list[str]]], tmp_path: Path) -> None:
@@ -92,6 +94,26 @@ def test_quotes_change_nothing(table: tuple[int, list[list[str]]], tmp_path: Pat
     assert published(tmp_path / "plain.csv", plain) == by_pandas
     types, _ = find_types(CsvFile(tmp_path / "plain.csv", Dialect()), {})
     assert by_pandas == expected(rows, types)
+
+
+def test_texts_that_the_user_names_are_null_in_every_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    for quote in ("", '"'):
+        rows = [("-", "-", "-999"), ("1", "x", "5"), ("--", "--", "NA"), ("2", "番", "-99")]
+        path.write_text("a,b,c\n" + "".join(",".join(quote + v + quote for v in row) + "\n" for row in rows))
+        file = CsvFile(path, Dialect(nulls=(b"-", b"--", b"-999", "番".encode())))
+        types, _ = find_types(file, {})
+        assert types == [ColumnType.INTEGER, ColumnType.STRING, ColumnType.INTEGER]
+        for schema in ({}, {0: ColumnType.INTEGER, 2: ColumnType.INTEGER}):
+            [read] = read_rows(file, given=schema)
+            assert not read.rejects
+            encoder = Encoder(NAMES, types, file.dialect.nulls)
+            assert encoder.encode(read.columns, plain=False).to_list() == [
+                b'{"a":null,"b":null,"c":null}',
+                b'{"a":1,"b":"x","c":5}',
+                b'{"a":null,"b":null,"c":null}',
+                b'{"a":2,"b":null,"c":-99}',
+            ]
 
 
 def test_line_ends_and_other_rows_between_change_nothing(tmp_path: Path) -> None:
@@ -108,6 +130,26 @@ def test_line_ends_and_other_rows_between_change_nothing(tmp_path: Path) -> None
         b'{"a":9,"b":"end","c":"of"}',
     ]
     assert [one.row for one in rows.rejects] == [2, 5, 6]
+
+
+def test_a_wide_file_is_one_block(tmp_path: Path) -> None:
+    # Each block costs a step for each column, of which this file has more than rows.
+    columns, values = 5_000, ("12.5", "text, more", 'a ""b""', "", "back\\slash")
+    lines = [",".join(f'"column {number}"' for number in range(columns))]
+    lines += [",".join(f'"{values[(row + n) % 5]}"' for n in range(columns)) for row in range(20)]
+    (tmp_path / "wide.csv").write_text("\n".join(lines) + "\n")
+    file = CsvFile(tmp_path / "wide.csv", Dialect())
+    assert file.version.size > CHUNK_BYTES
+    [block] = file.blocks()
+    assert len(block) == 20
+    types, _ = find_types(file, {})
+    [rows] = read_rows(file)
+    assert len({id(column.data) for column in rows.columns}) == 1
+    encoded = Encoder(file.names, types).encode(rows.columns, plain=False)
+    assert encoded.packed().to_list() == encoded.to_list()
+    event = orjson.loads(encoded.to_list()[7])
+    told = [values[(7 + n) % 5].replace('""', '"') or None for n in range(columns)]
+    assert list(event.values()) == told
 
 
 def test_texts_of_many_lengths_are_joined_like_few() -> None:

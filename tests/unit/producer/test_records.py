@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import numpy as np
 import pytest
@@ -110,6 +111,39 @@ def test_chunks_change_nothing_and_no_byte_is_lost(text: str, chunk: int) -> Non
     assert not data[at:].strip(b"\r\n")
     lines = [line for _, _, line, _ in found]
     assert np.all(np.diff(lines) > 0)
+
+
+@given(st.text(st.sampled_from('a,"\n\r'), max_size=40), st.integers(1, 12))
+def test_without_quoting_a_record_is_a_line(text: str, chunk: int) -> None:
+    data = text.encode()
+    chunks = [data[start : start + chunk] for start in range(0, len(data), chunk)]
+    blocks = list(split(chunks, b",", 1 << 20, quoted=False))
+    assert not any(block.faults or block.quoted for block in blocks)
+    found = [block.raw(index) for block in blocks for index in range(len(block))]
+    lines = [line for line in re.split(rb"\r\n|\r|\n", data) if line]
+    assert found == lines
+    assert [count for block in blocks for count in block.fields] == [line.count(b",") + 1 for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines", "rows"),
+    [
+        (b"1,2\n3,4", 0, 0),
+        (b'1,"2\n3,4"\n5,6\n', 1, 1),
+        (b'1,"2\r\n3,4\r\n5,6"\r\n', 2, 2),
+        (b'1,"2\n3,4"', 1, 1),
+        (b'1,"2\n3"\n4,"5\n6,7"\n', 2, 1),
+        (b'1,"two\n\nlines"\n\n3,4\n', 2, 0),
+        (b'"1\n2"\n', 1, 0),
+        (b'1,"2\n3,4"\n5,"6\n', 1, 1),
+    ],
+)
+def test_lines_in_quotes_that_look_like_rows_are_counted(text: bytes, lines: int, rows: int) -> None:
+    for chunk in (1 << 20, 3):
+        chunks = [text[start : start + chunk] for start in range(0, len(text), chunk)]
+        blocks = list(split(chunks, b",", 1 << 20))
+        assert sum(block.lines_in_quotes for block in blocks) == lines
+        assert sum(block.rows_in_quotes for block in blocks) == rows
 
 
 @given(st.text(st.sampled_from('a,"\n\r'), max_size=40))
