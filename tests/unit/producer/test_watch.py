@@ -339,10 +339,17 @@ def test_files_are_taken_oldest_first(place: Place) -> None:
     assert [event["n"] for event in place.events] == ["b.csv", "d.csv", "c.csv", "a.csv"]
 
 
+def test_columns_that_are_renamed_are_logged(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    place.write("a.csv", "dt,n\n1743-11-01,1\n")
+    place.rounds()
+    assert place.events == [{"dt_2": "1743-11-01", "n": 1}]
+    assert "a.csv: column 1 ('dt') is called 'dt_2' in the events" in caplog.text
+
+
 def test_a_bad_file_does_not_block_the_others_and_is_tried_when_it_changes(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bad = place.write("a.csv", "n,n\n1,1\n")
+    bad = place.write("a.csv", 'n,"m\n1,1\n')
     place.write("b.csv", "n\n1\n")
     place.rounds()
     place.rounds()
