@@ -75,6 +75,8 @@ class Feeder:
         self._taken = 0
         self._stuck = False
         self._assigned = False
+        # Up to which offset the events of a partition that were deleted unread are counted.
+        self._missed: dict[TP, int] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="lakefeed-consumer-")
         self.app = self._make_app()
 
@@ -103,6 +105,7 @@ class Feeder:
         transport = _TRANSPORTS[settings.feed](app.conf.broker, app, loop=asyncio.get_running_loop())
         transport.drain, transport.drain_seconds = self._sink.drain, settings.drain_seconds
         self._lost = transport.lost = asyncio.get_running_loop().create_future()
+        transport.out_of_range = self._out_of_range
         app.transport = transport
         topic = app.topic(settings.topic, schema=_Records())
         self._agent: Any = app.agent(topic, name="store_events")(self._store_events)
@@ -170,6 +173,33 @@ class Feeder:
             await self._sink.submit(event.value)
             self.app.consumer.taken(event.message)
             self._taken += 1
+
+    def _out_of_range(self, tp: TP, offset: int, start: int) -> None:
+        if offset < start:
+            # A seek to what is committed comes to the same gap again, which may have grown.
+            offset, self._missed[tp] = max(offset, self._missed.get(tp, 0)), start
+            if offset >= start:
+                return
+            self._metrics.never_read.inc(start - offset)
+            log.warning(
+                "events of topic %s, partition %d, were deleted before they were read: the next offset was "
+                "%d, and the log now starts at %d, where reading continues. Publish the %d missing ones "
+                "again, and raise the topic's retention above the longest outage",
+                tp.topic,
+                tp.partition,
+                offset,
+                start,
+                start - offset,
+            )
+        else:
+            log.warning(
+                "the log of topic %s, partition %d, ends before offset %d, the next to be read: it was cut "
+                "off or recreated, and is read again from its start, offset %d",
+                tp.topic,
+                tp.partition,
+                offset,
+                start,
+            )
 
     def _stored(self, partition: Partition, offset: int) -> None:
         self.app.consumer.stored(TP(*partition), offset)
@@ -249,4 +279,5 @@ class Feeder:
             # Before the first commit a group stands at the partition's start.
             offset = look.starts[tp] if committed is None else committed
             self._metrics.committed_offset.labels(*labels).set(offset)
-            self._metrics.lag.labels(*labels).set(max(0, look.ends[tp] - offset))
+            # What retention has deleted waits no more.
+            self._metrics.lag.labels(*labels).set(max(0, look.ends[tp] - max(offset, look.starts[tp])))

@@ -77,6 +77,11 @@ class ConsumerMetrics(ServiceMetrics):
             ["topic", "partition"],
             registry=self.registry,
         )
+        self.never_read = Counter(
+            "lakefeed_consumer_events_never_read_total",
+            "Offsets that Kafka deleted, by retention or DeleteRecords, before this worker read them.",
+            registry=self.registry,
+        )
         self.partitions = Gauge(
             "lakefeed_consumer_assigned_partitions",
             "Partitions that the group has given to this worker.",

@@ -64,7 +64,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # What a producer took back was never an event. Faust ties this to transactions of its own.
         consumer._isolation_level = "read_committed"
-        CheckedClient(consumer._client)
+
+        async def out_of_range(partition: TopicPartition, offset: int) -> None:
+            held = consumer._subscription.subscription.assignment
+            state = held.state_value(partition) if held and partition in held.tps else None
+            # After a seek meanwhile, aiokafka drops the answer.
+            if state and state.has_valid_position and state.position == offset:
+                start = (await consumer.beginning_offsets([partition]))[partition]
+                transport.out_of_range(TP(*partition), offset, start)
+
+        CheckedClient(consumer._client, out_of_range)
         return consumer
 
 
@@ -352,12 +361,15 @@ class Transport(driver.Transport):
         drain: waits so many seconds for what is in flight, and returns how many events still are.
         drain_seconds: for how long a stop or a rebalance waits.
         lost: fails when the offsets mean other events than before.
+        out_of_range: called, in the thread of aiokafka, with a partition, the offset to be read next that its
+            log does not have, and the start of the log, where reading continues.
     """
 
     Consumer: ClassVar[type[Consumer]] = BatchConsumer
     drain: Callable[[float], Awaitable[int]]
     drain_seconds: float
     lost: asyncio.Future[None]
+    out_of_range: Callable[[TP, int, int], None]
 
 
 class EventTransport(Transport):

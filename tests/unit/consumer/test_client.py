@@ -17,13 +17,14 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from aiokafka.protocol.commit import OffsetFetchResponse_v1, OffsetFetchResponse_v3
+from aiokafka.protocol.fetch import FetchRequest, FetchResponse_v4
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from lakefeed_consumer.client import CheckedClient
 from lakefeed_consumer.topic_ids import MetadataAnswer, TopicIdsRequest, topic_ids
 
 ONE = TopicPartition("t", 0)
-LOADING, MOVED, GROUP_REFUSED = 14, 16, 30
+OUT_OF_RANGE, LOADING, MOVED, GROUP_REFUSED = 1, 14, 16, 30
 
 
 class Group:
@@ -36,13 +37,18 @@ class Group:
         client.send = self._answer
         client.coordinator_lookup = self._lookup
         client.ready = self._ready
-        CheckedClient(client)
+        self.outside: list[tuple[TopicPartition, int]] = []
+        CheckedClient(client, self._out_of_range)
+        self.client = client
         self.coordinator: Any = GroupCoordinator(
             client, SubscriptionState(), group_id="g", retry_backoff_ms=1, enable_auto_commit=False
         )
 
     async def _answer(self, node: int, request: Any, **_: Any) -> Any:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    async def _out_of_range(self, partition: TopicPartition, offset: int) -> None:
+        self.outside.append((partition, offset))
 
     async def _lookup(self, *_: Any) -> int:
         self.lookups += 1
@@ -122,6 +128,20 @@ def test_the_positions_of_a_new_assignment_are_not_taken_from_an_error() -> None
         assert (await waiting).offset == 7
 
     run(scenario, failed(MOVED), partition(7))
+
+
+def test_an_offset_that_the_log_does_not_have_is_reported_before_another_is_taken() -> None:
+    async def scenario(group: Group) -> None:
+        asked = FetchRequest(100, 1, 1000, 1, [("t", [(0, 1000, 1), (1, 5, 1)]), ("u", [(0, 7, 1)])])
+        answer = await group.client.send(1, asked)
+        assert answer is group.answers[0]
+        assert group.outside == [(ONE, 1000)]
+
+    def fetched(number: int, code: int) -> tuple[Any, ...]:
+        return number, code, 0, 0, [], b""
+
+    answer = FetchResponse_v4(0, [("t", [fetched(0, OUT_OF_RANGE), fetched(1, 0)]), ("u", [fetched(0, 6)])])
+    run(scenario, answer)
 
 
 def topic(code: int, name: str, topic_id: bytes) -> tuple[Any, ...]:
