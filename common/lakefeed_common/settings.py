@@ -60,7 +60,8 @@ class ServiceSettings(Settings):
 
     http_host: str = setting(
         "127.0.0.1",
-        "Address on which metrics, health and the API are served; `::` for all, of IPv6 (where the machine has it) and IPv4.",
+        "Address on which metrics, health and the API are served; `::` for all, of IPv6 (where the machine "
+        "has it) and IPv4.",
     )
     http_port: int = setting(
         8000, "Port on which metrics, health and the API are served; 0 takes a free one.", ge=0, le=65535

@@ -15,6 +15,7 @@ from aiokafka.errors import (
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
+    for_code,
 )
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest
@@ -69,6 +70,24 @@ def _may_not_read(settings: ConsumerSettings, what: str) -> RefusedError:
         f"the broker at {settings.kafka_bootstrap_servers} does not allow {who} to read {what}. It "
         f"needs READ on the topic {settings.topic} and on the consumer group {settings.consumer_group}"
     )
+
+
+# Fatal answers to JoinGroup, and what to do: https://kafka.apache.org/protocol#protocol_error_codes
+_JOIN_REFUSED = {
+    23: "another member of the group speaks another protocol, as a consumer of another kind does. Stop it, "
+    "or give this consumer a group of its own with LAKEFEED_CONSUMER_GROUP",
+    24: "its name is not valid. Set LAKEFEED_CONSUMER_GROUP",
+    26: "the broker does not allow this session timeout. Set LAKEFEED_SESSION_TIMEOUT_SECONDS within the "
+    "broker's group.min.session.timeout.ms and group.max.session.timeout.ms",
+    30: "this user needs READ on the group",
+    81: "it has as many members as the broker's group.max.size allows. Run fewer consumers, or raise it",
+}
+
+
+def join_refused(settings: ConsumerSettings, code: int) -> str:
+    """Why the group's coordinator lets this member not in, by the error code of its answer."""
+    reason = _JOIN_REFUSED.get(code, f"error {code}, {for_code(code).__name__}")
+    return f"the consumer group {settings.consumer_group} does not admit this consumer: {reason}"
 
 
 async def why_not(settings: KafkaSettings, error: BaseException) -> LakefeedError:

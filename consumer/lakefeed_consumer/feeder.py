@@ -19,11 +19,12 @@ from typing import Any
 
 import faust
 from aiokafka.errors import KafkaError
+from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 
 from lakefeed_common.errors import UnavailableError
 from lakefeed_common.health import Health
-from lakefeed_consumer.access import credentials, why_not
+from lakefeed_consumer.access import credentials, join_refused, why_not
 from lakefeed_consumer.broker import no_topic
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.records import Partition
@@ -39,7 +40,7 @@ _TRANSPORTS = {"batches": Transport, "events": EventTransport}
 _LOOP = "agent"
 _THREAD = "kafka client"
 # What Faust may take to stop once nothing is in flight: it commits and leaves the group.
-_STOP_SECONDS = 5.0
+STOP_SECONDS = 5.0
 
 
 class _Records(faust.Schema[Any, Any]):
@@ -75,8 +76,7 @@ class Feeder:
         self._taken = 0
         self._stuck = False
         self._assigned = False
-        # Up to which offset the events of a partition that were deleted unread are counted.
-        self._missed: dict[TP, int] = {}
+        self._started = False
         self._folder = tempfile.TemporaryDirectory(prefix="lakefeed-consumer-")
         self.app = self._make_app()
 
@@ -119,10 +119,10 @@ class Feeder:
         Raises:
             UnavailableError: Faust gave up; what was not committed is read again after a restart.
             TopicMadeAnewError: another feeder has to read the topic from its start.
+            MembershipLostError: another feeder has to join the group.
             Exception: whatever the sink did not foresee.
         """
         try:
-            await self._start_app()
             await self._feed(stop)
         finally:
             self._health.retire(_LOOP)
@@ -131,19 +131,22 @@ class Feeder:
             await self._sink.close()
             self._folder.cleanup()
 
-    async def _start_app(self) -> None:
+    async def _run_app(self) -> None:
+        """Start Faust, which waits for the first assignment, and wait until it stops by itself."""
         try:
             await self.app.start()
         except (KafkaError, OSError) as error:
             raise UnavailableError(
                 f"Faust cannot start with the broker at {self._settings.kafka_bootstrap_servers}: {error}"
             ) from error
+        self._started = True
+        await self.app.wait_until_stopped()
 
     async def _feed(self, stop: asyncio.Event) -> None:
         ends = {
             asyncio.create_task(stop.wait()),
             asyncio.create_task(self._sink.failed()),
-            asyncio.create_task(self.app.wait_until_stopped()),
+            asyncio.create_task(self._run_app()),
             asyncio.ensure_future(self._lost),
             asyncio.create_task(self._watch()),
             asyncio.create_task(self._pulse()),
@@ -163,7 +166,7 @@ class Feeder:
     async def _stop_app(self) -> None:
         """Stop Faust, which without a broker can wait for ever: its thread dies in the attempt."""
         stopping = asyncio.create_task(self.app.stop())
-        await asyncio.wait({stopping}, timeout=self._settings.drain_seconds + _STOP_SECONDS)
+        await asyncio.wait({stopping}, timeout=self._settings.drain_seconds + STOP_SECONDS)
         if not stopping.done():
             log.warning("Faust did not stop in time; the group gives up this worker by itself")
             stopping.cancel()
@@ -175,26 +178,22 @@ class Feeder:
             self._taken += 1
 
     def _out_of_range(self, tp: TP, offset: int, start: int) -> None:
-        if offset < start:
-            # A seek to what is committed comes to the same gap again, which may have grown.
-            offset, self._missed[tp] = max(offset, self._missed.get(tp, 0)), start
-            if offset >= start:
-                return
-            self._metrics.never_read.inc(start - offset)
+        if start > offset:
             log.warning(
-                "events of topic %s, partition %d, were deleted before they were read: the next offset was "
-                "%d, and the log now starts at %d, where reading continues. Publish the %d missing ones "
-                "again, and raise the topic's retention above the longest outage",
+                "%s, partition %d: the events from offset %d to %d were deleted before they were read; "
+                "reading resumes at %d. Keep events for longer (retention.ms, retention.bytes), or run more "
+                "consumers",
                 tp.topic,
                 tp.partition,
                 offset,
+                start - 1,
                 start,
-                start - offset,
             )
+            self._metrics.never_read.labels(tp.topic, str(tp.partition)).inc(start - offset)
         else:
             log.warning(
-                "the log of topic %s, partition %d, ends before offset %d, the next to be read: it was cut "
-                "off or recreated, and is read again from its start, offset %d",
+                "%s, partition %d: the log ends before offset %d, which was to be read next; it is read "
+                "again from its start, %d",
                 tp.topic,
                 tp.partition,
                 offset,
@@ -224,6 +223,11 @@ class Feeder:
         """Show that the agent and the thread of the Kafka client live, and that events do not lie about."""
         self._health.beat(_LOOP)
         while True:
+            if not self._started:
+                # What it waits for is the broker's or the group's, and readiness says so.
+                self._health.beat(_LOOP)
+                await asyncio.sleep(_PULSE_SECONDS)
+                continue
             if self._agent_lives() and not self._stuck:
                 self._health.beat(_LOOP)
             self.app.consumer.in_thread(partial(self._health.beat, _THREAD))
@@ -232,10 +236,13 @@ class Feeder:
     async def _watch(self) -> None:
         """Measure lag, see whether the broker answers, and whether events are taken when there are some."""
         while True:
-            taken, mine = self._taken, self._mine()
+            taken = self._taken
             try:
                 async with asyncio.timeout(self._settings.kafka_timeout_seconds):
+                    mine = self._mine()
                     look = await self.app.consumer.look(mine)
+            except ConsumerNotStarted:
+                self._stuck = False
             except Exception as error:  # whatever it is, the broker cannot be used now
                 self._stuck = False
                 self._health.unready("kafka", str(await why_not(self._settings, error)))
@@ -266,6 +273,8 @@ class Feeder:
             self._health.unready("kafka", f"{self._settings.kafka_bootstrap_servers} knows no topics yet")
         elif self._settings.topic not in look.topics:
             self._health.unready("kafka", no_topic(self._settings))
+        elif look.join_refused:
+            self._health.unready("kafka", join_refused(self._settings, look.join_refused))
         elif not self._assigned:
             self._health.unready("kafka", "the group has not given out its partitions yet")
         else:
@@ -279,5 +288,4 @@ class Feeder:
             # Before the first commit a group stands at the partition's start.
             offset = look.starts[tp] if committed is None else committed
             self._metrics.committed_offset.labels(*labels).set(offset)
-            # What retention has deleted waits no more.
-            self._metrics.lag.labels(*labels).set(max(0, look.ends[tp] - max(offset, look.starts[tp])))
+            self._metrics.lag.labels(*labels).set(max(0, look.ends[tp] - offset))

@@ -79,7 +79,8 @@ class ConsumerMetrics(ServiceMetrics):
         )
         self.never_read = Counter(
             "lakefeed_consumer_events_never_read_total",
-            "Offsets that Kafka deleted, by retention or DeleteRecords, before this worker read them.",
+            "Offsets that Kafka deleted before this worker read them, by retention or DeleteRecords.",
+            ["topic", "partition"],
             registry=self.registry,
         )
         self.partitions = Gauge(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
@@ -16,20 +18,22 @@ from lakefeed_common.health import Health
 from lakefeed_common.web import StatusServer
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.broker import find_topic
-from lakefeed_consumer.feeder import Feeder
+from lakefeed_consumer.feeder import STOP_SECONDS, Feeder
 from lakefeed_consumer.lean.store import open_store
 from lakefeed_consumer.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.sink import Sink, StoredUpTo
 from lakefeed_consumer.store import ObjectStore
-from lakefeed_consumer.transport import TopicMadeAnewError
+from lakefeed_consumer.transport import MembershipLostError, TopicMadeAnewError
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _PULSE_SECONDS = 1.0
+# For what is closed after Faust: connections, tasks, threads.
+_LEFT_SECONDS = 5.0
 # Objects; the events of a fetch have fewer.
 _COLLECT_AFTER = 50_000
 # Waits of the start, while the broker, the topic or the bucket is not there yet.
@@ -45,8 +49,13 @@ async def run(settings: ConsumerSettings) -> None:
         DeadLetterLimitError: the topic brings too many dead letters.
     """
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def end() -> None:
+        stop.set()
+        _end_at_last(settings.drain_seconds + STOP_SECONDS + _LEFT_SECONDS)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     kafka_client.quiet_lost_connections(loop)
     metrics = ConsumerMetrics()
     health = Health(metrics, ("kafka", "bucket"), stall_seconds=settings.stall_seconds)
@@ -70,6 +79,22 @@ async def run(settings: ConsumerSettings) -> None:
         finally:
             pulse.cancel()
     log.info("stopped")
+
+
+def _end_at_last(seconds: float) -> None:
+    """End the process after so long: a call that never returns would keep it until it is killed."""
+
+    def end() -> None:
+        log.warning(
+            "Not everything has stopped within %g s. The process ends; what is not committed is read again",
+            seconds,
+        )
+        logging.shutdown()
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def _pulse(health: Health) -> None:
@@ -114,6 +139,9 @@ async def _consume(
             await Feeder(settings, make_sink, metrics, health).run(stop)
         except TopicMadeAnewError as error:
             log.warning("%s: the topic was made anew, and is read from its start", error)
+        except MembershipLostError as error:
+            log.warning("The membership of the group is lost, and is asked for again: %s", error)
+        if not stop.is_set():
             await _unless(stop, _until_usable("kafka", partial(find_topic, settings), health))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -41,6 +41,10 @@ class TopicMadeAnewError(Exception):
     """The topic was deleted and made again while it was read: the offsets of before mean other events now."""
 
 
+class MembershipLostError(Exception):
+    """aiokafka has given up its membership of the group for good; another client has to join."""
+
+
 @dataclass(frozen=True)
 class Look:
     """What the broker says now.
@@ -49,31 +53,40 @@ class Look:
         topics: names of all topics that this user may see.
         starts, ends: first offset, and the one after the last, of each partition asked for.
         positions: offset that is fetched next, of each partition asked for.
+        join_refused: error code of the coordinator's last answer to our joining if that was fatal, else 0.
     """
 
     topics: Collection[str]
     starts: dict[TP, int]
     ends: dict[TP, int]
     positions: dict[TP, int]
+    join_refused: int = field(default=0, kw_only=True)
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's thread with aiokafka's consumer in it."""
+    """Faust's thread with aiokafka's consumer in it.
+
+    Attributes:
+        checks: what stands between aiokafka's consumer and its client.
+    """
+
+    checks: CheckedClient
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         # What a producer took back was never an event. Faust ties this to transactions of its own.
         consumer._isolation_level = "read_committed"
 
-        async def out_of_range(partition: TopicPartition, offset: int) -> None:
-            held = consumer._subscription.subscription.assignment
-            state = held.state_value(partition) if held and partition in held.tps else None
-            # After a seek meanwhile, aiokafka drops the answer.
-            if state and state.has_valid_position and state.position == offset:
-                start = (await consumer.beginning_offsets([partition]))[partition]
-                transport.out_of_range(TP(*partition), offset, start)
+        def fetch_offset(partition: TopicPartition) -> int | None:
+            assignment = consumer._subscription.subscription.assignment
+            held = assignment is not None and partition in assignment.tps
+            return assignment.state_value(partition).position if held else None
 
-        CheckedClient(consumer._client, out_of_range)
+        async def out_of_range(partition: TopicPartition, offset: int) -> None:
+            starts = await consumer.beginning_offsets([partition])
+            transport.out_of_range(TP(*partition), offset, starts[partition])
+
+        self.checks = CheckedClient(consumer._client, fetch_offset, out_of_range)
         return consumer
 
 
@@ -243,10 +256,20 @@ class Consumer(driver.Consumer):
     def _end_over(self, forgotten: set[PartitionKey]) -> None:
         self._commits.end()
         topic, number = min(forgotten)
-        reason = f"the broker has forgotten what was committed of {topic}, partition {number}"
+        self._end(
+            TopicMadeAnewError(f"the broker has forgotten what was committed of {topic}, partition {number}")
+        )
+
+    def _end(self, error: Exception) -> None:
+        """Have the feeder end with an error; from whichever thread."""
         transport: Any = self.transport
-        if not transport.lost.done():
-            transport.lost.set_exception(TopicMadeAnewError(reason))
+        lost = transport.lost
+
+        def end() -> None:
+            if not lost.done():
+                lost.set_exception(error)
+
+        lost.get_loop().call_soon_threadsafe(end)
 
     # ---- where Faust would lose or delay ----------------------------------------------------------
 
@@ -317,6 +340,9 @@ class Consumer(driver.Consumer):
 
     async def _look(self, tps: Collection[TP]) -> Look:
         consumer = self._thread._ensure_consumer()
+        thread: Any = self._thread
+        refused = thread.checks.join_refused
+        self._take_error(consumer._coordinator, refused)
         partitions = [driver.ensure_aiokafka_TP(tp) for tp in tps]
         async with asyncio.timeout(_ANSWER_SECONDS):
             # At the same time, as each may have to wait behind a fetch for new events: 1.5 s.
@@ -324,7 +350,22 @@ class Consumer(driver.Consumer):
                 consumer.topics(), consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
             )
             positions = {partition: await consumer.position(partition) for partition in partitions}
-        return Look(topics, *({TP(*tp): at for tp, at in each.items()} for each in (starts, ends, positions)))
+        by_partition = ({TP(*tp): at for tp, at in each.items()} for each in (starts, ends, positions))
+        return Look(topics, *by_partition, join_refused=refused)
+
+    def _take_error(self, coordinator: Any, join_refused: int) -> None:
+        """Take an error that aiokafka keeps for its caller; when it is taken, aiokafka joins again.
+
+        Raises:
+            KafkaError: the error, unless it is that joining was refused.
+        """
+        try:
+            coordinator.check_errors()
+        except KafkaError as error:
+            if coordinator._coordination_task.done():
+                self._end(MembershipLostError(str(error)))
+            if not join_refused:
+                raise
 
 
 class BatchConsumer(Consumer):
@@ -360,9 +401,9 @@ class Transport(driver.Transport):
     Attributes:
         drain: waits so many seconds for what is in flight, and returns how many events still are.
         drain_seconds: for how long a stop or a rebalance waits.
-        lost: fails when the offsets mean other events than before.
-        out_of_range: called, in the thread of aiokafka, with a partition, the offset to be read next that its
-            log does not have, and the start of the log, where reading continues.
+        lost: fails when the offsets mean other events than before, or the membership cannot be had back.
+        out_of_range: called, in aiokafka's thread, when the log lacks the offset to be fetched: with the
+            partition, that offset, and the log's start, from which it is read then.
     """
 
     Consumer: ClassVar[type[Consumer]] = BatchConsumer

@@ -25,6 +25,8 @@ class FakeKafkaClient:
         refuse: raised instead of committing, one after the other.
         before_commit: called when a commit arrives.
         topic_ids: of the topics there are; None where the broker is too old for ids.
+        error: what the coordinator keeps for whoever uses it; for good once it has given up.
+        given_up: whether it has ended its membership.
     """
 
     def __init__(self, log: dict[TP, tuple[int, int]]) -> None:
@@ -35,12 +37,23 @@ class FakeKafkaClient:
         self.before_commit: Callable[[], None] = lambda: None
         self.positions: dict[tuple[str, int], int] = {}
         self.topic_ids: dict[str, bytes] | None = {tp.topic: bytes(15) + b"1" for tp in log}
+        self.error: Exception | None = None
+        self.given_up = False
         self._coordinator = SimpleNamespace(
             fetch_committed_offsets=self.fetch_committed_offsets,
             ensure_coordinator_known=self._coordinator_is_known,
             coordinator_id=1,
+            check_errors=self._check_errors,
+            _coordination_task=SimpleNamespace(done=lambda: self.given_up),
             _client=SimpleNamespace(send=self._metadata),
         )
+
+    def _check_errors(self) -> None:
+        error = self.error
+        if not self.given_up:
+            self.error = None
+        if error is not None:
+            raise error
 
     async def _coordinator_is_known(self) -> None:
         return
@@ -92,6 +105,7 @@ class _Thread:
     def __init__(self, client: FakeKafkaClient) -> None:
         self.client = client
         self.assigned: set[TP] = set()
+        self.checks = SimpleNamespace(join_refused=0)
         self.fetched: list[dict[TP, Sequence[Any]]] = []
         self.beacon: Any = None
 

@@ -125,26 +125,6 @@ def test_offsets_that_jump_stop_no_commit_and_what_was_taken_back_is_no_event(
     assert [stored[key] for key in sorted(stored)] == good
 
 
-def test_events_that_were_deleted_unread_are_counted(
-    kafka: str, topic: str, consumer_settings: dict[str, str], tmp_path: Path
-) -> None:
-    make_topic(kafka, topic)
-    group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
-    publish(kafka, topic, events(20))
-    with Service("consumer", "run", log=tmp_path / "first", **consumer_settings) as consumer:
-        wait_for(lambda: committed(kafka, topic, group, 1) == {0: 20}, 60, lambda: consumer.log, every=0.2)
-    publish(kafka, topic, events(30, start=20))
-    deleted = TopicPartition(topic, 0, 35)
-    admin = AdminClient({"bootstrap.servers": kafka})
-    admin.delete_records([deleted])[deleted].result(30)
-    with Service("consumer", "run", log=tmp_path / "second", **consumer_settings) as consumer:
-        wait_stored(consumer, 15)
-        assert "the next offset was 20, and the log now starts at 35" in consumer.log
-        assert consumer.metric("lakefeed_consumer_events_never_read_total") == 15
-        consumer.wait_ready()
-        wait_for(lambda: committed(kafka, topic, group, 1) == {0: 50}, 30, lambda: consumer.log, every=0.2)
-
-
 def offsets(kafka: str, topic: str) -> list[int]:
     """The offsets that a topic of one partition still has."""
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": "none", "enable.auto.commit": False})

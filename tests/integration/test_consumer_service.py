@@ -189,6 +189,7 @@ def test_a_topic_that_is_deleted_is_missed_and_read_from_its_start_when_it_is_ba
     kafka: str, topic: str, bucket: str, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
+    make_topic(kafka, f"another-{topic}")  # a broker without any may just have started
     with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         # Not there at the start.
         wait_unready(consumer, "kafka", f"there is no topic {topic}")
@@ -257,3 +258,11 @@ def test_a_broker_that_goes_while_faust_starts_is_one_line(tmp_path: Path) -> No
         assert consumer.process.wait(90) == 1
     assert f"error: Faust cannot start with the broker at {address}" in consumer.log
     assert "Traceback" not in consumer.log
+
+
+def test_a_call_that_never_returns_does_not_keep_it_after_sigterm(tmp_path: Path) -> None:
+    hangs = changed("service.open_store = lambda settings: time.sleep(3_600)")
+    with Service("consumer", log=tmp_path / "log", program=hangs, LAKEFEED_DRAIN_SECONDS="1") as consumer:
+        wait_for(lambda: consumer.get("/healthz")[0] == 200, 60, lambda: consumer.log)
+        assert consumer.stop() == 0
+        assert "Not everything has stopped within 11 s" in consumer.log

@@ -5,26 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import (
+    KafkaConnectionError,
     KafkaError,
+    NotLeaderForPartitionError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
 from aiokafka.protocol.commit import OffsetFetchResponse_v1, OffsetFetchResponse_v3
-from aiokafka.protocol.fetch import FetchRequest, FetchResponse_v4
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from lakefeed_consumer import client as client_module
 from lakefeed_consumer.client import CheckedClient
 from lakefeed_consumer.topic_ids import MetadataAnswer, TopicIdsRequest, topic_ids
 
 ONE = TopicPartition("t", 0)
-OUT_OF_RANGE, LOADING, MOVED, GROUP_REFUSED = 1, 14, 16, 30
+LOADING, MOVED, GROUP_REFUSED = 14, 16, 30
 
 
 class Group:
@@ -37,9 +40,7 @@ class Group:
         client.send = self._answer
         client.coordinator_lookup = self._lookup
         client.ready = self._ready
-        self.outside: list[tuple[TopicPartition, int]] = []
-        CheckedClient(client, self._out_of_range)
-        self.client = client
+        CheckedClient(client, {}.get, self._never)
         self.coordinator: Any = GroupCoordinator(
             client, SubscriptionState(), group_id="g", retry_backoff_ms=1, enable_auto_commit=False
         )
@@ -47,8 +48,8 @@ class Group:
     async def _answer(self, node: int, request: Any, **_: Any) -> Any:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
-    async def _out_of_range(self, partition: TopicPartition, offset: int) -> None:
-        self.outside.append((partition, offset))
+    async def _never(self, *_: object) -> None:
+        raise AssertionError("nothing is out of range")
 
     async def _lookup(self, *_: Any) -> int:
         self.lookups += 1
@@ -130,20 +131,6 @@ def test_the_positions_of_a_new_assignment_are_not_taken_from_an_error() -> None
     run(scenario, failed(MOVED), partition(7))
 
 
-def test_an_offset_that_the_log_does_not_have_is_reported_before_another_is_taken() -> None:
-    async def scenario(group: Group) -> None:
-        asked = FetchRequest(100, 1, 1000, 1, [("t", [(0, 1000, 1), (1, 5, 1)]), ("u", [(0, 7, 1)])])
-        answer = await group.client.send(1, asked)
-        assert answer is group.answers[0]
-        assert group.outside == [(ONE, 1000)]
-
-    def fetched(number: int, code: int) -> tuple[Any, ...]:
-        return number, code, 0, 0, [], b""
-
-    answer = FetchResponse_v4(0, [("t", [fetched(0, OUT_OF_RANGE), fetched(1, 0)]), ("u", [fetched(0, 6)])])
-    run(scenario, answer)
-
-
 def topic(code: int, name: str, topic_id: bytes) -> tuple[Any, ...]:
     return (code, name, topic_id, False, [(0, 0, 1, 5, [1, 2], [1], [2], {})], 0, {})
 
@@ -182,3 +169,113 @@ def test_the_request_for_ids_is_of_the_version_that_has_them() -> None:
     assert request.encode() == b"\x02" + bytes(16) + b"\x02a\x00" + b"\x00\x00\x00" + b"\x00"
     with pytest.raises(NotImplementedError):
         TopicIdsRequest(["a"]).prepare({3: (0, 9)})
+
+
+# ---- answers that aiokafka passes over, and brokers that moved -------------------------------------
+
+FETCH, JOIN_GROUP = (SimpleNamespace(API_KEY=key) for key in (1, 11))
+
+
+Reported = list[tuple[TopicPartition, int]]
+
+
+class MemoryClient:
+    """What is used of aiokafka's client; gives one answer after the other."""
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+        self.updates: list[bool] = []
+        self.hosts = [("first", 9092, 0), ("second", 9092, 0)]
+        self._conns: dict[Any, Any] = {}
+        for name in client_module._CONNECTION:
+            setattr(self, f"_{name}", None)
+
+    async def send(self, node: int, request: Any, **options: Any) -> Any:
+        return self.answers.pop(0)
+
+    async def _metadata_update(self, cluster: Any, topics: Any) -> bool:
+        return self.updates.pop(0)
+
+
+def with_client(
+    scenario: Callable[[MemoryClient, CheckedClient, list[tuple[TopicPartition, int]]], Awaitable[None]],
+) -> None:
+    async def whole() -> None:
+        client, reported = MemoryClient(), []
+
+        async def out_of_range(partition: TopicPartition, offset: int) -> None:
+            reported.append((partition, offset))
+
+        fixes = CheckedClient(client, {ONE: 1_000}.get, out_of_range)
+        await scenario(client, fixes, reported)
+
+    asyncio.run(whole())
+
+
+def test_only_an_offset_that_is_out_of_range_is_reported() -> None:
+    async def scenario(
+        client: Any, _fixes: CheckedClient, reported: list[tuple[TopicPartition, int]]
+    ) -> None:
+        not_leader, out_of_range = NotLeaderForPartitionError.errno, 1
+        for code in (0, not_leader, out_of_range):
+            client.answers.append(SimpleNamespace(topics=[("t", [(0, code, -1, None), (1, 1, -1, None)])]))
+            await client.send(1, FETCH)
+        # Partition 1 was taken away meanwhile.
+        assert reported == [(ONE, 1_000)]
+
+    with_client(scenario)
+
+
+def test_a_fatal_answer_to_joining_is_known_until_another_comes() -> None:
+    async def scenario(client: Any, fixes: CheckedClient, _reported: object) -> None:
+        seen = []
+        for code in (16, 23, 79, 81, 0, 27):
+            client.answers.append(SimpleNamespace(error_code=code))
+            await client.send(1, JOIN_GROUP)
+            seen.append(fixes.join_refused)
+        assert seen == [0, 23, 0, 81, 0, 0]
+
+    with_client(scenario)
+
+
+def test_the_first_addresses_are_asked_when_no_known_broker_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def connect(host: str, port: int, **_: Any) -> str:
+        asked.append(host)
+        if host == "first":
+            raise KafkaConnectionError("refused")
+        return host
+
+    monkeypatch.setattr(client_module, "create_conn", connect)
+
+    async def scenario(client: Any, _fixes: CheckedClient, _reported: object) -> None:
+        client.updates = [True]
+        assert await client._metadata_update(None, ())
+        assert asked == []
+        client.updates = [False, True]
+        assert await client._metadata_update(None, ())
+        assert asked == ["first", "second"]
+        assert client._conns == {("bootstrap", ConnectionGroup.DEFAULT): "second"}
+
+    with_client(scenario)
+
+
+def test_where_none_answers_at_all_the_next_try_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+
+    async def connect(*_: object, **_options: object) -> None:
+        raise TimeoutError
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(client_module, "create_conn", connect)
+
+    async def scenario(client: Any, _fixes: CheckedClient, _reported: object) -> None:
+        client.updates = [False]
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        assert not await client._metadata_update(None, ())
+        assert waits == [client_module._PAUSE_SECONDS]
+
+    with_client(scenario)

@@ -291,7 +291,7 @@ def test_a_loss_of_the_topic_and_a_failure_of_the_sink_end_it(of: str) -> None:
 def test_a_faust_that_does_not_stop_is_given_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(feeder, "_STOP_SECONDS", 0.01)
+    monkeypatch.setattr(feeder, "STOP_SECONDS", 0.01)
 
     async def scenario(bench: Bench) -> None:
         bench.app.stops = asyncio.Event()
@@ -302,48 +302,6 @@ def test_a_faust_that_does_not_stop_is_given_up(
 
     run(scenario, drain_seconds=0.01)
     assert [record.message for record in caplog.records if "did not stop in time" in record.message]
-
-
-# ---- offsets that a log does not have ---------------------------------------------------------------
-
-
-def test_events_that_were_deleted_unread_are_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario(bench: Bench) -> None:
-        bench.feeder._out_of_range(TWO, 1000, 1500)
-
-    assert run(scenario).value("events_never_read_total") == 500
-    [record] = caplog.records
-    assert "topic prices, partition 1" in record.message
-    assert "the next offset was 1000, and the log now starts at 1500" in record.message
-
-
-def test_an_event_that_was_deleted_unread_is_counted_once(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario(bench: Bench) -> None:
-        for start in (1500, 1500, 1600):
-            bench.feeder._out_of_range(TWO, 1000, start)
-        bench.feeder._out_of_range(ONE, 1000, 1010)
-
-    assert run(scenario).value("events_never_read_total") == 610
-    assert len(caplog.records) == 3
-
-
-def test_a_log_that_was_cut_off_is_named_and_nothing_is_counted(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario(bench: Bench) -> None:
-        bench.feeder._out_of_range(ONE, 1000, 0)
-
-    assert run(scenario).value("events_never_read_total") == 0
-    assert "ends before offset 1000" in caplog.text
-
-
-def test_what_was_deleted_unread_is_not_lag() -> None:
-    async def scenario(bench: Bench) -> None:
-        await bench.assign(ONE)
-        bench.consumer.commits[ONE] = 1000
-        bench.consumer.says(p0=(1500, 1600, 1500))
-        await bench.rounds()
-        assert bench.lag(ONE) == (1000, 100)
-
-    running(scenario)
 
 
 # ---- from the agent to the sink ---------------------------------------------------------------------

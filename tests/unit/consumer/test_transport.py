@@ -11,13 +11,14 @@ from aiokafka.errors import (
     CommitFailedError,
     GroupAuthorizationFailedError,
     IllegalStateError,
+    KafkaError,
     TopicAuthorizationFailedError,
     UnknownError,
 )
 from faust.types import TP
 
 from lakefeed_consumer import transport
-from lakefeed_consumer.transport import Look, TopicMadeAnewError
+from lakefeed_consumer.transport import Look, MembershipLostError, TopicMadeAnewError
 from tests.helpers.fake_kafka_client import InMemory
 
 ONE, TWO = TP("t", 0), TP("t", 1)
@@ -230,6 +231,32 @@ def test_a_group_that_committed_the_first_offset_begins_there() -> None:
         assert memory.client.positions == {ONE: 0, TWO: 8}, "not at the start, which retention has moved"
 
     run(scenario, {ONE: (7, 100), TWO: (7, 100)})
+
+
+def test_an_error_that_aiokafka_keeps_is_taken_so_that_it_joins_again() -> None:
+    async def scenario(memory: InMemory) -> None:
+        consumer, client = memory.consumer, memory.client
+        await consumer.perform_seek()
+        client.error = GroupAuthorizationFailedError("g")
+        with pytest.raises(GroupAuthorizationFailedError):
+            await consumer.look([ONE])
+        memory.thread.checks.join_refused = 23
+        client.error = KafkaError("another protocol")
+        assert (await consumer.look([ONE])).join_refused == 23
+        assert client.error is None
+
+    run(scenario)
+
+
+def test_a_membership_that_aiokafka_gave_up_is_lost() -> None:
+    async def scenario(memory: InMemory) -> None:
+        memory.client.error, memory.client.given_up = KafkaError("it broke"), True
+        with pytest.raises(KafkaError):
+            await memory.consumer.look([ONE])
+        with pytest.raises(MembershipLostError, match="it broke"):
+            await memory.lost
+
+    run(scenario)
 
 
 def test_it_begins_where_the_group_is_and_where_it_is_nowhere_at_the_start() -> None:
