@@ -52,7 +52,8 @@ def run(command: Callable[..., Any]) -> int:
         # Typer and rich end with 1 when nobody reads the output any more.
         code = ExitCode.OK if end.code == 1 else ExitCode.FAILED
     except OSError as error:
-        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        what = "the output cannot be written" if error.filename is None else message(str(error.filename))
+        print(f"error: {what}: {error.strerror}", file=sys.stderr)
         code = ExitCode.FAILED
     else:
         return code

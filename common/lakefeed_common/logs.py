@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from lakefeed_common.settings import ServiceSettings
-from lakefeed_common.text import message
+from lakefeed_common.text import message, printable
 
 _MOST_TEMPLATES = 1_000
 
@@ -84,6 +84,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
+        line = {key: printable(value) if isinstance(value, str) else value for key, value in line.items()}
         return orjson.dumps(line, default=str).decode()
 
 

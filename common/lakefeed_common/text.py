@@ -12,14 +12,21 @@ from collections.abc import Iterable, Iterator, Sequence
 
 # C0, DEL and C1 controls, line separators, and what turns the direction of the text after it.
 _STEERING = (*range(32), *range(127, 160), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_ESCAPES = {number: f"\\u{number:04x}" for number in _STEERING}
-_SHORT = _ESCAPES | {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+# Python's surrogates for bytes of a file name that are not UTF-8; no encoding takes them.
+_BYTES = {number: f"\\x{number & 0xFF:02x}" for number in range(0xDC80, 0xDD00)}
+_ESCAPES = {number: f"\\u{number:04x}" for number in (*_STEERING, *range(0xD800, 0xE000))}
+_SHORT = _ESCAPES | _BYTES | {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 # Between the parts of JSON stand line ends only, and a string has none.
 _IN_JSON = {number: escape for number, escape in _ESCAPES.items() if number != ord("\n")}
 _IN_LINES = {number: escape for number, escape in _SHORT.items() if number != ord("\n")}
 
 _LINES = ["━┏┳┓", "┃┃┃", "━┡╇┩", "│││", "─└┴┘"]
 _ASCII_LINES = ["-+++", "|||", "-+++", "|||", "-+++"]
+
+
+def printable(text: str) -> str:
+    """The text with an escape, such as `\\xe9`, for each byte of a file name that is not UTF-8."""
+    return text.translate(_BYTES)
 
 
 def visible(text: str) -> str:

@@ -16,13 +16,16 @@ from lakefeed_common.addresses import listen
 from lakefeed_common.health import Health, Report
 from lakefeed_common.metrics import ServiceMetrics
 from lakefeed_common.settings import ServiceSettings
+from lakefeed_common.text import printable
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 def body(report: Report) -> bytes:
     """A health report as JSON: `{"ok": …, "reasons": {…}}`."""
-    return orjson.dumps({"ok": report.ok, "reasons": report.reasons})
+    return orjson.dumps(
+        {"ok": report.ok, "reasons": {name: printable(reason) for name, reason in report.reasons.items()}}
+    )
 
 
 class _Server(ThreadingMixIn, WSGIServer):

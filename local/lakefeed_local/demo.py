@@ -1,7 +1,8 @@
 """The main job on one computer: a CSV through Kafka and S3 to an Athena answer, counted at each step.
 
 Starts a broker and an AWS of its own on free ports, the services as their own commands, and ends them all.
-Nothing of the caller's AWS or Lakefeed settings is used, so a demo never touches a real account.
+Of the caller's settings those are used that say how a CSV is read, stored and queried. Those that say where
+are a demo's own, so that it never touches a real account or another broker.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,6 +25,7 @@ import boto3
 from prometheus_client.parser import text_string_to_metric_families
 
 from lakefeed_common.errors import ExitCode, LakefeedError
+from lakefeed_common.settings import PREFIX, KafkaSettings, LakeSettings, variable_name
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
 from lakefeed_local.crawl_service import CrawlService
@@ -141,10 +143,7 @@ class Demo:
         running.enter_context(CrawlService(aws.endpoint_url, settings=self._settings))
         self.watched |= {"Kafka": lambda: broker.running, "local AWS": lambda: aws.running}
         self.addresses |= {"Kafka": broker.bootstrap_servers, "local AWS": aws.endpoint_url}
-        own = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "LAKEFEED_"))
-        }
-        self._environment = own | {
+        self._environment = callers_environment(os.environ) | {
             "AWS_ENDPOINT_URL": aws.endpoint_url,
             "AWS_REGION": self._settings.aws_region,
             "AWS_ACCESS_KEY_ID": "test",
@@ -254,6 +253,26 @@ class Demo:
         """Write the counts as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self.counts), indent=2) + "\n")
+
+
+# Every setting by which a service finds another, or that asks for what one broker on this computer lacks.
+_OWN_SETTINGS = {
+    variable_name(name, field)
+    for settings in (KafkaSettings, LakeSettings)
+    for name, field in settings.model_fields.items()
+} | {
+    f"{PREFIX}{name}"
+    for name in ("HTTP_HOST", "HTTP_PORT", "TOPICS", "TOPIC_REPLICAS", "RESULTS_LOCATION", "CRAWLER_SCHEDULE")
+}
+
+
+def callers_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a demo's programs get of the environment: nothing of AWS, and no setting that says where."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in _OWN_SETTINGS and not name.startswith("AWS_")
+    }
 
 
 def _program(service: str) -> str:

@@ -39,6 +39,9 @@ Schema = Annotated[
 ]
 Delimiter = Annotated[str | None, typer.Option(help="Between fields [LAKEFEED_DELIMITER; ,].")]
 Encoding = Annotated[str | None, typer.Option(help="Of the text [LAKEFEED_ENCODING; utf-8].")]
+Skip = Annotated[
+    int | None, typer.Option(metavar="N", help="Lines before the header to leave out [LAKEFEED_SKIP; 0].")
+]
 
 
 @app.command(name="publish")
@@ -55,6 +58,7 @@ def publish_command(
     schema: Schema = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
+    skip: Skip = None,
     limit: Annotated[
         int | None, typer.Option(min=0, help="Data rows of each file, at most; all by default.")
     ] = None,
@@ -90,6 +94,7 @@ def publish_command(
             "schema_file": schema,
             "delimiter": delimiter,
             "encoding": encoding,
+            "skip": skip,
         }
     )
     from lakefeed_producer import commands
@@ -118,6 +123,7 @@ def watch_command(
     schema: Schema = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
+    skip: Skip = None,
     state_folder: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="What has been done [LAKEFEED_STATE_FOLDER; lakefeed-state]."),
@@ -126,7 +132,7 @@ def watch_command(
     """Publish each CSV that appears in a folder once, until stopped.
 
     A file is taken when it has not changed for LAKEFEED_WATCH_SETTLE_SECONDS. What has been published
-    is remembered in the state folder, and rejected rows are kept there.
+    is remembered in the state folder, and rejected rows are kept there. What is skipped is logged once.
     """
     settings = _settings(
         {
@@ -138,6 +144,7 @@ def watch_command(
             "schema_file": schema,
             "delimiter": delimiter,
             "encoding": encoding,
+            "skip": skip,
             "state_folder": state_folder,
         }
     )

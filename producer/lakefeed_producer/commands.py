@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +21,16 @@ from lakefeed_common import logs
 from lakefeed_common.console import stop_on_signals
 from lakefeed_common.errors import ExitCode, InputError, SettingsError
 from lakefeed_common.health import Health
+from lakefeed_common.text import printable
 from lakefeed_common.web import StatusServer
 from lakefeed_producer.arrivals import Arrivals, Publication
-from lakefeed_producer.delivery import DEFAULT_MAX_MESSAGE_BYTES, Batch, Publisher
-from lakefeed_producer.journal import ChangedError
+from lakefeed_producer.delivery import DEFAULT_MAX_MESSAGE_BYTES, Batch
+from lakefeed_producer.journal import Journal, Tracker
 from lakefeed_producer.metrics import ProducerMetrics
 from lakefeed_producer.prepare import FileOptions, check_columns, plan
 from lakefeed_producer.progress import Display, display
-from lakefeed_producer.publish import Check, Plan, Progress, publish
-from lakefeed_producer.rejects import RejectsFile
+from lakefeed_producer.publish import Plan, Progress, publish
+from lakefeed_producer.rejects import RejectsFile, rejects_name
 from lakefeed_producer.settings import ProducerSettings
 from lakefeed_producer.source import CsvFile, claimed
 
@@ -65,7 +67,7 @@ def publish_files(
         if serve_metrics:
             _serve(settings, job, stack)
         try:
-            job.publish_all(stack.enter_context(_here(files, job)), dry_run=dry_run)
+            job.publish_all(stack.enter_context(_here(files, job)), files, dry_run=dry_run)
         finally:
             job.write_summary(summary)
     return job.exit_code()
@@ -105,10 +107,23 @@ def _check_output(option: str, path: Path | None, files: list[Path]) -> None:
     """Find out before anything is sent that a file cannot be written, or would replace the data."""
     if path is None:
         return
-    if path.exists() and any(file.exists() and file.samefile(path) for file in files):
+    try:
+        is_there = path.exists()
+        is_data = is_there and any(path.samefile(file) for file in files if _is_there(file))
+        can_be_written = not path.is_dir() and os.access(path if is_there else path.parent, os.W_OK)
+    except OSError:  # its name is too long
+        is_data = can_be_written = False
+    if is_data:
         raise SettingsError(f"{option} {path}: this is one of the CSV files. Name another")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+    if not can_be_written:
         raise SettingsError(f"{option} {path}: cannot be written. Name a file in a folder that can be")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # what is wrong with it is said when it is opened
+        return False
 
 
 def _here(files: list[str], job: _Job) -> AbstractContextManager[list[Path]]:
@@ -143,12 +158,20 @@ class _Job:
     results: list[dict[str, Any]] = field(default_factory=list)
     interrupted: bool = False
 
-    def publish_all(self, paths: list[Path], *, dry_run: bool) -> None:
+    def publish_all(self, paths: list[Path], origins: list[str], *, dry_run: bool) -> None:
         """Publish one file after another; the first error ends it.
 
         A header that cannot be used is found before anything is sent.
+
+        Args:
+            paths: the files.
+            origins: what the user calls them.
+            dry_run: whether to print the events instead.
         """
-        files = [CsvFile(path, self.options.dialect) for path in paths]
+        files = [
+            CsvFile(path, self.options.dialect, origin if origin.startswith("s3://") else None)
+            for path, origin in zip(paths, origins, strict=True)
+        ]
         for file in files:
             check_columns(file, self.options)
             if hint := file.hint():
@@ -160,9 +183,9 @@ class _Job:
             opened: dict[Path, RejectsFile] = {}
             for file in files:
                 # Files of one name, from several folders, share one for their rejects too.
-                path = self.rejects or Path(f"{file.name}.rejects.jsonl")
+                path = self.rejects or Path(rejects_name(file.path.name))
                 if path not in opened:
-                    opened[path] = stack.enter_context(RejectsFile(path))
+                    opened[path] = stack.enter_context(RejectsFile(path, dry_run=dry_run))
                 self._publish_one(file, connection, opened[path])
                 if self.interrupted:
                     return
@@ -185,10 +208,10 @@ class _Job:
         return connection
 
     def _publish_one(self, file: CsvFile, connection: Connection | None, rejects: RejectsFile) -> None:
-        with claimed(file.path):
+        with claimed(file.path) if connection is not None else nullcontext():
             begin = time.monotonic()
             planned = plan(file, self.options, beat=self.stop_or_go)
-            publisher, arrivals, check = self._target(planned, connection)
+            tracker = self._tracker(planned, connection.journal) if connection is not None else None
             last = Progress(file.name, planned.rows)
             silence = _Silence(self.screen, self.settings.kafka_bootstrap_servers)
 
@@ -199,39 +222,34 @@ class _Job:
                 self.screen.show(progress)
 
             preparing = time.monotonic() - begin
+            run = partial(
+                publish,
+                planned,
+                rejects=rejects,
+                metrics=self.metrics,
+                stop=self.stop,
+                observe=observe,
+                patience_seconds=self.settings.delivery_timeout_seconds,
+            )
             try:
-                publish(
-                    planned,
-                    publisher,
-                    arrivals,
-                    rejects,
-                    self.metrics,
-                    self.stop,
-                    observe,
-                    check=check,
-                    patience_seconds=self.settings.delivery_timeout_seconds,
-                )
+                if connection is None or tracker is None:
+                    printed = Publication.new(file.source, planned.sha256, 1, 0)
+                    run(publisher=_Printer(), arrivals=Arrivals.none(printed, planned.total))
+                else:
+                    run(publisher=connection.publisher, arrivals=tracker.arrivals, check=tracker.check)
+                    connection.journal.done(tracker)
             finally:
                 self._report(file, last, preparing, rejects)
         self.interrupted = last.interrupted
 
-    def _target(self, planned: Plan, connection: Connection | None) -> tuple[Publisher, Arrivals, Check]:
-        """Where the events go, what is there already, and who watches over it."""
+    def _tracker(self, planned: Plan, journal: Journal) -> Tracker:
+        """What the topic holds of a file, and who else publishes it."""
         file = planned.file
-        if connection is None:
-            printed = Publication.new(file.source, planned.sha256, 1, 0)
-            return _Printer(), Arrivals.none(printed, planned.total), lambda *_: None
-        journal = connection.journal
         if self.again:
-            tracker = journal.begin(file.source, planned.sha256, planned.total)
-        else:
-            try:
-                tracker = journal.resume(
-                    file.source, planned.sha256, file.version.mtime_ns, planned.total, self.stop_or_go
-                )
-            except ChangedError as error:
-                raise ChangedError(f"{error}, or publish all of it with --again") from None
-        return connection.publisher, tracker.arrivals, tracker.check
+            return journal.begin(file.source, planned.sha256, planned.total)
+        return journal.resume(
+            file.source, planned.sha256, file.version.mtime_ns, planned.total, self.stop_or_go
+        )
 
     def stop_or_go(self) -> None:
         """Break off when a stop was asked for before anything was sent."""
@@ -242,7 +260,7 @@ class _Job:
     def _report(self, file: CsvFile, progress: Progress, preparing: float, rejects: RejectsFile) -> None:
         self.results.append(
             {
-                "file": str(file.path),
+                "file": printable(str(file.path)),
                 "rows_read": progress.read,
                 "rows_rejected": progress.rejected,
                 "events_delivered": progress.delivered,
@@ -250,13 +268,13 @@ class _Job:
                 "position": progress.position,
                 "seconds": round(progress.seconds, 3),
                 "preparing_seconds": round(preparing, 3),
-                "rejects": str(rejects.path) if progress.rejected else None,
+                "rejects": printable(str(rejects.path)) if progress.rejected and rejects.writes else None,
             }
         )
         line = f"{file.name}: {progress.read:,} rows read, {progress.delivered:,} events delivered"
         line += f", {progress.rejected:,} rows rejected"
         if progress.rejected:
-            line += f" (see {rejects.path})"
+            line += f" ({_where(rejects)})"
         if progress.found:
             line += f", {progress.found:,} were in the topic already"
         rate = progress.delivered / progress.seconds if progress.seconds else 0
@@ -292,6 +310,12 @@ class _Job:
             return INTERRUPTED
         rejected = any(result["rows_rejected"] for result in self.results)
         return ExitCode.REJECTED if rejected else ExitCode.OK
+
+
+def _where(rejects: RejectsFile) -> str:
+    if rejects.writes:
+        return f"see {rejects.path}"
+    return f"not kept, as {rejects.path} has those of published files: name another with --rejects PATH"
 
 
 @dataclass

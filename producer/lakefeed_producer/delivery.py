@@ -49,6 +49,7 @@ class Batch:
         reject: makes the reject for the event of a row number that is too large.
         bytes: size of the values.
         waiting: events neither acknowledged nor failed.
+        answered: events that the broker acknowledged, or refused for their size.
         failed: what the broker did not take.
         seconds: time between sending and the last event's acknowledgement.
     """
@@ -62,6 +63,7 @@ class Batch:
     reject: Callable[[int, str], Reject] = field(default=_cannot_reject)
     bytes: int = field(init=False)
     waiting: int = field(init=False)
+    answered: int = field(init=False, default=0)
     failed: list[Undelivered] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -75,6 +77,7 @@ class Batch:
     def acknowledge(self, count: int, seconds: float = 0.0) -> None:
         """So many events are there, this long after they were sent."""
         self.waiting -= count
+        self.answered += count
         if not self.waiting:
             self.seconds = seconds
 
@@ -82,6 +85,7 @@ class Batch:
         """The broker did not take these events."""
         for index in indices:
             self.waiting -= 1
+            self.answered += too_large
             self.failed.append(Undelivered(index, too_large, retryable, reason))
 
 
@@ -123,6 +127,7 @@ class Account:
         self.too_large: list[tuple[Batch, Undelivered]] = []
         self._bytes = 0
         self._seconds: list[float] = []
+        self._answered = 0
         self._open: deque[Batch] = deque()
 
     def add(self, batch: Batch) -> None:
@@ -134,6 +139,11 @@ class Account:
     def in_flight(self) -> int:
         """Events that wait for an acknowledgement."""
         return sum(batch.waiting for batch in self._open)
+
+    @property
+    def answered(self) -> int:
+        """Events that the broker acknowledged, or refused for their size."""
+        return self._answered + sum(batch.answered for batch in self._open)
 
     @property
     def empty(self) -> bool:
@@ -159,6 +169,7 @@ class Account:
             batch = self._open.popleft()
             self.delivered += len(batch) - len(batch.failed)
             self.undelivered += len(batch.failed)
+            self._answered += batch.answered
             self._bytes += batch.bytes
             if batch.seconds:
                 self._seconds.append(batch.seconds)

@@ -11,6 +11,12 @@ from lakefeed_common.errors import InputError, LakefeedError
 from lakefeed_producer.arrivals import Arrivals, Publication
 from lakefeed_producer.source import BusyError
 
+# What to do about a file that was changed after it was published, wholly or in part.
+KEEP_ROWS_APART = (
+    "Put the old content back to go on with it, or the rows that are not published yet, below the header, "
+    "into a file with another name"
+)
+
 Beat = Callable[[], None]
 
 # Clocks of two computers, or of a computer and a file server, differ by less.
@@ -72,7 +78,7 @@ class Tracker:
 
     @property
     def _name(self) -> str:
-        return self.arrivals.publication.source.decode("utf-8", "replace")
+        return self.arrivals.publication.source.decode("utf-8", "backslashreplace")
 
     def read_back(self, quiet_seconds: float, beat: Beat) -> None:
         """Take up what has arrived, when no more does.
@@ -183,9 +189,8 @@ class Journal:
         if not latest.is_of(sha256):
             began = datetime.fromtimestamp(latest.began / 1000, UTC)
             raise ChangedError(
-                f"{source.decode('utf-8', 'replace')}: its content is not the one that was published under "
-                f"this name at {began:%Y-%m-%d %H:%M:%S} UTC. Put the old content back to go on with it, or "
-                "give the new content a new name"
+                f"{source.decode('utf-8', 'backslashreplace')}: its content is not the one that was "
+                f"published under this name at {began:%Y-%m-%d %H:%M:%S} UTC. {KEEP_ROWS_APART}"
             )
         first, _ = self._log.bounds()
         dated = self._log.offsets_at(latest.began - _SLACK_MS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from lakefeed_common.errors import LakefeedError, SettingsError
+from lakefeed_common.text import printable
 
 Outcome = Literal["started", "done", "failed", "changed", "duplicate"]
 
@@ -120,11 +122,11 @@ class Ledger:
 
     def entry(self, name: str) -> Entry | None:
         """What is known of a file by its name."""
-        row = self._one("SELECT name, mark, sha256, outcome, reason FROM files WHERE name = ?", name)
+        row = self._one("SELECT name, mark, sha256, outcome, reason FROM files WHERE name = ?", _stored(name))
         if row is None:
             return None
         name, mark, sha256, outcome, reason = row
-        return Entry(name, mark, sha256, outcome, reason)
+        return Entry(_name(name), mark, sha256, outcome, reason)
 
     def content(self, sha256: str | None) -> Content | None:
         """What is known of some bytes."""
@@ -134,13 +136,13 @@ class Ledger:
         if row is None:
             return None
         sha, name, rows, position, rejected, done = row
-        return Content(sha, name, rows, position, rejected, bool(done))
+        return Content(sha, _name(name), rows, position, rejected, bool(done))
 
     def note(self, entry: Entry) -> None:
         """Remember what became of a file."""
         self._write(
             "INSERT OR REPLACE INTO files (name, mark, sha256, outcome, reason) VALUES (?, ?, ?, ?, ?)",
-            (entry.name, entry.mark, entry.sha256, entry.outcome, entry.reason),
+            (_stored(entry.name), entry.mark, entry.sha256, entry.outcome, entry.reason),
         )
 
     def save(self, content: Content) -> None:
@@ -150,7 +152,7 @@ class Ledger:
             "VALUES (?, ?, ?, ?, ?, ?)",
             (
                 content.sha256,
-                content.name,
+                _stored(content.name),
                 content.rows,
                 content.position,
                 content.rejected,
@@ -158,11 +160,11 @@ class Ledger:
             ),
         )
 
-    def _one(self, query: str, *values: str | None) -> tuple[Any, ...] | None:
+    def _one(self, query: str, *values: str | bytes | None) -> tuple[Any, ...] | None:
         row: tuple[Any, ...] | None = self._open().execute(query, values).fetchone()
         return row
 
-    def _write(self, statement: str, values: tuple[str | int | None, ...]) -> None:
+    def _write(self, statement: str, values: tuple[str | bytes | int | None, ...]) -> None:
         try:
             self._open().execute(statement, values)
         except sqlite3.OperationalError as error:
@@ -174,3 +176,12 @@ class Ledger:
         if self._database is None:
             raise LakefeedError("the state has been closed")
         return self._database
+
+
+def _stored(name: str) -> str | bytes:
+    """What SQLite takes as a file's name: bytes that are not UTF-8 as they are."""
+    return name if printable(name) == name else os.fsencode(name)
+
+
+def _name(stored: str | bytes) -> str:
+    return os.fsdecode(stored)

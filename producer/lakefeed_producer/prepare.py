@@ -42,7 +42,11 @@ class FileOptions:
             SettingsError: the schema file cannot be used.
         """
         dialect = Dialect(
-            settings.delimiter, settings.encoding, settings.column_names, settings.max_row_bytes
+            settings.delimiter,
+            settings.encoding,
+            settings.column_names,
+            settings.max_row_bytes,
+            settings.skip,
         )
         schema = read_schema(settings.schema_file) if settings.schema_file else {}
         return cls(dialect, schema, settings.key, settings.rate, limit)

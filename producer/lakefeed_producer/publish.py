@@ -170,10 +170,11 @@ class _Publishing:
         self._progress = Progress(plan.file.name, plan.rows)
         self._pace = Pace(plan.rate)
         self._start = self._last_tick = self._last_check = self._heard = time.monotonic()
-        self._reported = 0
+        self._answered = 0
         self._given_up = ""
 
     def run(self) -> Progress:
+        self._rejects.begin(self._plan.file.origin)
         self._metrics.file_rows.set(self._plan.rows)
         self._metrics.file_position.set(self._progress.position)
         try:
@@ -184,6 +185,7 @@ class _Publishing:
             if self._account.failed and not stopped:
                 raise self._undelivered()
             self._check()
+            self._rejects_are_complete()
         except LakefeedError:
             # What is on its way still counts; a publisher that broke for good reports no more.
             self._finish_quietly()
@@ -347,6 +349,12 @@ class _Publishing:
         except LakefeedError:
             self._settle()
             self._observe(self._progress)
+        self._rejects_are_complete()
+
+    def _rejects_are_complete(self) -> None:
+        """Those of all rows up to the position have been written."""
+        position = self._progress.position
+        self._rejects.end(None if position == self._plan.total else position)
 
     def _tick(self, *, at_once: bool = False) -> None:
         now = time.monotonic()
@@ -363,12 +371,11 @@ class _Publishing:
 
     def _listen(self, now: float) -> None:
         """See whether the broker has acknowledged anything since the last time."""
-        progress = self._progress
-        reported = self._account.added - progress.in_flight
-        # What failed is no sign of life.
-        if (reported != self._reported and not self._account.undelivered) or not progress.in_flight:
+        progress, account = self._progress, self._account
+        # What was given up is no answer, and leaves nothing in flight either.
+        if account.answered != self._answered or (account.empty and not account.failed):
             self._heard = now
-        self._reported = reported
+        self._answered = account.answered
         silent = now - self._heard
         progress.trouble = ""
         if silent >= min(_SILENCE_SECONDS, self._patience_seconds):

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 _LF, _CR, _QUOTE = 10, 13, 34
-_LINE_END = re.compile(rb"\r\n|\r|\n")
+LINE_END = re.compile(rb"\r\n|\r|\n")
 # Of a row that is too long to be held, this much goes to the rejects.
 KEPT_OF_LONG_ROW = 64 << 10
 
@@ -105,12 +105,14 @@ class Block:
         return self.data[self.starts[index] : self.ends[index]]
 
 
-def split(chunks: Iterable[bytes], delimiter: bytes, max_row_bytes: int) -> Iterator[Block]:
-    """Yield the records of a file that comes in chunks of any size.
+def split(
+    chunks: Iterable[bytes], delimiter: bytes, max_row_bytes: int, first_line: int = 1
+) -> Iterator[Block]:
+    """Yield the records of a file that comes in chunks of any size, from its line `first_line` on.
 
     Holds one chunk and at most `max_row_bytes` more.
     """
-    splitter = _Splitter(delimiter, max_row_bytes)
+    splitter = _Splitter(delimiter, max_row_bytes, first_line)
     for chunk in chunks:
         yield from splitter.feed(chunk)
     yield from splitter.finish()
@@ -128,11 +130,11 @@ class _Found:
 
 
 class _Splitter:
-    def __init__(self, delimiter: bytes, max_row_bytes: int) -> None:
+    def __init__(self, delimiter: bytes, max_row_bytes: int, first_line: int) -> None:
         self._delimiter = delimiter[0]
         self._limit = max_row_bytes
         self._rest = b""
-        self._line = 1
+        self._line = first_line
         self._in_long_row = False
         d = re.escape(delimiter)
         self._field = re.compile(
@@ -159,7 +161,7 @@ class _Splitter:
     def _overflow(self) -> Iterator[Block]:
         """The rest has grown over the limit without the end of its first record in sight."""
         data, self._rest = self._rest, b""
-        end = _LINE_END.search(data)
+        end = LINE_END.search(data)
         if end is None or end.end() > self._limit:
             yield self._single(data, KEPT_OF_LONG_ROW, Fault.TOO_LONG)
             self._in_long_row = True
@@ -183,7 +185,7 @@ class _Splitter:
 
     def _behind_long_row(self, data: bytes) -> bytes:
         """What follows the end of the line, if that is in the data already."""
-        end = _LINE_END.search(data)
+        end = LINE_END.search(data)
         if end is None:
             return b""
         if end.group() == b"\r" and end.end() == len(data):
@@ -312,7 +314,7 @@ class _Splitter:
         if not final and (closed is None or closed.end() == len(data)):
             return None
         fault = Fault.OPEN_QUOTE if closed is None else Fault.AFTER_QUOTE
-        line_end = _LINE_END.search(data, start)
+        line_end = LINE_END.search(data, start)
         if line_end is None:
             return (len(data), len(data), 0, fault) if final else None
         if not final and line_end.end() == len(data) and line_end.group() == b"\r":

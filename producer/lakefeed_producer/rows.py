@@ -49,7 +49,7 @@ def reject(file: CsvFile, block: Block, index: int, row: int, reason: Reason, me
     """Put one record of a block aside."""
     encoding = file.dialect.encoding
     raw = original(block.raw(index), encoding)
-    return Reject(file.name, int(block.lines[index]), row, reason, message, raw, encoding)
+    return Reject(file.name, file.origin, int(block.lines[index]), row, reason, message, raw, encoding)
 
 
 def read_rows(
@@ -137,10 +137,29 @@ def _unusable(file: CsvFile, block: Block) -> dict[int, tuple[Reason, str]]:
         count = int(block.fields[index])
         reason = Reason.TOO_MANY_FIELDS if count > width else Reason.TOO_FEW_FIELDS
         wrong[index] = (reason, f"{count} {'field' if count == 1 else 'fields'}, and the header has {width}")
+    _find_repeated_headers(file, block, wrong)
     _find_bad_bytes(file, block, wrong)
     for index, fault in block.faults.items():
         wrong[index] = (REASON_OF_FAULT[fault], str(fault))
     return wrong
+
+
+def _find_repeated_headers(file: CsvFile, block: Block, wrong: dict[int, tuple[Reason, str]]) -> None:
+    """Rows that are the header again, as in files put together from several.
+
+    Of a single column that may be a value: a list of words with the header `word` has that word, too.
+    """
+    header = file.raw_header
+    if len(file.names) == 1:
+        return
+    same = np.flatnonzero(block.ends - block.starts == len(header))
+    data = np.frombuffer(block.data, np.uint8)
+    # Looked at in a few places first: rows as long as the header may be many.
+    for at in (0, len(header) // 2, len(header) - 1):
+        same = same[data[block.starts[same] + at] == header[at]]
+    for index in same.tolist():
+        if block.raw(index) == header:
+            wrong[index] = (Reason.REPEATED_HEADER, "the header is repeated")
 
 
 def _find_bad_bytes(file: CsvFile, block: Block, wrong: dict[int, tuple[Reason, str]]) -> None:

@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lakefeed_common.aws import client, explain
 from lakefeed_common.errors import InputError, LakefeedError, MissingError, SettingsError, UnavailableError
 from lakefeed_common.settings import AwsSettings, load
+from lakefeed_producer.source import usable_name
 
 _SCHEME = "s3://"
 _ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.+)", re.DOTALL)
@@ -75,7 +76,7 @@ def fetched(
         copies = {}
         for number, (name, address) in enumerate(addresses.items()):
             # Two buckets may have files of one name.
-            copies[name] = Path(folder, str(number), address.name)
+            copies[name] = Path(folder, str(number), usable_name(address.name))
             try:
                 _copy(s3, address, copies[name], say, go_on)
             except (BotoCoreError, ClientError) as error:

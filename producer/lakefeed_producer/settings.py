@@ -20,9 +20,17 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
         8001, "Port on which metrics and health are served; 0 takes a free one.", ge=0, le=65535
     )
     delimiter: str = setting(
-        ",", "What separates fields: one ASCII character, or `tab`, `semicolon`, `pipe`, `space`."
+        ",",
+        "What separates fields: one ASCII character, or `tab`, `semicolon`, `pipe`, `space`. "
+        "A first line such as `sep=;` comes before it.",
     )
     encoding: str = setting("utf-8", "Text encoding of the CSV files, by its Python name.")
+    skip: int = setting(
+        0,
+        "Lines before the header that are left out, empty ones included. A first line such as `sep=;`, which "
+        "names the delimiter to Excel, is obeyed and left out without it.",
+        ge=0,
+    )
     column_names: Literal["sql", "as-is"] = setting(
         "sql", "`sql` makes column names safe for SQL (`Adj Close` becomes `adj_close`), `as-is` keeps them."
     )
@@ -50,7 +58,11 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
         Path("lakefeed-state"), "Folder in which `watch` remembers what it has published, and its rejects."
     )
     watch_settle_seconds: float = setting(
-        2.0, "A file counts as completely written when it has not changed for this long.", unit="s", ge=0
+        2.0,
+        "A file counts as completely written when it has not changed for this long, or for 15 times as long "
+        "if it ends in the middle of a line, and no program on this computer has it open for writing.",
+        unit="s",
+        ge=0,
     )
     watch_poll_seconds: float = setting(1.0, "Pause between two looks into the folder.", unit="s", gt=0)
 

@@ -13,20 +13,24 @@ from typing import Protocol
 
 from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
 from lakefeed_common.health import Health
+from lakefeed_common.text import printable
 from lakefeed_producer.delivery import Publisher
-from lakefeed_producer.journal import ChangedError, Journal
+from lakefeed_producer.journal import KEEP_ROWS_APART, ChangedError, Journal
 from lakefeed_producer.ledger import Content, Entry, Ledger, Outcome
 from lakefeed_producer.metrics import ProducerMetrics
 from lakefeed_producer.prepare import FileOptions, plan
 from lakefeed_producer.publish import Plan, Progress, publish
-from lakefeed_producer.rejects import RejectsFile
-from lakefeed_producer.source import BusyError, CsvFile, claimed
+from lakefeed_producer.rejects import RejectsFile, rejects_name
+from lakefeed_producer.source import BusyError, CsvFile, begins_with, claimed, ends_with_line, has_writer
 
 log = logging.getLogger(__name__)
 
 LOOP = "watch"
 _SAVE_SECONDS = 1.0
 _UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", "~")
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz")
+# A file that ends in the middle of a line must stay the same for so many times longer.
+_CUT_LINE_FACTOR = 15
 # While there is nothing to do, the broker is asked this often whether it is still there.
 _PROBE_SECONDS = 10.0
 
@@ -66,11 +70,24 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
 @dataclass(frozen=True)
 class Found:
-    """A CSV file in the folder; `mark` changes whenever the file does."""
+    """A CSV file in the folder.
+
+    Attributes:
+        path: where it is.
+        mark: size and times; it changes whenever the file does.
+        mtime_ns: when its content was last changed.
+        quiet_seconds: how long it has been seen as it is.
+    """
 
     path: Path
     mark: str
     mtime_ns: int
+    quiet_seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Its name without the folder, for messages."""
+        return printable(self.path.name)
 
 
 class Folder:
@@ -89,6 +106,7 @@ class Folder:
         self._settle_seconds = settle_seconds
         self._clock = clock
         self._seen: dict[str, tuple[str, float]] = {}
+        self._skipped: set[str] = set()
         self._trouble = ""
 
     def settled(self) -> list[Found]:
@@ -99,20 +117,31 @@ class Folder:
             name = found.path.name
             mark, since = self._seen.get(name, ("", now))
             seen[name] = (found.mark, since if mark == found.mark else now)
-            if now - seen[name][1] >= self._settle_seconds:
-                settled.append(found)
+            if (quiet := now - seen[name][1]) >= self._settle_seconds:
+                settled.append(replace(found, quiet_seconds=quiet))
         self._seen = seen
         return sorted(settled, key=lambda found: (found.mtime_ns, found.path.name))
 
+    def missing(self, found: Found) -> str:
+        """What a settled file lacks to count as completely written; empty if nothing."""
+        if has_writer(found.path):
+            return "a program has it open for writing"
+        seconds = _CUT_LINE_FACTOR * self._settle_seconds
+        if found.quiet_seconds < seconds and not ends_with_line(found.path):
+            return f"it ends in the middle of a line, and is published after {seconds:g} s without a change"
+        return ""
+
     def _look(self) -> list[Found]:
-        found = []
+        found, skipped = [], set()
         try:
             with os.scandir(self._path) as entries:
                 for entry in entries:
-                    if not _is_csv(entry.name):
-                        continue
                     try:
-                        if not entry.is_file():
+                        if reason := _why_skipped(entry):
+                            skipped.add(entry.name)
+                            if entry.name not in self._skipped:
+                                log.info("%s is not published: %s", printable(entry.name), reason)
+                        if reason is not None:
                             continue
                         status = entry.stat()
                     except OSError:
@@ -125,12 +154,24 @@ class Folder:
             self._trouble = str(error)
             return []
         self._trouble = ""
+        self._skipped = skipped
         return found
 
 
-def _is_csv(name: str) -> bool:
-    lower = name.lower()
-    return lower.endswith(".csv") and not lower.startswith((".", "~")) and not lower.endswith(_UNFINISHED)
+def _why_skipped(entry: os.DirEntry[str]) -> str | None:
+    """Why something in the folder is not published; empty if there is no need to say, None if it is."""
+    lower = entry.name.lower()
+    if lower.startswith((".", "~")) or lower.endswith(_UNFINISHED):
+        return ""
+    if entry.is_dir():
+        return "subfolders are not looked into. Move its files out of it, or watch it by itself"
+    if lower.endswith((".tsv", ".tab")):
+        return "its name does not end in .csv. Give it such a name, and set LAKEFEED_DELIMITER=tab"
+    if lower.endswith(_PACKED):
+        return "it is compressed. Decompress it to a file whose name ends in .csv"
+    if not lower.endswith(".csv"):
+        return "its name does not end in .csv"
+    return None if entry.is_file() else "it is no regular file"
 
 
 class Watch:
@@ -175,6 +216,7 @@ class Watch:
         self._probed = time.monotonic()
         self._failed_names: set[str] = set()
         self._busy_names: set[str] = set()
+        self._incomplete: dict[str, str] = {}
         self._counted: dict[str, int] = {}
 
     def run(self) -> None:
@@ -204,7 +246,7 @@ class Watch:
             if self._stop.is_set():
                 break
             self._health.beat(LOOP)
-            if self._is_settled_case(found):
+            if self._is_settled_case(found) or not self._is_complete(found):
                 continue
             try:
                 with claimed(found.path):
@@ -213,10 +255,14 @@ class Watch:
                 self._leave(found, error)
                 continue
             except (UnavailableError, RefusedError) as error:
-                log.warning("%s: %s. It goes on when the broker is back", found.path.name, error)
+                log.warning("%s: %s. It goes on when the broker is back", found.name, error)
                 self._broker_is_away(error)
                 return False
-            except LakefeedError as error:
+            except Stopped:
+                raise
+            except Exception as error:
+                # One file never ends the work on the others.
+                connection.publisher.abandon()
                 self._failed(found, error)
             self._busy_names.discard(found.path.name)
             worked = True
@@ -253,6 +299,16 @@ class Watch:
         # What failed is tried once more after a restart: settings may have changed.
         return entry.outcome != "failed" or found.path.name in self._failed_names
 
+    def _is_complete(self, found: Found) -> bool:
+        missing = self._folder.missing(found)
+        if not missing:
+            self._incomplete.pop(found.path.name, None)
+            return True
+        if self._incomplete.get(found.path.name) != missing:
+            log.info("%s is not complete: %s", found.name, missing)
+        self._incomplete[found.path.name] = missing
+        return False
+
     def _take(self, found: Found, connection: Connection) -> None:
         """Do what is to be done with a file."""
         planned = plan(CsvFile(found.path, self._options.dialect), self._options, beat=self._beat_or_stop)
@@ -260,6 +316,8 @@ class Watch:
         if known is not None and known.done:
             self._already_done(found, known)
         elif not self._was_changed(found, planned.sha256):
+            if hint := planned.file.hint():
+                log.warning("%s: %s", found.name, hint)
             content = known or Content(planned.sha256, found.path.name, planned.total)
             self._publish(found, planned, content, connection)
 
@@ -275,8 +333,8 @@ class Watch:
             # Touched, or put back as it was.
             self._note(found, known.sha256, "done")
             return
-        reason = f"its content was published from {known.name}"
-        log.info("%s is not published again: %s", name, reason)
+        reason = f"its content was published from {printable(known.name)}"
+        log.info("%s is not published again: %s", found.name, reason)
         self._note(found, known.sha256, "duplicate", reason)
         self._metrics.files.labels("duplicate").inc()
 
@@ -288,9 +346,22 @@ class Watch:
             return False
         how_much = "" if before.done else f"the first {before.position:,} rows of "
         reason = f"it was changed after {how_much}it had been published"
-        log.warning("%s is not published again: %s. Give the new content a new name", found.path.name, reason)
+        log.warning("%s is not published again: %s. %s", found.name, reason, self._advice(found, before))
         self._changed(found, before.sha256, reason)
         return True
+
+    def _advice(self, found: Found, before: Content) -> str:
+        """What to do about a file that was changed, so that no row is published twice."""
+        if not before.done:
+            # How many rows of it the topic holds is not known to the row.
+            return KEEP_ROWS_APART
+        entry = self._ledger.entry(found.path.name)
+        size = int(entry.mark.partition(":")[0]) if entry is not None else 0
+        if not begins_with(found.path, size, before.sha256, self._beat_or_stop):
+            return "Put the rows that are not published yet, below the header, into a file with another name"
+        last = f"row {before.rows:,}, the last one that is published"
+        cut = "" if ends_with_line(found.path, size) else ". That row was published before it was complete"
+        return f"Put the rows after {last}, below the header, into a file with another name{cut}"
 
     def _changed(self, found: Found, sha256: str, reason: str) -> None:
         self._note(found, sha256, "changed", reason)
@@ -303,8 +374,11 @@ class Watch:
             self._metrics.count_error(error)
         self._busy_names.add(found.path.name)
 
-    def _failed(self, found: Found, error: LakefeedError) -> None:
-        log.error("%s cannot be published: %s", found.path.name, error)
+    def _failed(self, found: Found, error: Exception) -> None:
+        if not isinstance(error, LakefeedError):
+            log.error("Unexpected error", exc_info=error)
+            error = LakefeedError(f"{error!r}. Please report it, with the lines above")
+        log.error("%s cannot be published: %s", found.name, error)
         self._metrics.count_error(error)
         self._metrics.files.labels("failed").inc()
         entry = self._ledger.entry(found.path.name)
@@ -315,7 +389,7 @@ class Watch:
         self._ledger.note(Entry(found.path.name, found.mark, sha256, outcome, reason))
 
     def _publish(self, found: Found, planned: Plan, content: Content, connection: Connection) -> None:
-        name = found.path.name
+        name = found.name
         self._ledger.save(content)
         self._note(found, content.sha256, "started")
         # A file that was renamed meanwhile goes on under its first name.
@@ -334,7 +408,7 @@ class Watch:
         self._rejects_folder.mkdir(exist_ok=True)
         keeper = _Keeper(self._ledger, content)
         try:
-            with RejectsFile(self._rejects_folder / f"{name}.rejects.jsonl") as rejects:
+            with RejectsFile(self._rejects_folder / rejects_name(found.path.name)) as rejects:
                 progress = publish(
                     replace(planned, counted=max(content.position, self._counted.get(content.sha256, 0))),
                     connection.publisher,
@@ -357,7 +431,7 @@ class Watch:
         self._finish(found, content, progress, rejects.path)
 
     def _finish(self, found: Found, content: Content, progress: Progress, rejects: Path) -> None:
-        name = found.path.name
+        name = found.name
         if progress.interrupted:
             log.info("%s: stopped behind row %s of %s", name, content.position, content.rows)
             return

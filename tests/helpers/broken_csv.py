@@ -47,6 +47,7 @@ CP1252 = ("--encoding", "cp1252")
 SCHEMA = ("--schema", "s.json")
 LONG = b"a,b\n1," + b"x" * 5_000_000 + b"\n3,4\n"
 LARGE = b"a,b\n1," + b"x" * 1_100_000 + b"\n3,4\n"
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
 HUGE = b'{"a":"' + b"x" * 200_000 + b'"}'
 
 BROKEN = [
@@ -83,6 +84,7 @@ BROKEN = [
         options=SCHEMA,
     ),
     _row("a second header between the rows", b"a,b\n1,2\na,b,c\n3,4\n", Reason.TOO_MANY_FIELDS, 1, 3),
+    _row("the header repeated between the rows", b"a,b\n1,2\na,b\n3,4\n", Reason.REPEATED_HEADER, 1, 3),
     # ---- files that cannot be used; nothing goes out
     _file("no file", None, "there is no file x.csv"),
     _file("an empty file", b"", "is empty: it has no header"),
@@ -91,6 +93,13 @@ BROKEN = [
     _file("a gzip file", gzip.compress(b"a,b\n1,2\n", mtime=0), "is not a CSV file but gzip"),
     _file("an Excel file", b"PK\x03\x04....", "is not a CSV file but Zip or Excel (xlsx)"),
     _file("a Parquet file", b"PAR1....", "is not a CSV file but Parquet"),
+    _file("a Git LFS pointer", LFS, "is not a CSV file but a Git LFS pointer to it"),
+    _file("a git-annex pointer", b"/annex/objects/SHA256E-s3--1.csv\n", "is not a CSV file but a git-annex"),
+    _file("an HTML page", b"\n<!DOCTYPE html>\n<p>Not found, sorry\n", "is not a CSV file but HTML"),
+    _file("an XML answer", b'\xef\xbb\xbf<?xml version="1.0"?>\n<Error/>\n', "is not a CSV file but XML"),
+    _file("JSON lines", b'{"a":1,"b":2}\n{"a":3,"b":4}\n', "is not a CSV file but JSON"),
+    _file("a JSON array", b'[\n  {"a":1,"b":2}\n]\n', "is not a CSV file but JSON"),
+    _file("an image", b"\x89PNG\r\n\x1a\n", "is not a CSV file but a PNG image"),
     _file("UTF-16 that is not named", "a,b\n1,2\n".encode("utf-16"), "looks like UTF-16 text"),
     _file("NUL bytes, as a crash leaves them", b"a,b\n" + bytes(1_000), "is full of NUL bytes"),
     _file("a NUL byte in the header", b"first,sec\0ond\n1,2\n", "the header has a NUL byte"),
@@ -107,6 +116,9 @@ BROKEN = [
     _fine("CR, LF and CRLF mixed", b"a,b\r1,2\n3,4\r\n5,6\r", 1, 3, 5),
     _fine("empty lines between the rows", b"\n\na,b\n\n1,2\n\r\n3,4\n\n", 1, 3),
     _fine("a byte order mark", b"\xef\xbb\xbfa,b\n1,2\n", 1),
+    _fine("a first line that names the delimiter to Excel", b"sep=;\r\na;b\r\n1;2\r\n", 1),
+    _fine("lines before the header", b'Prices, "daily\n\na,b\n1,2\n', 1, options=("--skip", "2")),
+    _fine("a word list whose header is a word", b"word\nother\nword\n", "other", "word"),
     _fine("a quote in the middle of a field", b'a,b\n1,5" disk\n', 1),
     _fine("line ends and delimiters in quotes", b'a,b\n"x,\ny",2\n', "x,\ny"),
     _fine(

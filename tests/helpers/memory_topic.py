@@ -81,6 +81,8 @@ class MemoryTopic:
 class MemoryConnection:
     """What a link to the broker opens."""
 
+    notes = ()
+
     def __init__(self, topic: MemoryTopic) -> None:
         self.publisher: Any = topic
         self.journal = Journal(topic, quiet_seconds=0)

@@ -92,10 +92,15 @@ def left(folder: Path) -> list[str]:
 
 
 def test_each_step_is_shown_and_counted_and_all_is_kept_until_ctrl_c(folder: Path) -> None:
-    # Neither the caller's account nor its settings are used.
-    elsewhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "LAKEFEED_BUCKET": "someone-elses"}
+    (folder / "some prices.csv").write_text(CSV.replace(",", ";"))
+    # What the caller says of its file is used, and not where its account is.
+    settings = {
+        "LAKEFEED_DELIMITER": ";",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "LAKEFEED_BUCKET": "someone-elses",
+    }
     options = ["--topic", "My.Prices", "--named-query", "latest_price", "--keep"]
-    with demo(folder, *options, **elsewhere) as process:
+    with demo(folder, *options, **settings) as process:
         said = until(process, "ready; stop with Ctrl-C")
         kept = left(folder)
         # A terminal sends it to the whole group.

@@ -89,7 +89,10 @@ def test_a_file_that_was_changed_after_a_kill_is_refused(kafka: str, topic: str,
     assert refused.stderr.splitlines()[-1].startswith(
         "error: x.csv: its content is not the one that was published under this name at "
     )
-    assert "give the new content a new name, or publish all of it with --again" in refused.stderr
+    assert (
+        "or the rows that are not published yet, below the header, into a file with another name"
+        in refused.stderr
+    )
     assert there.size() < len(good())
     (tmp_path / "x.csv").write_text(before)
     done = publish(tmp_path, "x.csv", kafka=kafka, topic=topic)

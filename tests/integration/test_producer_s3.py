@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,9 +92,21 @@ def test_an_address_without_an_object_is_wrong_usage(tmp_path: Path, address: st
     assert f"{address} names no CSV file in S3. Give bucket and key" in done.stderr
 
 
-def test_a_copy_that_cannot_be_written_is_told(s3: S3Client, bucket: str, tmp_path: Path) -> None:
-    s3.put_object(Bucket=bucket, Key=f"{'x' * 300}.csv", Body=CSV)
-    done = publish(tmp_path, f"s3://{bucket}/{'x' * 300}.csv", kafka="none:1", topic="none")
+def test_a_key_may_be_longer_than_a_files_name(s3: S3Client, bucket: str, tmp_path: Path) -> None:
+    address = f"s3://{bucket}/{'x' * 300}.csv"
+    s3.put_object(Bucket=bucket, Key=f"{'x' * 300}.csv", Body=CSV + b"1,2,3,4,5,6,7,8,9\n")
+    done = publish(tmp_path, address, "--dry-run", kafka="none:1", topic="none")
+    assert done.returncode == 3, done.stderr
+    [rejects] = tmp_path.glob("*.rejects.jsonl")
+    assert json.loads(rejects.read_text())["path"] == address
+
+
+def test_a_copy_that_cannot_be_written_is_told(
+    s3: S3Client, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakefeed_producer.s3.usable_name", lambda _: "x" * 300)
+    s3.put_object(Bucket=bucket, Key="x.csv", Body=CSV)
+    done = publish(tmp_path, f"s3://{bucket}/x.csv", kafka="none:1", topic="none")
     assert done.returncode == 1
     assert "cannot be kept in" in done.stderr
     assert "File name too long" in done.stderr

@@ -18,6 +18,7 @@ from lakefeed_common.text import lossless, message, print_table, visible, visibl
         ("a\nb\tc\rd", "a\\nb\\tc\\rd"),
         ("\x00\x07\x1b[31m\x7f\x9b", "\\u0000\\u0007\\u001b[31m\\u007f\\u009b"),
         ("\u2028\u202e\u2066", "\\u2028\\u202e\\u2066"),
+        (b"caf\xe9".decode(errors="surrogateescape"), "caf\\xe9"),
         ("é 番号 👩\u200d🚀", "é 番号 👩\u200d🚀"),
     ],
 )

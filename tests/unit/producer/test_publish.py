@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,13 @@ from lakefeed_common.errors import InputError, RefusedError, SettingsError, Unav
 from lakefeed_producer import source
 from lakefeed_producer.arrivals import Arrivals, Publication
 from lakefeed_producer.columns import ColumnType
-from lakefeed_producer.delivery import Batch
+from lakefeed_producer.delivery import Account, Batch
 from lakefeed_producer.metrics import ProducerMetrics
 from lakefeed_producer.prepare import FileOptions, plan, read_schema
 from lakefeed_producer.publish import Progress, publish
 from lakefeed_producer.rejects import RejectsFile
 from lakefeed_producer.source import CsvFile, Dialect
+from lakefeed_producer.texts import Joined
 from tests.helpers.memory_topic import MemoryTopic
 
 BEGAN = 1_700_000_000_000
@@ -152,6 +155,7 @@ def test_a_row_that_is_no_csv_row_is_put_aside(
     [reject] = done.rejects
     assert message in reject.pop("message")
     reject.pop("raw_is_cut", None)
+    assert reject.pop("path") == str(path)
     assert reject == {"file": "some.csv", "line": line, "row": row, "reason": reason, "raw": raw}
     assert done.events == [{"n": 1, "t": "a"}, {"n": 3, "t": "d"}]
     assert (done.progress.read, done.progress.delivered, done.progress.rejected) == (3, 2, 1)
@@ -394,3 +398,102 @@ def test_a_schema_file_that_is_wrong_is_told(path: Path, content: str, message: 
     path.write_text(content)
     with pytest.raises(SettingsError, match=message):
         read_schema(path)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1 << 19])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_before_the_header_are_left_out_and_counted(
+    path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, end: str
+) -> None:
+    monkeypatch.setattr(source, "CHUNK_BYTES", chunk)
+    text = end.join(['Prices, "daily', "", "source: x,y,z", "a,b", "1,2", "3", "a,b", "4,5", ""])
+    done = run(path, text, dialect=Dialect(skip=3), schema={"a": ColumnType.INTEGER})
+    assert done.events == [{"a": 1, "b": 2}, {"a": 4, "b": 5}]
+    assert [(one["line"], one["row"], one["reason"]) for one in done.rejects] == [
+        (6, 2, "too_few_fields"),
+        (7, 3, "repeated_header"),
+    ]
+    with pytest.raises(InputError, match=r"has no header after the first 20 lines. Check --skip"):
+        run(path, dialect=Dialect(skip=20))
+
+
+@pytest.mark.parametrize(
+    ("first", "delimiter"),
+    [
+        ("sep=;", ";"),
+        ("SEP=\t", "\t"),
+        ('"sep=|"', "|"),
+        ("sep=;;;", ";"),
+        ("sep=,", ","),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_first_line_may_name_the_delimiter(path: Path, first: str, delimiter: str, encoding: str) -> None:
+    text = f"{first}\r\né{delimiter}b\r\n1,5{delimiter}2\r\n".replace("1,5", "x")
+    dialect = Dialect(delimiter=":", encoding=codecs.lookup(encoding).name)
+    assert run(path, text.encode(encoding), dialect=dialect).events == [{"e": "x", "b": 2}]
+    # It is one of the lines to be skipped.
+    text = f"{first}\r\nA title\r\né{delimiter}b\r\nx{delimiter}2\r\n"
+    done = run(path, text.encode(encoding), dialect=replace(dialect, skip=2))
+    assert done.events == [{"e": "x", "b": 2}]
+
+
+def test_a_column_may_be_called_sep(path: Path) -> None:
+    assert run(path, "sep=;x,b\n1,2\n").events == [{"sep_x": 1, "b": 2}]
+
+
+class SilentPublisher(MemoryTopic):
+    """Takes events and acknowledges none, but for the sizes that it refuses."""
+
+    trouble = "Connection refused"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[Batch] = []
+
+    def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:
+        self.sent.append(batch)
+
+    def abandon(self) -> None:
+        for batch in self.sent:
+            batch.fail(range(batch.waiting), "it was given up", too_large=False, retryable=True)
+
+
+def test_what_is_given_up_is_no_answer(path: Path) -> None:
+    troubles: list[str] = []
+    path.write_text("a\n1\n2\n")
+    planned = plan(CsvFile(path, Dialect()), FileOptions(Dialect(), {}))
+    arrivals = Arrivals.none(Publication.new(b"some.csv", planned.sha256, 1, BEGAN), planned.total)
+    with (
+        RejectsFile(path.with_suffix(".rejects")) as rejects,
+        pytest.raises(UnavailableError, match=r"no acknowledgement for 0.3 s: Connection refused"),
+    ):
+        publish(
+            planned,
+            SilentPublisher(),
+            arrivals,
+            rejects,
+            ProducerMetrics(),
+            threading.Event(),
+            lambda progress: troubles.append(progress.trouble),
+            patience_seconds=0.3,
+        )
+    first = troubles.index("Connection refused")
+    assert set(troubles[first:]) == {"Connection refused"}
+
+
+def test_a_refusal_for_its_size_is_an_answer() -> None:
+    """It must not make the run deaf to the acknowledgements that follow."""
+    account = Account()
+    publication = Publication.new(b"some.csv", "0" * 64, 1, BEGAN)
+    rows = np.arange(1, 4)
+    batch = Batch(publication, rows, rows * 0, Joined.of([b"1", b"2", b"3"]), None, last_row=3)
+    account.add(batch)
+    heard = [account.answered]
+    batch.fail([0], "too large", too_large=True, retryable=False)
+    heard.append(account.answered)
+    batch.acknowledge(1)
+    heard.append(account.answered)
+    batch.fail([2], "gone", too_large=False, retryable=True)
+    account.settle()
+    assert [*heard, account.answered] == [0, 1, 2, 2]

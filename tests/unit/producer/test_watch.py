@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,13 +17,14 @@ import pytest
 
 from lakefeed_common.errors import LakefeedError, SettingsError, UnavailableError
 from lakefeed_common.health import Health
+from lakefeed_common.logs import JsonFormatter, TextFormatter
 from lakefeed_producer.delivery import Batch
 from lakefeed_producer.ledger import Ledger
 from lakefeed_producer.metrics import ProducerMetrics
 from lakefeed_producer.pace import Pace
 from lakefeed_producer.prepare import FileOptions
 from lakefeed_producer.settings import ProducerSettings
-from lakefeed_producer.source import Dialect, claimed
+from lakefeed_producer.source import CsvFile, Dialect, claimed, ends_with_line
 from lakefeed_producer.watch import Folder, Watch
 from tests.helpers.memory_topic import MemoryConnection, MemoryTopic
 from tests.helpers.waiting import wait_for
@@ -166,7 +168,8 @@ def test_a_changed_file_is_not_published_again_and_told_once(
     told = [record.message for record in caplog.records if "not published again" in record.message]
     assert told == [
         "a.csv is not published again: it was changed after it had been published. "
-        "Give the new content a new name"
+        "Put the rows after row 1, the last one that is published, below the header, "
+        "into a file with another name"
     ]
     path.rename(place.folder / "new.csv")
     place.rounds()
@@ -180,6 +183,153 @@ def test_names_of_files_that_are_still_written_are_left_alone(place: Place) -> N
     place.write("A.CSV", "n\n2\n")
     place.rounds()
     assert place.events == [{"n": 2}]
+
+
+def test_what_is_skipped_is_logged_once(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    (place.folder / "folder.csv").mkdir()
+    (place.folder / "more").mkdir()
+    os.mkfifo(place.folder / "pipe.csv")
+    for name in ("a.tsv", "b.csv.gz", "c.txt", ".hidden", "d.csv.part"):
+        place.write(name, "n\n1\n")
+    place.rounds()
+    place.rounds()
+    assert place.events == []
+    told = [text.split(" is not published: ") for text in caplog.messages if "is not published" in text]
+    assert sorted((name, reason.split(". ")[0]) for name, reason in told) == [
+        ("a.tsv", "its name does not end in .csv"),
+        ("b.csv.gz", "it is compressed"),
+        ("c.txt", "its name does not end in .csv"),
+        ("folder.csv", "subfolders are not looked into"),
+        ("more", "subfolders are not looked into"),
+        ("pipe.csv", "it is no regular file"),
+    ]
+
+
+def test_a_file_that_ends_in_the_middle_of_a_line_is_waited_for_longer(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    path = place.write("a.csv", "n,m\n1,5\n2,12")
+    place.rounds()
+    place.now += 20
+    place.rounds()
+    assert place.events == []
+    assert caplog.text.count("a.csv is not complete: it ends in the middle of a line") == 1
+    with path.open("a") as stream:
+        stream.write("345\n")
+    place.rounds()
+    assert place.events == [{"n": 1, "m": 5}, {"n": 2, "m": 12345}]
+    place.write("b.csv", "n\n3")
+    place.rounds()
+    place.now += 30
+    place.rounds()
+    assert place.events[2:] == [{"n": 3}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize(("text", "whole"), [("n\n1\n", True), ("n\r1\r", True), ("n\n1", False)])
+def test_a_line_end_is_known_in_each_encoding(tmp_path: Path, encoding: str, text: str, whole: bool) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(text.encode(encoding))
+    assert ends_with_line(path) == whole
+    path.write_bytes(b"")
+    assert not ends_with_line(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a file open")
+def test_a_file_that_a_program_writes_is_waited_for(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with (place.folder / "a.csv").open("w") as stream:
+        stream.write("n\n1\n")
+        stream.flush()
+        place.rounds()
+        place.now += 1_000
+        place.rounds()
+        assert place.events == []
+        assert caplog.text.count("a.csv is not complete: a program has it open for writing") == 1
+        stream.write("2\n")
+    place.rounds()
+    assert place.events == [{"n": 1}, {"n": 2}]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "advice"),
+    [
+        ("n\n1\n2\n", "n\n1\n2\n3\n", "the rows after row 2, the last one that is published"),
+        ("n\n1\n2", "n\n1\n234\n", "That row was published before it was complete"),
+        ("n\n1\n2\n", "n\n1\n3\n", "Put the rows that are not published yet, below the header"),
+    ],
+)
+def test_the_advice_for_a_changed_file_repeats_no_row(
+    place: Place, caplog: pytest.LogCaptureFixture, old: str, new: str, advice: str
+) -> None:
+    path = place.write("a.csv", old)
+    place.rounds()
+    place.now += 30
+    place.rounds()
+    assert len(place.events) == 2
+    path.write_text(new)
+    place.rounds()
+    assert len(place.events) == 2
+    assert advice in caplog.text
+    assert ("before it was complete" in caplog.text) == ("before it was" in advice)
+
+
+def test_a_header_of_one_column_hints_at_another_delimiter(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.write("a.csv", "a;b\n3;8\n")
+    place.rounds()
+    place.rounds()
+    assert caplog.text.count("a.csv: the header is one single column") == 1
+    assert "LAKEFEED_DELIMITER=';'" in caplog.text
+
+
+NAMES = [os.fsdecode(b"caf\xe9.csv"), "x" * 251 + ".csv", "é" * 125 + ".csv", "a\nb\x1b.csv"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=["bytes", "long", "long in UTF-8", "controls"])
+def test_a_file_may_have_any_name(place: Place, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    caplog.set_level(logging.INFO)
+    place.broker.topic.before_send = breaking(2, fail)
+    path = place.write(name, ROWS)
+    os.utime(path, (1, 1))
+    place.write("b.csv", "n,m\n7,x\n")
+    place.rounds()
+    place.restart()
+    place.rounds()
+    place.restart()
+    place.rounds()
+    assert [event["n"] for event in place.events] == [*EVENTS, 7]
+    assert dict(place.broker.topic.records[0][2])["source"] == os.fsencode(name)
+    [rejects] = (place.state / "rejects").iterdir()
+    assert len(rejects.read_bytes().splitlines()) == 50
+    path.write_text("n,m\n1,y\n")
+    place.rounds()
+    assert place.files("changed") == 1
+    for record in caplog.records:
+        orjson.loads(JsonFormatter().format(record))
+        assert TextFormatter().format(record).encode()
+
+
+def test_an_unexpected_error_does_not_end_the_work(
+    place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hint = CsvFile.hint
+
+    def broken(file: CsvFile) -> str | None:
+        if file.name == "a.csv":
+            raise ValueError("of this file")
+        return hint(file)
+
+    monkeypatch.setattr(CsvFile, "hint", broken)
+    os.utime(place.write("a.csv", "n\n1\n"), (1, 1))
+    place.write("b.csv", "n\n2\n")
+    place.rounds()
+    place.rounds()
+    assert (place.events, place.files("failed")) == ([{"n": 2}], 1)
+    assert caplog.text.count("a.csv cannot be published: ValueError('of this file')") == 1
 
 
 def test_files_are_taken_oldest_first(place: Place) -> None:
@@ -332,6 +482,7 @@ def test_a_file_that_changes_while_it_is_published_in_part_is_left(
     place.rounds()
     assert len(place.events) == 2_000
     assert "changed after the first 2,020 rows of it had been published" in caplog.text
+    assert "Put the old content back to go on with it, or the rows" in caplog.text
     assert place.files("changed") == 1
 
 
@@ -347,7 +498,7 @@ def test_a_content_that_only_the_topic_knows_is_not_mixed_with_another(
     place.rounds()
     assert place.events == [{"n": 1}, {"n": 2}]
     assert place.files("changed") == 1
-    assert caplog.text.count("give the new content a new name") == 1
+    assert caplog.text.count("the rows that are not published yet") == 1
 
 
 def test_a_file_that_another_producer_has_is_left_until_that_one_ends(

@@ -1,0 +1,17 @@
+"""What several tests of the producer use."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.helpers.memory_topic import MemoryTopic
+
+
+@pytest.fixture
+def memory_topic(monkeypatch: pytest.MonkeyPatch) -> MemoryTopic:
+    """The topic that `lakefeed-producer publish` sends to in this test."""
+    topic = MemoryTopic()
+    monkeypatch.setattr("lakefeed_producer.broker.connect", lambda *_: topic.connection())
+    # Nothing is on its way, so there is nothing to wait for.
+    monkeypatch.setattr("lakefeed_producer.publish._GRACE_SECONDS", 0.1)
+    return topic
