@@ -76,6 +76,8 @@ class Feeder:
         self._taken = 0
         self._stuck = False
         self._assigned = False
+        # Up to which offset the events of a partition that were deleted unread are counted.
+        self._missed: dict[TP, int] = {}
         self._started = False
         self._folder = tempfile.TemporaryDirectory(prefix="lakefeed-consumer-")
         self.app = self._make_app()
@@ -179,6 +181,10 @@ class Feeder:
 
     def _out_of_range(self, tp: TP, offset: int, start: int) -> None:
         if start > offset:
+            # A seek to what is committed comes to the same gap again, which may have grown.
+            offset, self._missed[tp] = max(offset, self._missed.get(tp, 0)), start
+            if offset >= start:
+                return
             log.warning(
                 "%s, partition %d: the events from offset %d to %d were deleted before they were read; "
                 "reading resumes at %d. Keep events for longer (retention.ms, retention.bytes), or run more "
@@ -288,4 +294,5 @@ class Feeder:
             # Before the first commit a group stands at the partition's start.
             offset = look.starts[tp] if committed is None else committed
             self._metrics.committed_offset.labels(*labels).set(offset)
-            self._metrics.lag.labels(*labels).set(max(0, look.ends[tp] - offset))
+            # What retention has deleted waits no more.
+            self._metrics.lag.labels(*labels).set(max(0, look.ends[tp] - max(offset, look.starts[tp])))

@@ -304,6 +304,33 @@ def test_a_faust_that_does_not_stop_is_given_up(
     assert [record.message for record in caplog.records if "did not stop in time" in record.message]
 
 
+# ---- offsets that a log does not have ---------------------------------------------------------------
+
+
+def test_an_event_that_was_deleted_unread_is_counted_and_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(bench: Bench) -> None:
+        for start in (1500, 1500, 1600):
+            bench.feeder._out_of_range(TWO, 1000, start)
+        bench.feeder._out_of_range(ONE, 1000, 1010)
+
+    bench = run(scenario)
+    assert bench.value("events_never_read_total", topic="prices", partition="1") == 600
+    assert bench.value("events_never_read_total", topic="prices", partition="0") == 10
+    found = [record.message.partition("offset ")[2].partition(" were")[0] for record in caplog.records]
+    assert found == ["1000 to 1499", "1500 to 1599", "1000 to 1009"]
+
+
+def test_what_was_deleted_unread_is_not_lag() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.assign(ONE)
+        bench.consumer.commits[ONE] = 1000
+        bench.consumer.says(p0=(1500, 1600, 1500))
+        await bench.rounds()
+        assert bench.lag(ONE) == (1000, 100)
+
+    running(scenario)
+
+
 # ---- from the agent to the sink ---------------------------------------------------------------------
 
 
