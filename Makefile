@@ -97,8 +97,8 @@ e2e: setup ## container tests: docker compose up, scale, kill, restart (wants Do
 	@$(BIN)/python -m pytest -p no:randomly --timeout 900 tests/e2e $(ARGS)
 
 .PHONY: chaos
-chaos: setup fetch ## kills and outages by a seeded plan, then every event counted: QUICK=1 SEED=n; build/chaos.json
-	@$(BIN)/python -m tests.chaos $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(CONSUMER),--consumer $(CONSUMER))
+chaos: setup fetch ## kills and outages by a seeded plan, then every event counted: QUICK=1 SEED=n CLUSTER=1; build/chaos.json
+	@$(BIN)/python -m tests.chaos $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(CONSUMER),--consumer $(CONSUMER))
 
 .PHONY: fetch
 fetch: setup ## download Kafka's jars and the local AWS, checked by their locks, for later runs

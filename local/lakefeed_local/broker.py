@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 from lakefeed_common.addresses import join
 from lakefeed_common.errors import SettingsError
 from lakefeed_local import jars, java
+from lakefeed_local.jars import Jars
 from lakefeed_local.process import Child, StartError, check_free, free_port, reachable, sole_user
 from lakefeed_local.settings import LocalSettings
 
@@ -35,6 +37,7 @@ class Broker:
         metrics_port: where Kafka's metrics are served for Prometheus; None serves none.
         overrides: broker settings that go before those of `server.properties`.
         settings: everything else, such as heaps and time limits; from the environment by default.
+        lock: the jars to run, by their lock.
 
     Raises:
         SettingsError: a given port is taken, or the folder is in use.
@@ -50,6 +53,7 @@ class Broker:
         metrics_port: int | None = None,
         overrides: dict[str, str] | None = None,
         settings: LocalSettings | None = None,
+        lock: Path = jars.LOCK,
     ) -> None:
         self.folder = folder.absolute()
         self.kafka_port = kafka_port
@@ -59,10 +63,15 @@ class Broker:
         self._overrides = overrides or {}
         self._settings = settings or LocalSettings()
         self._config = self._settings.broker_folder
+        self._lock = lock
         self._host = self._settings.local_host
         self._held = ExitStack()
         self._kafka: Child | None = None
         self._zookeeper: Child | None = None
+
+    @cached_property
+    def _jars(self) -> Jars:
+        return jars.ensure(self._settings.cache, self._lock)
 
     @property
     def bootstrap_servers(self) -> str:
@@ -85,7 +94,6 @@ class Broker:
                 f"LAKEFEED_BROKER_CONFIG: {self._config} has no server.properties. "
                 "Set the folder of the broker's property files: `broker` in a checkout."
             )
-        self._jars = jars.ensure(self._settings.cache)
         self._held.enter_context(sole_user(self.folder))
         try:
             self.start_zookeeper()

@@ -133,7 +133,8 @@ def lock(
 ) -> None:
     """Resolve jars and packages anew into their locks.
 
-    From jgo.toml into jgo.lock.toml, from ministack.requirements.in into its lock.
+    From jgo.toml into jgo.lock.toml, from kraft.toml into kraft.lock.toml, and from
+    ministack.requirements.in into its lock.
     """
     from lakefeed_local import commands
 

@@ -138,8 +138,9 @@ def copy_agent(settings: LocalSettings, folder: Path) -> None:
 
 def make_locks(*, upgrade: bool) -> None:
     """Resolve jars and packages into their locks."""
-    made = jars.make_lock()
-    print(f"{jars.LOCK.name}: {len(made)} jars")
+    for spec, lock in ((jars.SPEC, jars.LOCK), (jars.KRAFT_SPEC, jars.KRAFT_LOCK)):
+        made = jars.make_lock(spec, lock)
+        print(f"{lock.name}: {len(made)} jars")
     local_aws.make_lock(upgrade=upgrade)
     print(f"{local_aws.LOCK.name}: made")
 

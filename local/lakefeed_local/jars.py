@@ -1,6 +1,7 @@
 """The jars of Kafka and ZooKeeper: pinned by SHA-256, downloaded once, checked before every use.
 
-`jgo.toml` names what is wanted, `jgo.lock.toml` every jar with its SHA-256 and without an address.
+`jgo.toml` names what is wanted, `jgo.lock.toml` every jar with its SHA-256 and without an address;
+`kraft.toml` and `kraft.lock.toml` do so for Kafka 4, which runs without ZooKeeper.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from lakefeed_local.progress import Report, downloading
 
 SPEC = Path(__file__).with_name("jgo.toml")
 LOCK = Path(__file__).with_name("jgo.lock.toml")
+KRAFT_SPEC = Path(__file__).with_name("kraft.toml")
+KRAFT_LOCK = Path(__file__).with_name("kraft.lock.toml")
 _AGENT = "jmx_prometheus_javaagent"
 _CONNECTIONS = 8
 
@@ -183,7 +186,7 @@ def _download(jars: list[Jar], folder: Path, fetch: Fetch) -> None:
 
 
 def make_lock(spec_file: Path = SPEC, lock: Path = LOCK) -> list[Jar]:
-    """Resolve `jgo.toml` anew and write the lock: every jar by its SHA-256, no address."""
+    """Resolve a spec anew and write its lock: every jar by its SHA-256, no address."""
     with tempfile.TemporaryDirectory() as repository:
         maven = MavenContext(repo_cache=Path(repository), timeout=30)
         spec = EnvironmentSpec.load(spec_file)

@@ -8,7 +8,7 @@ from concurrent.futures import TimeoutError as NotYetError
 from functools import lru_cache
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.cimpl import OFFSET_SPEC_EARLIEST, OFFSET_SPEC_LATEST
 
@@ -19,6 +19,19 @@ from lakefeed_producer.journal import Beat, Found
 _READ_RECORDS = 5_000
 # The second comes of librdkafka looking for a group, which nobody joins.
 _HARMLESS = (KafkaError._PARTITION_EOF, KafkaError.GROUP_AUTHORIZATION_FAILED)
+# What is answered until each broker knows a partition's new leader.
+_LEADER_MOVES = (
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+)
+_AGAIN_SECONDS = 0.2
+# How many questions without an answer fit into the time limit.
+_QUESTIONS = 4
 
 
 class KafkaLog:
@@ -121,21 +134,48 @@ class KafkaLog:
                     del left[partition]
 
     def _offsets(self, spec: int, partitions: int) -> list[int]:
-        """Offsets by a time in milliseconds, or by one of librdkafka's own marks."""
+        """Offsets by a time in milliseconds, or by one of librdkafka's own marks.
+
+        While a partition's leader moves they are asked for again, until the time limit.
+        """
+        end = time.monotonic() + self._timeout_seconds
+        admin = self._admin
+        while True:
+            try:
+                return self._offsets_now(admin, spec, partitions)
+            except KafkaException as error:
+                if error.args[0].code() not in _LEADER_MOVES or time.monotonic() > end:
+                    raise self._explain(error.args[0]) from None
+            except NotYetError:
+                if time.monotonic() > end:
+                    raise UnavailableError(
+                        self._said(
+                            f"no answer from Kafka about the offsets of the topic {self._topic} within "
+                            f"{self._timeout_seconds:g} s: one of its partitions may have no leader. "
+                            "Try again when its brokers are well"
+                        )
+                    ) from None
+            time.sleep(_AGAIN_SECONDS)
+            # The same client would go on with the leaders and epochs that it knows.
+            admin = AdminClient(self._config)
+
+    def _offsets_now(self, admin: AdminClient, spec: int, partitions: int) -> list[int]:
+        """One question for offsets.
+
+        Raises:
+            KafkaException: the answer for a partition is an error.
+            NotYetError: there is no answer for a partition.
+        """
         asked = {
             TopicPartition(self._topic, one): OffsetSpec(spec)  # type: ignore[abstract] # it makes the right kind
             for one in range(partitions)
         }
-        futures = self._admin.list_offsets(asked, request_timeout=self._timeout_seconds)
-        try:
-            found = {
-                place.partition: future.result(self._timeout_seconds + 1).offset
-                for place, future in futures.items()
-            }
-        except KafkaException as error:
-            raise self._explain(error.args[0]) from None
-        except NotYetError:
-            raise UnavailableError(self._said("no answer from Kafka")) from None
+        seconds = self._timeout_seconds / _QUESTIONS
+        futures = admin.list_offsets(asked, request_timeout=seconds)
+        found = {place.partition: future.result(seconds + 1).offset for place, future in futures.items()}
+        # librdkafka reports no error for a leader that is away: its rows would count as missing.
+        if OFFSET_INVALID in found.values():
+            raise NotYetError
         return [found[partition] for partition in range(partitions)]
 
     def _explain(self, error: KafkaError) -> LakefeedError:

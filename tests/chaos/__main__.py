@@ -10,52 +10,87 @@ import random
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.chaos.run import CONSUMERS, Outcome, Run
-from tests.chaos.schedule import FULL, QUICK, Plan, Size, plan
+from tests.chaos.schedule import Plan, Size, plan, size_of
+from tests.helpers.cluster import MODES
 from tests.helpers.s3_proxy import KINDS
 
-_WRONG = ("lost", "duplicated", "altered", "misordered", "uncommitted")
-_KILLS = ("kill", "producer_kill", "broker_kill")
-_BROKER = ("broker_kill", "broker_restart", "zookeeper_restart")
+_WRONG = ("lost", "duplicated", "altered", "misordered", "uncommitted", "reread_committed")
+_BROKER_KILLS = ("broker_kill", "leader_kill", "coordinator_kill", "controller_kill")
+_KILLS = ("kill", "producer_kill", *_BROKER_KILLS)
+_BROKER = (*_BROKER_KILLS, "broker_restart", "zookeeper_restart")
 
 
 def main() -> int:
     """Run the suite; returns 0 if the promise was kept and everything planned has happened."""
     options = _options()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
-    size = QUICK if options.quick else FULL
-    size = dataclasses.replace(size, **dict.fromkeys(options.without, 0))
     again = f"make chaos SEED={seed}{' QUICK=1' if options.quick else ''}"
+    again += f" CLUSTER={options.cluster}" if options.cluster else ""
     again += "" if options.consumer == "lakefeed" else f" CONSUMER={options.consumer}"
-    print(
-        f"{size.events:,} events, {size.kills} kills of consumers, seed {seed}. To repeat: {again}",
-        flush=True,
-    )
-    steps = plan(seed, size)
     # Ended from outside, it still ends what it has started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    modes = {None: (None,), "1": MODES}.get(options.cluster, (options.cluster,))
+    reports = {}
     try:
-        with Run(seed, size, steps, options.consumer, options.folder) as run:
-            outcome = asyncio.run(run.go())
+        for mode in modes:
+            reports[mode] = _run(options, seed, mode, again)
     except KeyboardInterrupt:
         print("interrupted; what was started has ended")
         return 130
     except Exception:
         _print_how_to_go_on(options.folder, again)
         raise
-    short = _what_is_missing(outcome, steps, size)
-    report = _report(outcome, seed, size) | {"consumer": options.consumer, "missing": short}
+    report = merged(list(reports.values()))
+    if options.cluster:
+        report["clusters"] = reports
     options.report.parent.mkdir(parents=True, exist_ok=True)
     options.report.write_text(json.dumps(report, indent=2) + "\n")
-    _print(report, outcome, short)
-    if outcome.verdict.good and not short:
+    if not report["missing"] and not any(report[kind] for kind in _WRONG):
         shutil.rmtree(options.folder)
         return 0
     _print_how_to_go_on(options.folder, again)
     return 1
+
+
+def _run(options: argparse.Namespace, seed: int, mode: str | None, again: str) -> dict[str, Any]:
+    """One run, with one broker or a cluster in a mode; returns its report."""
+    size = size_of(quick=options.quick, cluster=mode)
+    size = dataclasses.replace(size, **dict.fromkeys(options.without, 0))
+    print(
+        f"{f'three brokers, {mode}: ' if mode else ''}{size.events:,} events, "
+        f"{size.kills} kills of consumers, seed {seed}. To repeat: {again}",
+        flush=True,
+    )
+    steps = plan(seed, size)
+    folder = options.folder / mode if mode else options.folder
+    with Run(seed, size, steps, options.consumer, folder, mode) as run:
+        outcome = asyncio.run(run.go())
+    short = _what_is_missing(outcome, steps, size)
+    report = _report(outcome, seed, size) | {"consumer": options.consumer, "missing": short}
+    _print(report, outcome, short)
+    return report
+
+
+def merged(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One report of several runs with a seed: counts and seconds are added up."""
+    first, *others = reports
+    if not others:
+        return dict(first)
+    whole: dict[str, Any] = {}
+    for name in dict.fromkeys(name for report in reports for name in report):
+        values = [report[name] for report in reports if name in report]
+        if isinstance(values[0], dict):
+            whole[name] = merged(values)
+        elif name == "seed" or isinstance(values[0], str):
+            whole[name] = values[0]
+        else:
+            whole[name] = sum(values, type(values[0])())
+    return whole
 
 
 def _print_how_to_go_on(folder: Path, again: str) -> None:
@@ -67,6 +102,11 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, help="repeats a run; a random one by default")
     parser.add_argument("--quick", action="store_true", help="the size that CI runs, under 5 minutes")
+    parser.add_argument(
+        "--cluster",
+        choices=("1", *MODES),
+        help="three brokers, with ZooKeeper or in KRaft mode; 1 is a run with each",
+    )
     parser.add_argument("--consumer", choices=CONSUMERS, default="lakefeed", help=argparse.SUPPRESS)
     counts = [field.name for field in dataclasses.fields(Size)]
     parser.add_argument("--without", choices=counts, action="append", default=[], help=argparse.SUPPRESS)
@@ -97,6 +137,7 @@ def _report(outcome: Outcome, seed: int, size: Size) -> dict[str, Any]:
         "kills": sum(done[kind] for kind in _KILLS),
         "rebalances": outcome.rebalances,
         "outages": sum(faults.values()),
+        "reread": outcome.reread,
         **{kind: verdict.wrong[kind] for kind in _WRONG},
         "planned_rows": size.events + size.broken,
         "rows": verdict.rows,
@@ -128,7 +169,7 @@ def _print(report: dict[str, Any], outcome: Outcome, short: list[str]) -> None:
         print(f"  {example}")
     for what in short:
         print(f"  not reached: {what}")
-    print(", ".join(f"{kind} {report[kind]}" for kind in _WRONG))
+    print(", ".join(f"{kind} {report[kind]}" for kind in (*_WRONG, "reread")), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,9 @@ class Topic:
         )
 
     def create(self) -> None:
-        """Make the topic."""
+        """Make the topic, with as many replicas as the broker gives it."""
         admin = AdminClient({"bootstrap.servers": self._servers})
-        new = NewTopic(self.name, len(self._places), 1)
+        new = NewTopic(self.name, len(self._places))
         admin.create_topics([new])[self.name].result(_SECONDS)
 
     def send(self, row: RowId, value: bytes | None) -> None:
@@ -160,7 +161,9 @@ def _entry(message: Any) -> Entry:
     )
 
 
-def rebalances(broker_log: Path, group: str) -> int:
-    """How often the group came to a new generation, as the broker's coordinator tells."""
+def rebalances(broker_logs: Iterable[Path], group: str) -> int:
+    """How often the group came to a new generation, as the brokers' coordinators log it."""
     stabilized = re.compile(rf"Stabilized group {re.escape(group)} generation (\d+)")
-    return len(set(stabilized.findall(broker_log.read_text(errors="replace"))))
+    return len(
+        {found for log in broker_logs for found in stabilized.findall(log.read_text(errors="replace"))}
+    )

@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import obstore
+from confluent_kafka import KafkaException
 from rich.console import Console
 
 from lakefeed_local.broker import Broker
 from tests.chaos.kafka import Topic, rebalances
 from tests.chaos.rows import broken_values, write_files
 from tests.chaos.schedule import Plan, Size, Step
-from tests.chaos.verify import Verdict, compare_offsets, verify
+from tests.chaos.verify import Verdict, check_rereads, compare_offsets, verify
 from tests.chaos.workers import Group, Program, quiet_environment
+from tests.helpers.cluster import NUMBERS, Cluster
 from tests.helpers.folders import own_folder
 from tests.helpers.s3_proxy import Faults, S3Proxy
 from tests.helpers.seaweed import SeaweedS3, access
@@ -29,10 +31,10 @@ from tests.helpers.services import free_port
 
 TOPIC, BUCKET, GROUP = "chaos", "chaos", "chaos-consumer"
 _PARTITIONS = 4
-_WORKERS = 3
 _READS = 64
 _MEET_SECONDS = 60
 _TOLD_SECONDS = 10.0
+_COMMITS_SECONDS = 1.0
 CONSUMERS = {
     "lakefeed": [str(Path(sys.executable).with_name("lakefeed-consumer")), "run"],
     "naive": [sys.executable, "-P", str(Path(__file__).with_name("naive.py"))],
@@ -50,6 +52,7 @@ class Outcome:
         rebalances: new generations of the consumer group.
         ends: how the workers' and the producer's processes ended, and how often.
         slow_stops: workers that did not end in order when all was calm again.
+        reread: events that were read and put again after they had been stored.
         seconds: the run's length, by its parts.
     """
 
@@ -59,6 +62,7 @@ class Outcome:
     rebalances: int
     ends: dict[str, dict[str, int]]
     slow_stops: int
+    reread: int
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -69,11 +73,16 @@ class Run:
         seed, size, plan: what goes wrong.
         consumer: which of `CONSUMERS` reads the topic.
         folder: for data and logs; emptied first.
+        cluster: the mode of a cluster of three brokers; None is one broker.
     """
 
-    def __init__(self, seed: int, size: Size, plan: Plan, consumer: str, folder: Path) -> None:
+    def __init__(
+        self, seed: int, size: Size, plan: Plan, consumer: str, folder: Path, cluster: str | None = None
+    ) -> None:
         self._seed, self._size, self._plan, self._consumer = seed, size, plan, consumer
         self._folder = folder.absolute()
+        self._mode = cluster
+        self._commits: list[tuple[float, dict[int, int]]] = []
         self._done: Counter[str] = Counter()
         self._held = ExitStack()
         self._clock = time.monotonic()
@@ -83,9 +92,6 @@ class Run:
             "leave": lambda step: self._group.leave(step.share, step.seconds),
             "join": lambda step: self._group.join(step.seconds),
             "producer_kill": self._kill_producer,
-            "broker_kill": lambda step: self._broker_is_away(self._broker.kill_kafka, step),
-            "broker_restart": lambda step: self._broker_is_away(self._broker.stop_kafka, step),
-            "zookeeper_restart": self._zookeeper_is_away,
             "broken": self._send_broken,
         }
 
@@ -111,13 +117,19 @@ class Run:
         self._store.client().create_bucket(Bucket=BUCKET)
         ports = (free_port(), free_port())
         self._proxy = enter(S3Proxy(self._store.port, ports, self._folder / "proxy.log", self._seed))
-        self._broker = enter(
-            Broker(self._folder / "broker", kafka_port=free_port(), zookeeper_port=free_port())
-        )
-        self._topic = Topic(self._broker.bootstrap_servers, TOPIC, GROUP, _PARTITIONS)
+        if self._mode is None:
+            folder = self._folder / "broker"
+            broker = enter(Broker(folder, kafka_port=free_port(), zookeeper_port=free_port()))
+            self._servers, self._broker_logs = broker.bootstrap_servers, [folder / "logs" / "kafka.log"]
+            self._step |= self._steps_of_one(broker)
+        else:
+            cluster = enter(Cluster(self._folder / "cluster", self._mode))
+            self._servers, self._broker_logs = cluster.bootstrap_servers, cluster.logs
+            self._step |= self._steps_of_cluster(cluster)
+        self._topic = Topic(self._servers, TOPIC, GROUP, _PARTITIONS)
         self._topic.create()
         environment = quiet_environment() | self._settings()
-        self._group = Group(lambda number: self._worker(number, environment), _WORKERS)
+        self._group = Group(lambda number: self._worker(number, environment), self._size.workers)
         self._held.callback(self._group.end)
         command = str(Path(sys.executable).with_name("lakefeed-producer"))
         self._producer = Program(
@@ -131,9 +143,10 @@ class Run:
     def _settings(self) -> dict[str, str]:
         return {
             **access(self._proxy.endpoint_url),
-            "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": self._broker.bootstrap_servers,
+            "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": self._servers,
             "LAKEFEED_TOPIC": TOPIC,
             "LAKEFEED_TOPIC_PARTITIONS": str(_PARTITIONS),
+            "LAKEFEED_TOPIC_REPLICAS": "1" if self._mode is None else str(len(NUMBERS)),
             "LAKEFEED_BUCKET": BUCKET,
             "LAKEFEED_CONSUMER_GROUP": GROUP,
             "LAKEFEED_HTTP_PORT": "0",
@@ -152,8 +165,7 @@ class Run:
     async def go(self) -> Outcome:
         """Do it all; returns what came of it."""
         began = self._clock = time.monotonic()
-        tending = asyncio.create_task(self._tend())
-        telling = asyncio.create_task(self._tell())
+        beside = [asyncio.create_task(each) for each in (self._tend(), self._tell(), self._watch_commits())]
         try:
             async with asyncio.TaskGroup() as lanes:
                 for steps in self._plan.values():
@@ -163,19 +175,23 @@ class Run:
             await self._until_all_is_stored()
             stored = time.monotonic()
         finally:
-            for task in (tending, telling):
+            for task in beside:
                 task.cancel()
-            await asyncio.gather(tending, telling, return_exceptions=True)
+            await asyncio.gather(*beside, return_exceptions=True)
         slow_stops = await self._group.stop()
         self._group.tend()
         verdict = await self._read_back()
+        repeated = self._proxy.repeated()
+        if self._mode is not None:
+            check_rereads(repeated, self._commits, verdict)
         return Outcome(
             verdict,
             self._done,
             self._proxy.counts(),
-            rebalances(self._folder / "broker" / "logs" / "kafka.log", GROUP),
+            rebalances(self._broker_logs, GROUP),
             {"workers": named(self._group.ends()), "producer": named(self._producer.ends)},
             slow_stops,
+            len(repeated),
             {
                 "chaos": round(chaos_over - began, 1),
                 "rest": round(stored - chaos_over, 1),
@@ -191,6 +207,14 @@ class Run:
             if self._producer.ends[0]:
                 self._producer.wanted = False
             await asyncio.sleep(0.1)
+
+    async def _watch_commits(self) -> None:
+        """Take down what is committed, to know later which events must not be read again."""
+        while self._mode is not None:
+            with contextlib.suppress(KafkaException):
+                committed = await asyncio.to_thread(self._topic.committed)
+                self._commits.append((time.monotonic(), committed))
+            await asyncio.sleep(_COMMITS_SECONDS)
 
     async def _walk(self, steps: tuple[Step, ...]) -> None:
         for step in steps:
@@ -220,18 +244,46 @@ class Run:
         self._producer.kill(step.seconds)
         return ""
 
-    async def _broker_is_away(self, stop: Callable[[], None], step: Step) -> str:
+    def _steps_of_one(self, broker: Broker) -> dict[str, Callable[[Step], Awaitable[str]]]:
+        return {
+            "broker_kill": lambda step: self._is_away(broker.kill_kafka, broker.start_kafka, step),
+            "broker_restart": lambda step: self._is_away(broker.stop_kafka, broker.start_kafka, step),
+            "zookeeper_restart": lambda step: self._is_away(
+                broker.stop_zookeeper, broker.start_zookeeper, step
+            ),
+        }
+
+    def _steps_of_cluster(self, cluster: Cluster) -> dict[str, Callable[[Step], Awaitable[str]]]:
+        async def one_is_away(find: Callable[[], int], stop: Callable[[int], None], step: Step) -> str:
+            number = await asyncio.to_thread(find)
+
+            def start() -> None:
+                cluster.start(number)
+                # The next one goes when the cluster can bear it: two of three have to be there.
+                cluster.wait_whole()
+
+            return f"of broker {number}{await self._is_away(lambda: stop(number), start, step)}"
+
+        def kill(find: Callable[[Step], int]) -> Callable[[Step], Awaitable[str]]:
+            return lambda step: one_is_away(lambda: find(step), cluster.kill, step)
+
+        return {
+            "leader_kill": kill(lambda step: cluster.leader(TOPIC, int(step.share * _PARTITIONS))),
+            "coordinator_kill": kill(lambda _: cluster.coordinator(GROUP)),
+            "controller_kill": kill(lambda _: cluster.controller()),
+            "broker_restart": lambda step: one_is_away(
+                lambda: NUMBERS[int(step.share * len(NUMBERS))], cluster.stop, step
+            ),
+            "zookeeper_restart": lambda step: self._is_away(
+                cluster.stop_zookeeper, cluster.start_zookeeper, step
+            ),
+        }
+
+    async def _is_away(self, stop: Callable[[], None], start: Callable[[], None], step: Step) -> str:
         self._note(f"{step.what} begins")
         await asyncio.to_thread(stop)
         await asyncio.sleep(step.seconds)
-        await asyncio.to_thread(self._broker.start_kafka)
-        return ""
-
-    async def _zookeeper_is_away(self, step: Step) -> str:
-        self._note(f"{step.what} begins")
-        await asyncio.to_thread(self._broker.stop_zookeeper)
-        await asyncio.sleep(step.seconds)
-        await asyncio.to_thread(self._broker.start_zookeeper)
+        await asyncio.to_thread(start)
         return ""
 
     async def _send_broken(self, _: Step) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from tests.helpers.cluster import SESSION_SECONDS
 from tests.helpers.s3_proxy import ANSWERS, KINDS
 
 
@@ -29,6 +30,9 @@ class Size:
         late_seconds: how late late requests and answers are.
         broken: records that are no events, sent between the others.
         rebalances: the fewest there must have been.
+        workers: of the consumer group, from the beginning.
+        leader_kills, coordinator_kills, controller_kills: in a cluster, brokers killed by `kill -9` that
+            lead a partition of the topic, coordinate the consumer group, or are the active controller.
     """
 
     events: int
@@ -48,6 +52,10 @@ class Size:
     late_seconds: float
     broken: int
     rebalances: int
+    workers: int = 3
+    leader_kills: int = 0
+    coordinator_kills: int = 0
+    controller_kills: int = 0
 
     @property
     def rate(self) -> float:
@@ -94,6 +102,52 @@ QUICK = Size(
     rebalances=5,
 )
 
+# In a cluster the brokers fail. S3 and stopped workers, which make late puts, are left out, so that a put of
+# an event whose offset was committed can only be one that was read again.
+CLUSTER_FULL = replace(
+    FULL,
+    events=100_000,
+    seconds=450,
+    kills=30,
+    stops=0,
+    leaves=5,
+    joins=5,
+    producer_kills=10,
+    broker_kills=0,
+    broker_restarts=4,
+    zookeeper_restarts=2,
+    fault_rounds=0,
+    rebalances=20,
+    leader_kills=5,
+    coordinator_kills=5,
+    controller_kills=5,
+)
+CLUSTER_QUICK = replace(
+    QUICK,
+    events=4_000,
+    seconds=60,
+    kills=3,
+    stops=0,
+    producer_kills=1,
+    broker_kills=0,
+    broker_restarts=1,
+    zookeeper_restarts=1,
+    fault_rounds=0,
+    broken=10,
+    rebalances=3,
+    leader_kills=1,
+    coordinator_kills=1,
+    controller_kills=1,
+)
+
+
+def size_of(*, quick: bool, cluster: str | None = None) -> Size:
+    """The size of a run, with one broker or with a cluster in a mode."""
+    if cluster is None:
+        return QUICK if quick else FULL
+    size = CLUSTER_QUICK if quick else CLUSTER_FULL
+    return size if cluster == "zookeeper" else replace(size, zookeeper_restarts=0)
+
 
 @dataclass(frozen=True, order=True)
 class Step:
@@ -103,7 +157,7 @@ class Step:
         at: when, in seconds since the begin.
         what: `kill`, `slow_down` and so on.
         seconds: for how long.
-        share: of the requests that it meets, or of the workers to choose from, which one.
+        share: of the requests that it meets, or of the workers or brokers to choose from, which one.
     """
 
     at: float
@@ -162,9 +216,17 @@ def _broker(chance: random.Random, size: Size) -> list[Step]:
         ("broker_kill", size.broker_kills),
         ("broker_restart", size.broker_restarts),
         ("zookeeper_restart", size.zookeeper_restarts),
+        ("leader_kill", size.leader_kills),
+        ("coordinator_kill", size.coordinator_kills),
+        ("controller_kill", size.controller_kills),
     )
     moments = _spread(chance, len(names), 0.05 * size.seconds, 0.9 * size.seconds)
-    return [Step(at, name, chance.uniform(0, 4)) for at, name in zip(moments, names, strict=True)]
+    # A killed broker of a cluster is away until another one has taken its place.
+    away = dict.fromkeys(("leader_kill", "coordinator_kill", "controller_kill"), SESSION_SECONDS)
+    return [
+        Step(at, name, away.get(name, 0) + chance.uniform(0, 4), chance.random())
+        for at, name in zip(moments, names, strict=True)
+    ]
 
 
 def _store(chance: random.Random, size: Size) -> list[Step]:

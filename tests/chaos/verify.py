@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,9 @@ RowId = tuple[str, int]
 """The `source` and `row` headers of a record."""
 
 _EXAMPLES = 10
+# A worker that has lost a partition ends the puts that it had begun: by then another one may have committed.
+_LAST_PUTS_SECONDS = 10.0
+_OBJECT = re.compile(r"/(\d{5})-(\d{20})\.json$")
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Verdict:
         records: records in Kafka.
         rows: rows that have a record, each counted once.
         objects, dead_letters: records that are stored as such.
-        wrong: by kind: `lost`, `duplicated`, `altered`, `misordered`, `uncommitted`.
+        wrong: by kind: `lost`, `duplicated`, `altered`, `misordered`, `uncommitted`, `reread_committed`.
         examples: the first cases of each kind, in words.
     """
 
@@ -166,3 +170,27 @@ def compare_offsets(committed: Mapping[int, int], ends: Mapping[int, int], verdi
     for partition, end in ends.items():
         if committed.get(partition, 0) != end:
             verdict.note("uncommitted", f"partition {partition}: {committed.get(partition)} of {end}")
+
+
+def check_rereads(
+    repeated: Iterable[tuple[float, str]],
+    commits: Iterable[tuple[float, Mapping[int, int]]],
+    verdict: Verdict,
+) -> None:
+    """Note each event that was read again although its offset was committed: only those in flight may be.
+
+    Args:
+        repeated: when each put of an object that was stored before arrived, in seconds, and the object's key.
+        commits: the group's committed offset of each partition at a time in seconds, in order of time.
+    """
+    seen = list(commits)
+    for at, key in repeated:
+        found = _OBJECT.search(key)
+        if found is None:
+            continue
+        partition, offset = int(found[1]), int(found[2])
+        known = [committed.get(partition, 0) for when, committed in seen if when < at - _LAST_PUTS_SECONDS]
+        if offset < max(known, default=0):
+            verdict.note(
+                "reread_committed", f"{key} was put again, and {max(known)} was committed long before"
+            )

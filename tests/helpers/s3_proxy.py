@@ -1,7 +1,7 @@
 """A proxy before an S3 server that answers some requests as a bad day would; faults are switched at run time.
 
 It runs as a process of its own: `proxy.py PORT CONTROL-PORT SERVER-PORT SEED`. It parses of a request only
-where it ends, and of an answer nothing, so that it costs little beside what it carries.
+where it ends and what it puts, and of an answer the status, so that it costs little beside what it carries.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import re
 import socket
 import struct
 import sys
+import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 import uvloop
 
@@ -110,6 +112,13 @@ class S3Proxy:
         """Requests so far, by the kind of their fault; `none` had none. `came_late`: late ones, answered."""
         return Counter(json.loads(self._ask("")))
 
+    def repeated(self) -> list[tuple[float, str]]:
+        """Puts of objects whose earlier put the client knew to be done: the time (monotonic) and the path.
+
+        No retry is among them: it follows an answer that did not come, or that was an error.
+        """
+        return [(at, path) for at, path in json.loads(self._ask(json.dumps(_REPEATED)))]
+
     def _ask(self, order: str) -> str:
         with (
             socket.create_connection((HOST, self._control_port), timeout=10) as control,
@@ -130,6 +139,9 @@ class S3Proxy:
 # ---- the process ----------------------------------------------------------------------------
 
 
+_REPEATED = "repeated"
+_PUT = re.compile(rb"PUT ([^ ?]+) ")
+_DONE = re.compile(rb"HTTP/1.1 (?:200|412) ")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _END = b"\r\n\r\n"
 
@@ -145,6 +157,8 @@ class Gate:
         self.counts: Counter[str] = Counter()
         self.clients: set[Client] = set()
         self.late: set[asyncio.Task[None]] = set()
+        self.stored: set[str] = set()
+        self.repeated: list[tuple[float, str]] = []
         self._server: asyncio.Server | None = None
 
     async def switch(self, faults: Faults) -> None:
@@ -161,11 +175,11 @@ class Gate:
             self._server = await loop.create_server(lambda: Client(self), HOST, self.port, backlog=1024)
 
     async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take one order, new faults or none, and answer with the counts."""
-        order = (await reader.readline()).strip()
-        if order:
-            await self.switch(Faults(**json.loads(order)))
-        writer.write(json.dumps(self.counts).encode() + b"\n")
+        """Take one order, new faults or none, and answer with the counts, or with the repeated puts."""
+        order = json.loads((await reader.readline()).strip() or b"{}")
+        if order and order != _REPEATED:
+            await self.switch(Faults(**order))
+        writer.write(json.dumps(self.repeated if order == _REPEATED else self.counts).encode() + b"\n")
         writer.close()
 
 
@@ -200,6 +214,10 @@ class Client(asyncio.Protocol):
 
     def _handle(self, request: bytes, fault: str | None) -> None:
         self._gate.counts[fault or "none"] += 1
+        put = _PUT.match(request)
+        path = unquote(put[1].decode()) if put else ""
+        if path in self._gate.stored:
+            self._gate.repeated.append((time.monotonic(), path))
         if fault in ANSWERS:
             self.transport.write(_answer(*ANSWERS[fault]))
         elif fault == "reset":
@@ -213,7 +231,7 @@ class Client(asyncio.Protocol):
         else:
             if self._server is None:
                 self._server = Server(self, self._gate)
-            self._server.send(request, fault)
+            self._server.send(request, fault, path)
 
     async def _deliver_late(self, request: bytes) -> None:
         """As a network does that keeps a request back: it arrives even if nobody waits for it any more."""
@@ -240,6 +258,7 @@ class Server(asyncio.Protocol):
         self._client = client
         self._gate = gate
         self._fault: str | None = None
+        self._path = ""
         self._waiting = b""
         self._transport: asyncio.Transport | None = None
         loop = asyncio.get_running_loop()
@@ -252,14 +271,15 @@ class Server(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        self.send(self._waiting, self._fault)
+        self.send(self._waiting, self._fault, self._path)
 
     def connection_lost(self, _: Exception | None) -> None:
         self._client.transport.close()
 
-    def send(self, request: bytes, fault: str | None) -> None:
-        """Pass a request on; the fault is for its answer."""
+    def send(self, request: bytes, fault: str | None, path: str) -> None:
+        """Pass a request on; the fault is for its answer, the path that of a put."""
         self._fault = fault
+        self._path = path
         if self._transport is None:
             self._waiting = request
         else:
@@ -279,6 +299,8 @@ class Server(asyncio.Protocol):
             loop = asyncio.get_running_loop()
             loop.call_later(self._gate.faults.seconds, self._client.transport.write, data)
         else:
+            if self._path and _DONE.match(data):
+                self._gate.stored.add(self._path)
             self._client.transport.write(data)
 
     def close(self) -> None:

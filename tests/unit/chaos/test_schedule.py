@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.rows import broken_values, write_files
-from tests.chaos.schedule import FULL, QUICK, Size, plan
+from tests.chaos.schedule import CLUSTER_FULL, CLUSTER_QUICK, FULL, QUICK, Size, plan, size_of
+from tests.helpers.cluster import MODES, SESSION_SECONDS
 from tests.helpers.s3_proxy import KINDS, Faults
 
 
-@pytest.mark.parametrize("size", [FULL, QUICK])
+@pytest.mark.parametrize("size", [FULL, QUICK, CLUSTER_FULL, CLUSTER_QUICK])
 def test_a_plan_has_everything_that_its_size_says(size: Size) -> None:
     counts = Counter(step.what for steps in plan(7, size).values() for step in steps)
-    assert counts == {
+    wanted = {
         "kill": size.kills,
         "stop": size.stops,
         "leave": size.leaves,
@@ -25,12 +26,16 @@ def test_a_plan_has_everything_that_its_size_says(size: Size) -> None:
         "broker_kill": size.broker_kills,
         "broker_restart": size.broker_restarts,
         "zookeeper_restart": size.zookeeper_restarts,
+        "leader_kill": size.leader_kills,
+        "coordinator_kill": size.coordinator_kills,
+        "controller_kill": size.controller_kills,
         "broken": size.broken,
         **dict.fromkeys(KINDS, size.fault_rounds),
     }
+    assert counts == Counter(wanted)
     for steps in plan(7, size).values():
         assert list(steps) == sorted(steps)
-        assert 0 <= steps[0].at <= steps[-1].at <= size.seconds
+        assert all(0 <= step.at <= size.seconds for step in steps)
 
 
 def test_the_full_size_is_what_was_promised() -> None:
@@ -38,7 +43,19 @@ def test_the_full_size_is_what_was_promised() -> None:
     assert FULL.rebalances >= 50
     assert FULL.events >= 200_000
     assert (FULL.outage_seconds, FULL.late_seconds) == (60, 30)
-    assert all(getattr(QUICK, field.name) > 0 for field in dataclasses.fields(Size))
+    of_clusters = {"leader_kills", "coordinator_kills", "controller_kills"}
+    fields = {field.name for field in dataclasses.fields(Size)}
+    assert all(getattr(QUICK, name) > 0 for name in fields - of_clusters)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+def test_in_a_cluster_brokers_are_killed_by_role_until_another_one_has_it(mode: str, quick: bool) -> None:
+    size = size_of(quick=quick, cluster=mode)
+    steps = plan(7, size)["broker"]
+    assert {"leader_kill", "coordinator_kill", "controller_kill"} <= {step.what for step in steps}
+    assert all(step.seconds > SESSION_SECONDS for step in steps if step.what.endswith("kill"))
+    assert ("zookeeper_restart" in {step.what for step in steps}) == (mode == "zookeeper")
 
 
 def test_a_seed_repeats_a_plan_and_another_one_does_not() -> None:

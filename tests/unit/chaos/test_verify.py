@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.chaos.verify import Entry, RowId, Verdict, compare_offsets, verify
+from tests.chaos.__main__ import merged
+from tests.chaos.verify import Entry, RowId, Verdict, check_rereads, compare_offsets, verify
 
 EVENTS: dict[RowId, Any] = {("a.csv", n): {"n": n, "note": None} for n in range(1, 9)}
 BROKEN: dict[RowId, bytes | None] = {("broken", 0): None, ("broken", 1): b"hello"}
@@ -125,3 +126,33 @@ def test_offsets_that_are_not_the_ends_are_found() -> None:
     assert verdict.wrong == {"uncommitted": 1}
     compare_offsets({0: 6}, {0: 5}, verdict)
     assert verdict.wrong == {"uncommitted": 2}
+
+
+def rereads(*repeated: tuple[float, int], commits: list[tuple[float, dict[int, int]]]) -> Verdict:
+    """The verdict on puts of partition 1 at a time and an offset."""
+    verdict = Verdict()
+    puts = [(at, f"/b/events/t/dt=2026-01-02/00001-{offset:020d}.json") for at, offset in repeated]
+    check_rereads(puts, commits, verdict)
+    return verdict
+
+
+def test_an_event_in_flight_may_be_read_again_and_a_committed_one_may_not() -> None:
+    commits = [(0.0, {0: 9, 1: 0}), (10.0, {0: 9, 1: 5}), (20.0, {0: 9, 1: 0})]
+    assert rereads((30.0, 5), (30.0, 6), commits=commits).good
+    assert rereads((30.0, 4), (30.0, 5), commits=commits).wrong == {"reread_committed": 1}
+    # What was in flight when it was committed by another worker still ends.
+    assert rereads((11.0, 4), commits=commits).good
+    assert rereads((5.0, 4), commits=[]).good
+
+
+def test_reports_of_several_runs_are_added_up() -> None:
+    one = {"seed": 7, "lost": 1, "ends": {"workers": {"0": 2}}, "missing": [], "consumer": "lakefeed"}
+    two = {"seed": 7, "lost": 2, "ends": {"workers": {"1": 1}}, "missing": ["x"], "consumer": "lakefeed"}
+    assert merged([one]) == one
+    assert merged([one, two]) == {
+        "seed": 7,
+        "lost": 3,
+        "ends": {"workers": {"0": 2, "1": 1}},
+        "missing": ["x"],
+        "consumer": "lakefeed",
+    }

@@ -128,11 +128,14 @@ def test_a_jar_without_a_hash_is_refused(tmp_path: Path) -> None:
         jars.read_lock(lock)
 
 
-def test_the_lock_names_what_is_wanted_and_no_address() -> None:
-    wanted = tomllib.loads(jars.SPEC.read_text())["dependencies"]["coordinates"]
-    locked = {jar.coordinate for jar in jars.read_lock()}
+@pytest.mark.parametrize(
+    ("spec", "lock"), [(jars.SPEC, jars.LOCK), (jars.KRAFT_SPEC, jars.KRAFT_LOCK)], ids=["zookeeper", "kraft"]
+)
+def test_the_lock_names_what_is_wanted_and_no_address(spec: Path, lock: Path) -> None:
+    wanted = tomllib.loads(spec.read_text())["dependencies"]["coordinates"]
+    locked = {jar.coordinate for jar in jars.read_lock(lock)}
 
     assert set(wanted) <= locked, "stale: make lock"
-    assert not re.search(r"https?:|://", jars.LOCK.read_text())
-    versions = {jar.version for jar in jars.read_lock() if jar.group == "org.apache.kafka"}
+    assert not re.search(r"https?:|://", lock.read_text())
+    versions = {jar.version for jar in jars.read_lock(lock) if jar.group == "org.apache.kafka"}
     assert len(versions) == 1, f"Kafka in several versions: {versions}"
