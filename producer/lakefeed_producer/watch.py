@@ -317,11 +317,9 @@ class Watch:
         if known is not None and known.done:
             self._already_done(found, known)
         elif not self._was_changed(found, planned.sha256):
-            if hint := planned.file.hint():
-                log.warning("%s: %s", found.name, hint)
             content = known or Content(planned.sha256, found.path.name, planned.total)
             for warning in [*file.warnings(), *filter(None, [planned.warning])]:
-                log.warning("%s: %s", found.path, warning)
+                log.warning("%s: %s", found.name, warning)
             self._publish(found, planned, content, connection)
 
     def _beat_or_stop(self) -> None:
