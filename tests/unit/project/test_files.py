@@ -41,6 +41,14 @@ def test_the_examples_values_are_the_defaults() -> None:
     assert shown == told
 
 
+def test_what_the_messages_of_watch_advise_can_be_set_for_its_container() -> None:
+    environment = yaml.safe_load(COMPOSE[0].read_text())["services"]["producer"]["environment"]
+    options = re.findall(r"\[(LAKEFEED_\w+)", (ROOT / "producer/lakefeed_producer/cli.py").read_text())
+    # Paths and the port are the container's own.
+    own = {"LAKEFEED_SCHEMA_FILE", "LAKEFEED_STATE_FOLDER", "LAKEFEED_HTTP_PORT"}
+    assert set(options) - own <= environment.keys()
+
+
 def test_ports_are_published_on_the_loopback_only() -> None:
     for service in yaml.safe_load(COMPOSE[0].read_text())["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
