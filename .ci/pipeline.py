@@ -22,21 +22,21 @@ STAGES = (
     Stage("set-up", "make setup fetch build/checkov/.ready", after=["make"]),
     Stage("engine", f"{MACHINE} engine", after=["make"]),
     Stage("packages", f"{MACHINE} packages", after=["engine"]),
-    # From nothing, the cluster takes longest. The tests of the services wait until it is built.
+    # From nothing, the cluster takes longest. The tests that count on their speed wait until it is built.
     Stage("cluster", f"{MACHINE} cluster", after=["packages"]),
     # Whoever builds these images later finds all of their layers.
     Stage("images", "docker compose build", after=["engine"]),
-    # What waits most of the time, one after the other: an instance, a cluster, containers.
-    Stage("infra-e2e", "make infra-e2e", after=["set-up", "engine"]),
-    Stage("k8s-e2e", '. "$CI_CLUSTER"; make k8s-e2e', after=["infra-e2e", "cluster", "images"]),
-    Stage("e2e", "make e2e", after=["k8s-e2e"]),
     # What computes.
     Stage("lint", "make lint", after=["set-up"]),
     Stage("infra-test", "make infra-test", after=["lint"]),
     Stage("k8s-check", "make k8s-check", after=["infra-test"]),
-    Stage("test-all", "make test-all", after=["k8s-check", "cluster", "images"]),
+    # What waits.
+    Stage("infra-e2e", "make infra-e2e", after=["set-up", "engine"]),
+    Stage("test-all", "make test-all", after=["k8s-check", "infra-e2e", "cluster", "images"]),
     Stage("chaos", "make chaos QUICK=1", after=["test-all"]),
-    Stage("bench", "make bench SUITE=sink QUICK=1", after=["chaos", "e2e"]),
+    Stage("bench", "make bench SUITE=sink QUICK=1", after=["chaos"]),
+    Stage("e2e", "make e2e", after=["test-all"]),
+    Stage("k8s-e2e", '. "$CI_CLUSTER"; make k8s-e2e', after=["e2e", "bench"]),
 )
 
 
