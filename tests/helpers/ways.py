@@ -155,7 +155,7 @@ def check_refusal(returncode: int, stderr: str, broker: Secured, way: Way) -> No
     last = stderr.splitlines()[-1]
     assert last.startswith("error: ")
     assert broker.address(way.listener) in last
-    assert "Traceback" not in stderr
+    assert "Traceback" not in stderr, stderr
     assert not secrets_in(stderr)
 
 

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+def answers(port: int) -> int:
+    asked = http.client.HTTPConnection("::1", port, timeout=10)
+    asked.request("GET", "/readyz")
+    with asked.getresponse() as answer:
+        return answer.status
+
+
 def test_rows_become_objects_through_a_broker_on_ipv6(
     topic: str, bucket: str, s3: S3Client, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
@@ -31,10 +38,7 @@ def test_rows_become_objects_through_a_broker_on_ipv6(
         }
         with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
             wait_for(lambda: len(objects(s3, bucket, "")) == 3, 90, lambda: consumer.log)
-            asked = http.client.HTTPConnection("::1", consumer.port, timeout=10)
-            asked.request("GET", "/readyz")
-            assert asked.getresponse().status == 200
-            asked.close()
+            wait_for(lambda: answers(consumer.port) == 200, 30, lambda: consumer.log)
             assert consumer.stop() == 0
     assert sorted(by_position(objects(s3, bucket, "")).values(), key=str) == [
         b'{"n":1}',
