@@ -138,7 +138,7 @@ def sign_tokens(patch: pytest.MonkeyPatch, token: Callable[[], str]) -> None:
 
 def publish(csv: Path, topic: str, **variables: str) -> Done:
     """`lakefeed-producer publish`, in this process."""
-    # Connections that earlier tests left are complained of when they are collected: now, and not in this output.
+    # What earlier tests left is complained of when it is collected: now, and not in this output.
     gc.collect()
     return run_command(
         producer_cli.main, "publish", str(csv), "--topic", topic, folder=csv.parent, **variables
