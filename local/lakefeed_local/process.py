@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from lakefeed_common.addresses import join
+from lakefeed_common.addresses import listen
 from lakefeed_common.errors import LakefeedError, SettingsError
 from lakefeed_local import guard
 from lakefeed_local.files import locked
@@ -124,7 +123,7 @@ def reachable(host: str) -> str:
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nothing listens on now."""
-    with _bound(host, 0) as probe:
+    with listen(host, 0, "port") as probe:
         port: int = probe.getsockname()[1]
         return port
 
@@ -135,24 +134,7 @@ def check_free(host: str, port: int, variable: str) -> None:
     Raises:
         SettingsError: names the variable that sets the port.
     """
-    try:
-        _bound(host, port).close()
-    except OSError as error:
-        raise SettingsError(
-            f"{variable}={port}: cannot listen on {join(host, port)} ({error.strerror}). "
-            "Stop what uses the port, or set another one (0 takes a free one)."
-        ) from error
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    probe = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(port != 0))
-        probe.bind((host, port))
-    except BaseException:
-        probe.close()
-        raise
-    return probe
+    listen(host, port, variable).close()
 
 
 @contextmanager
