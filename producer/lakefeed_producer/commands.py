@@ -175,7 +175,7 @@ class _Job:
         for file in files:
             check_columns(file, self.options)
             for warning in file.warnings():
-                self.screen.say(f"warning: {printable(str(file.path))}: {warning}")
+                self._warn(file, warning)
         connection = None if dry_run else self._connect()
         with ExitStack() as stack:
             if connection is not None:
@@ -212,7 +212,7 @@ class _Job:
             begin = time.monotonic()
             planned = plan(file, self.options, beat=self.stop_or_go)
             if planned.warning:
-                self.screen.say(f"warning: {printable(str(file.path))}: {planned.warning}")
+                self._warn(file, planned.warning)
             tracker = self._tracker(planned, connection.journal) if connection is not None else None
             last = Progress(file.name, planned.rows)
             silence = _Silence(self.screen, self.settings.kafka_bootstrap_servers)
@@ -243,6 +243,9 @@ class _Job:
             finally:
                 self._report(file, last, preparing, rejects)
         self.interrupted = last.interrupted
+
+    def _warn(self, file: CsvFile, warning: str) -> None:
+        self.screen.say(f"warning: {printable(str(file.path))}: {warning}")
 
     def _tracker(self, planned: Plan, journal: Journal) -> Tracker:
         """What the topic holds of a file, and who else publishes it."""

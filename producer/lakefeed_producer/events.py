@@ -61,10 +61,16 @@ def _unquote(data: Bytes, begins: Numbers, lengths: Numbers, delimiter: str) -> 
 
 def _counts(flags: npt.NDArray[np.bool_], begins: Numbers, lengths: Numbers) -> Numbers:
     """How many of the flags are set in each field."""
-    before = np.zeros(flags.size + 1, np.int32)
-    np.cumsum(flags, out=before[1:])
+    before = _set_before(flags)
     counts: Numbers = before[begins + lengths] - before[begins]
     return counts
+
+
+def _set_before(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """How many flags are set before each place, and before the end."""
+    before = np.zeros(flags.size + 1, np.int32)
+    np.cumsum(flags, out=before[1:])
+    return before
 
 
 def _read_quoted(fields: Texts, delimiter: str) -> Texts:
@@ -145,9 +151,7 @@ def _escaped(columns: Mapping[int, Texts]) -> dict[int, Texts]:
     if not columns:
         return {}
     data = next(iter(columns.values())).data
-    unsafe = (data == _QUOTE) | (data == _BACKSLASH) | (data < _SPACE)
-    before = np.zeros(data.size + 1, np.int32)
-    np.cumsum(unsafe, out=before[1:])
+    before = _set_before((data == _QUOTE) | (data == _BACKSLASH) | (data < _SPACE))
     found: dict[int, npt.NDArray[np.bool_]] = {}
     for index, values in columns.items():
         flags = before[values.starts + values.lengths] != before[values.starts]

@@ -78,7 +78,7 @@ class Tracker:
 
     @property
     def _name(self) -> str:
-        return self.arrivals.publication.source.decode("utf-8", "backslashreplace")
+        return _shown(self.arrivals.publication.source)
 
     def read_back(self, quiet_seconds: float, beat: Beat) -> None:
         """Take up what has arrived, when no more does.
@@ -189,8 +189,8 @@ class Journal:
         if not latest.is_of(sha256):
             began = datetime.fromtimestamp(latest.began / 1000, UTC)
             raise ChangedError(
-                f"{source.decode('utf-8', 'backslashreplace')}: its content is not the one that was "
-                f"published under this name at {began:%Y-%m-%d %H:%M:%S} UTC. {KEEP_ROWS_APART}"
+                f"{_shown(source)}: its content is not the one that was published under this name at "
+                f"{began:%Y-%m-%d %H:%M:%S} UTC. {KEEP_ROWS_APART}"
             )
         first, _ = self._log.bounds()
         dated = self._log.offsets_at(latest.began - _SLACK_MS)
@@ -232,6 +232,11 @@ class Journal:
         known = self._latest.get(publication.source)
         if known is None or known.began <= publication.began:
             self._latest[publication.source] = publication
+
+
+def _shown(source: bytes) -> str:
+    """A file's name for a message, with an escape for each byte that is not UTF-8."""
+    return source.decode("utf-8", "backslashreplace")
 
 
 def _nap(seconds: float, beat: Beat) -> None:

@@ -190,8 +190,8 @@ def _find_bad_bytes(file: CsvFile, block: Block, wrong: dict[int, tuple[Reason, 
 def _misfits(file: CsvFile, columns: list[Texts], given: Mapping[int, ColumnType]) -> dict[int, str]:
     """Rows with a value that is not of its column's given type, with what to say about the first."""
     misfits: dict[int, str] = {}
+    nulls = file.dialect.nulls
     for index, kind in given.items():
-        nulls = file.dialect.nulls
         if surely_fit(columns[index], kind, nulls):
             continue
         fitting: npt.NDArray[np.bool_] = fits(columns[index].arrow(), kind).to_numpy(zero_copy_only=False)
