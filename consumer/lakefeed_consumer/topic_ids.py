@@ -1,4 +1,4 @@
-"""The ids of topics, by which a recreated topic is told from the one that had its name before.
+"""The ids of topics: a recreated topic has another id than the one that had its name before.
 
 aiokafka 0.14 speaks Metadata up to version 5; ids come with version 10, of Kafka 2.8.
 """

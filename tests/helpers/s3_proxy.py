@@ -1,7 +1,8 @@
 """A proxy before an S3 server that answers some requests as a bad day would; faults are switched at run time.
 
 It runs as a process of its own: `proxy.py PORT CONTROL-PORT SERVER-PORT SEED`. It parses of a request only
-where it ends and what it puts, and of an answer the status, so that it costs little beside what it carries.
+where it ends and what it puts, and of an answer the status, so that it costs little compared with what it
+carries.
 """
 
 from __future__ import annotations
