@@ -198,20 +198,9 @@ k8s-down: setup ## remove what k8s-local made, with its volumes
 k8s-e2e: setup ## the pipeline through scaling, deleted pods, a new version and a broker's restart: LOAD='command'
 	@$(BIN)/python -m pytest -p no:randomly -s tests/k8s $(ARGS)
 
-build/checkov/.ready: $(UV) k8s/check/checkov.lock
-	@echo 'setting up: the policy scanner by its hashed lock, into build/checkov' >&2
-	@$(UV) venv --quiet --clear --python "$$(command -v $(PYTHON))" build/checkov
-	@$(UV) pip sync --quiet --python build/checkov/bin/python --require-hashes k8s/check/checkov.lock
-	@touch $@
-
 .PHONY: k8s-check
-k8s-check: setup build/checkov/.ready ## render every overlay and combination of components, and check them; wants kubectl, no cluster
+k8s-check: setup ## render every overlay and pair of components, and check them; wants kubectl, no cluster
 	@$(BIN)/python -m k8s.check
-
-.PHONY: k8s-lock
-k8s-lock: $(UV) ## resolve the policy scanner's packages anew, as `make lock` does too (UPGRADE=1)
-	$(LOCK) k8s/check/checkov.in -o k8s/check/checkov.lock
-lock: k8s-lock
 
 # ---- Kafka's own tools, as in the tutorials: against the broker of `make up` or `make local` ----
 

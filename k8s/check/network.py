@@ -13,6 +13,10 @@ def check_policies(rendering: Rendering, all_pods: Sequence[Pod]) -> Iterator[Pr
 
     Peers in other namespaces are not ours to know; their ports are those of our own pods.
     """
+    policies = [each.spec.get("podSelector") or {} for each in rendering.of_kind("NetworkPolicy")]
+    for pod in rendering.pods():
+        if not any(selects(selector, pod.labels) for selector in policies):
+            yield pod.owner, "no NetworkPolicy selects its pods: they may talk to everything"
     for policy in rendering.of_kind("NetworkPolicy"):
         selected = [pod for pod in all_pods if selects(policy.spec.get("podSelector") or {}, pod.labels)]
         if not selected:

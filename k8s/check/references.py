@@ -10,6 +10,7 @@ from k8s.check import services
 from k8s.check.manifests import Body, Container, Pod, Rendering, Resource, selects, volume_sources
 
 Problem = tuple[Resource, str]
+_SERVERS = ("Deployment", "StatefulSet", "DaemonSet")
 _PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 _CREATE_SECRET = re.compile(
     r"create secret generic (?:-n \S+ |--namespace[ =]\S+ )*([a-z0-9.-]+)((?:\s+--\S+)+)"
@@ -173,6 +174,10 @@ def check_probes(rendering: Rendering) -> Iterator[Problem]:
     """Probes ask ports that the container has, by paths that the program in it answers."""
     for pod in rendering.pods():
         for container in pod.containers:
+            if pod.owner.kind in _SERVERS and not container.init:
+                for probe in ("livenessProbe", "readinessProbe"):
+                    if probe not in container.body:
+                        yield pod.owner, f"container {container.name} has no {probe}"
             for probe in _PROBES:
                 request = container.body.get(probe, {}).get("httpGet")
                 if request is None:

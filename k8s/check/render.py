@@ -1,4 +1,4 @@
-"""Renders kustomizations with kubectl: every overlay, and every combination of the components."""
+"""Renders kustomizations with kubectl: every overlay, and the components in pairs."""
 
 from __future__ import annotations
 
@@ -111,9 +111,18 @@ def kustomizations() -> list[Kustomization]:
     return overlays + changed + combined
 
 
-def _combinations() -> Iterator[tuple[str, ...]]:
-    for size in range(len(COMPONENTS) + 1):
-        yield from (chosen for chosen in combinations(COMPONENTS, size) if _may_be(chosen))
+def _combinations() -> list[tuple[str, ...]]:
+    """None, each, and each pair that goes together, with what they need.
+
+    What two components do to each other shows in a pair; all 2^10 combinations found nothing more.
+    """
+    found = {}
+    for size in range(3):
+        for chosen in combinations(COMPONENTS, size):
+            needed = {*chosen, *(_NEEDS[each] for each in chosen if each in _NEEDS)}
+            if _may_be(needed):
+                found[_in_order(needed)] = None
+    return list(found)
 
 
 def _changes(overlay: Path) -> Iterator[tuple[str, ...]]:

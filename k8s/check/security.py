@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from k8s.check.manifests import Body, Container, Pod, Rendering
+from k8s.check.manifests import Body, Container, Pod, Rendering, Resource
 from k8s.check.references import Problem
 
 # https://kubernetes.io/docs/concepts/security/pod-security-standards/
@@ -14,13 +14,22 @@ _HOST = ("hostNetwork", "hostPID", "hostIPC")
 
 
 def check_security(rendering: Rendering) -> Iterator[Problem]:
-    """No pod may do more than it must."""
+    """No pod may do more than it must, and no role allow more than it names."""
+    for role in rendering.of_kind("Role", "ClusterRole"):
+        yield from _role_problems(role)
     for pod in rendering.pods():
         for message in (*_pod_problems(pod), *_volume_problems(pod)):
             yield pod.owner, message
         for container in pod.containers:
             for message in _container_problems(pod, container):
                 yield pod.owner, f"container {container.name}: {message}"
+
+
+def _role_problems(role: Resource) -> Iterator[Problem]:
+    for rule in role.body.get("rules") or []:
+        for field in ("apiGroups", "resources", "verbs"):
+            if "*" in rule.get(field, []):
+                yield role, f"{field} are *: it allows whatever there will ever be"
 
 
 def _pod_problems(pod: Pod) -> Iterator[str]:
@@ -56,6 +65,14 @@ def _container_problems(pod: Pod, container: Container) -> Iterator[str]:
         yield "may run as root: runAsNonRoot is not true, or runAsUser is 0"
     if (both.get("seccompProfile") or {}).get("type") not in ("RuntimeDefault", "Localhost"):
         yield "seccompProfile is not RuntimeDefault"
+    yield from _share_problems(container)
+
+
+def _share_problems(container: Container) -> Iterator[str]:
+    """What it takes of its node."""
+    for port in container.body.get("ports", []):
+        if "hostPort" in port:
+            yield f"hostPort {port['hostPort']}: it takes a port of the node"
     for what in ("requests", "limits"):
         missing = {"cpu", "memory"} - (container.body.get("resources") or {}).get(what, {}).keys()
         if missing:

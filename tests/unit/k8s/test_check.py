@@ -78,6 +78,11 @@ def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
             "container consumer: readinessProbe: lakefeed-consumer:1.2.3 does not answer /ready",
         ),
         (
+            lambda b: container(b).pop("livenessProbe"),
+            "Deployment/consumer",
+            "container consumer has no livenessProbe",
+        ),
+        (
             lambda b: b["Service"]["spec"]["ports"][0].update(targetPort="web"),
             "Service/consumer",
             "port web leads to Deployment/consumer (k8s/x.yaml), which has 8002, http",
@@ -157,11 +162,33 @@ def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
             "automountServiceAccountToken is not false: it would hold a token of the cluster's API",
         ),
         (
+            lambda b: container(b)["ports"][0].update(hostPort=8002),
+            "Deployment/consumer",
+            "container consumer: hostPort 8002: it takes a port of the node",
+        ),
+        (
+            lambda b: b.update(
+                Role={
+                    "apiVersion": "rbac.authorization.k8s.io/v1",
+                    "kind": "Role",
+                    "metadata": {"name": "consumer", "namespace": "lakefeed"},
+                    "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]}],
+                }
+            ),
+            "Role/consumer",
+            "verbs are *: it allows whatever there will ever be",
+        ),
+        (
             lambda b: container(b)["resources"]["limits"].pop("memory"),
             "Deployment/consumer",
             "container consumer: has no limits for memory",
         ),
         # Network policies.
+        (
+            lambda b: b.pop("NetworkPolicy"),
+            "Deployment/consumer",
+            "no NetworkPolicy selects its pods: they may talk to everything",
+        ),
         (
             lambda b: b["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0].update(port="web"),
             "NetworkPolicy/consumer",
