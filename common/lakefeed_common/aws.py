@@ -99,6 +99,14 @@ class _FileProvider(CredentialProvider):
         found = self._file.load()
         if found is None:
             raise NoCredentialsError
+        for key in ("access_key", "secret_key", "token"):
+            if not is_plain(getattr(found, key)):
+                # botocore's own message, of the header that it cannot send, would show the credential.
+                raise UnusableCredentialsError(
+                    provider=str(self.METHOD),
+                    error_msg=f"the {key.replace('_', ' ')} of {self.METHOD} has a line break, a space or "
+                    "another character in it that no credential has: write it again without",
+                )
         return {
             "access_key": found.access_key,
             "secret_key": found.secret_key,
@@ -127,8 +135,8 @@ def is_plain(text: str | None) -> bool:
     return text is None or (text.isascii() and text.isprintable() and " " not in text)
 
 
-class MfaNeededError(CredentialRetrievalError):
-    """A profile's role wants a code of a device, which a program that runs by itself cannot ask for."""
+class UnusableCredentialsError(CredentialRetrievalError):
+    """Credentials that are configured, and that no request can be signed with; the message says why."""
 
     fmt = "{error_msg}"
 
@@ -137,7 +145,7 @@ def _no_prompt(profile: str) -> Callable[[str], str]:
     """What botocore calls for a code. Its own function asks on the terminal, once for each try."""
 
     def refuse(_: str) -> str:
-        raise MfaNeededError(
+        raise UnusableCredentialsError(
             provider="assume-role",
             error_msg=f"the role of AWS_PROFILE={profile} wants an MFA code, which a service cannot ask "
             "for. Get temporary credentials "
@@ -226,7 +234,7 @@ def explain(
         if code in _TRANSIENT or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
             return UnavailableError(said)
         return RefusedError(said)
-    if isinstance(error, MfaNeededError):
+    if isinstance(error, UnusableCredentialsError):
         return RefusedError(f"{doing}: {error}.")
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError | SSOError):
         return RefusedError(

@@ -50,6 +50,28 @@ def test_a_message_does_not_change_with_each_try() -> None:
     assert "clock" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("KMS.DisabledException", "arn:aws:kms:us-east-1:1:key/2 is disabled."),
+        ("NotImplemented", "A header you provided implies functionality that is not implemented"),
+        ("InvalidRequestException", "Queries of this type are not supported"),
+    ],
+)
+def test_what_aws_says_is_said_and_no_credentials_are_blamed(code: str, message: str) -> None:
+    error = aws.explain(answered(code, message), AwsSettings(), "looking")
+    assert type(error) is RefusedError
+    assert str(error) == f"looking: AWS (us-east-1) answered {code}: {message}"
+
+
+def test_a_bucket_in_another_region_is_told_with_its_region() -> None:
+    refused = answered("301", "Moved Permanently", 301)
+    refused.response["ResponseMetadata"]["HTTPHeaders"] = {"x-amz-bucket-region": "eu-west-1"}
+    error = aws.explain(refused, AwsSettings(), "looking")
+    assert type(error) is RefusedError
+    assert str(error).endswith("The bucket is in eu-west-1: set AWS_REGION=eu-west-1.")
+
+
 @pytest.mark.parametrize("code", ["ExpiredToken", "ExpiredTokenException", "403", "400"])
 def test_what_credentials_can_cause_names_them(code: str) -> None:
     error = aws.explain(answered(code), AwsSettings(), "looking")
@@ -77,6 +99,32 @@ def test_credentials_of_a_file_are_read_again(tmp_path: Path, monkeypatch: pytes
     wait_for(lambda: credentials.get_frozen_credentials().token == "new")
 
 
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("aws_access_key_id=ab\n  cd", "access key"),
+        ("aws_secret_access_key=secret of mine", "secret key"),
+        ("aws_session_token=t\u00f6ken", "token"),
+    ],
+)
+def test_a_credential_of_a_file_that_no_header_can_carry_is_named_and_not_shown(
+    line: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "credentials"
+    good = ["aws_access_key_id=good", "aws_secret_access_key=good"]
+    kept = [each for each in good if each.split("=")[0] != line.split("=")[0]]
+    file.write_text("\n".join(["[default]", *kept, line, ""]), encoding="utf-8")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    with pytest.raises(aws.UnusableCredentialsError) as raised:
+        aws.client("glue", AwsSettings()).get_databases()
+    error = aws.explain(raised.value, AwsSettings(), "looking")
+    assert type(error) is RefusedError
+    assert str(error).startswith(f"looking: the {part} of shared-credentials-file has a line break, a space")
+    assert line.split("=")[1] not in str(error)
+
+
 def test_a_profile_that_wants_a_code_is_told_and_nobody_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +144,7 @@ def test_a_profile_that_wants_a_code_is_told_and_nobody_is_asked(
     said = set()
     # Each try, and each client, says the same.
     for service in ("glue", "glue", "athena"):
-        with pytest.raises(aws.MfaNeededError) as raised:
+        with pytest.raises(aws.UnusableCredentialsError) as raised:
             getattr(
                 aws.client(service, settings), {"glue": "get_databases"}.get(service, "list_work_groups")
             )()
