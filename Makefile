@@ -76,8 +76,8 @@ docs: setup ## generate docs/configuration.md, docs/metrics.md and the dashboard
 
 # ---- tests --------------------------------------------------------------------------------
 
-# Longest first; most of an integration test is waiting, so three share two cores.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
+# Longest first; most of an integration test is waiting, so four share two cores.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 
 .PHONY: test
 test: setup fetch ## unit tests, and one path of each promise on a real Kafka, ZooKeeper and local AWS: 5 minutes
@@ -123,7 +123,7 @@ NEEDS_TERRAFORM = @command -v terraform >/dev/null || { echo 'error: terraform i
 .PHONY: infra-test
 infra-test: setup fetch ## Terraform's modules and examples on a local AWS, and the rights that the services need
 	$(NEEDS_TERRAFORM)
-	@$(BIN)/python -m pytest -n0 tests/infra --ignore tests/infra/test_kafka_ec2.py $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder tests/infra --ignore tests/infra/test_kafka_ec2.py $(ARGS)
 
 .PHONY: infra-e2e
 infra-e2e: setup fetch ## the EC2 instance with Kafka, booted in a container, a client outside it (wants Docker and root)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.rights import ACCOUNT
-from tests.infra.conftest import BUCKET, CIDR, Cloud, Tutorial
+from tests.infra.conftest import BUCKET, CIDR, KNOWN, Cloud, Tutorial
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -103,12 +103,12 @@ def test_the_broker_is_open_to_one_address_on_one_port(tutorial: Tutorial, cloud
 
 @pytest.mark.parametrize("cidr", ["0.0.0.0/0", "::/0"])
 def test_a_broker_open_to_everybody_is_refused(cidr: str, tutorial: Tutorial) -> None:
-    told = tutorial.terraform.run("plan", "-no-color", f'-var=allowed_cidrs=["{cidr}"]', check=False)
+    told = tutorial.terraform.run("plan", *KNOWN, "-no-color", f'-var=allowed_cidrs=["{cidr}"]', check=False)
     assert told.returncode == 1
     assert "the whole internet" in " ".join(told.stderr.split())
 
 
 def test_without_an_address_there_is_no_plan(tutorial: Tutorial) -> None:
-    told = tutorial.terraform.run("plan", "-no-color", "-var=allowed_cidrs=null", check=False)
+    told = tutorial.terraform.run("plan", *KNOWN, "-no-color", "-var=allowed_cidrs=null", check=False)
     assert told.returncode == 1
     assert "allowed_cidrs" in told.stderr

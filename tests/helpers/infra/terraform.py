@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lakefeed_local.files import locked
 from lakefeed_local.settings import CacheSettings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -70,14 +71,18 @@ class Terraform:
         return done
 
     def init(self) -> None:
-        plugins = self.environment.get("TF_PLUGIN_DIR")
-        self.run("init", "-no-color", *([f"-plugin-dir={plugins}"] if plugins else []))
+        if plugins := self.environment.get("TF_PLUGIN_DIR"):
+            self.run("init", "-no-color", f"-plugin-dir={plugins}")
+            return
+        # Terraform's cache of providers bears one writer.
+        with locked(Path(self.environment["TF_PLUGIN_CACHE_DIR"], "lakefeed.lock")):
+            self.run("init", "-no-color")
 
     def apply(self, *options: str) -> None:
         self.run("apply", "-auto-approve", "-no-color", *options)
 
-    def destroy(self) -> None:
-        self.run("destroy", "-auto-approve", "-no-color")
+    def destroy(self, *options: str) -> None:
+        self.run("destroy", "-auto-approve", "-no-color", *options)
 
     def outputs(self) -> dict[str, Any]:
         told = json.loads(self.run("output", "-json").stdout)
