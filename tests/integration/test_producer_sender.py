@@ -13,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lakefeed_producer import sender
-from lakefeed_producer.delivery import KafkaPublisher
-from lakefeed_producer.record_batches import RecordBatch
+from lakefeed_producer.kafka import sender
+from lakefeed_producer.kafka.publisher import KafkaPublisher
+from lakefeed_producer.kafka.record_batches import RecordBatch
 from tests.helpers.publishing import make_topic, read
 from tests.helpers.sending import send
 
@@ -46,10 +46,10 @@ def losing(monkeypatch: pytest.MonkeyPatch, loses: Callable[[int, int], str]) ->
     `loses` says which, of its first sequence number and of how often it was asked about before. Counted over
     partitions, one that takes turns with another could lose all of its answers.
     """
-    produces = sender._Work._produce
+    produces = sender._Worker._produce
     tries = Counter[tuple[int, int]]()
 
-    async def produce(self: sender._Work, partition: int, records: RecordBatch, compressed: bytes) -> int:
+    async def produce(self: sender._Worker, partition: int, records: RecordBatch, compressed: bytes) -> int:
         which = partition, self._sequences.get(partition, 0)
         lost = loses(which[1], tries[which])
         tries[which] += 1
@@ -62,7 +62,7 @@ def losing(monkeypatch: pytest.MonkeyPatch, loses: Callable[[int, int], str]) ->
             raise ConnectionError("lost on the way back")
         return code
 
-    monkeypatch.setattr(sender._Work, "_produce", produce)
+    monkeypatch.setattr(sender._Worker, "_produce", produce)
 
 
 def test_lost_questions_and_answers_cost_no_record_and_double_none(
@@ -98,9 +98,9 @@ def test_a_broker_that_has_lost_track_ends_the_partition_without_a_hole(
     kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_topic(kafka, topic, 2)
-    following = sender._Work._next
+    following = sender._Worker._next
     monkeypatch.setattr(
-        sender._Work,
+        sender._Worker,
         "_next",
         lambda self, partition, records: following(self, partition, records) + (partition == 1) * 7,
     )

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from lakefeed_common.errors import UnavailableError
-from lakefeed_producer.delivery import Batch
-from lakefeed_producer.rejects import Reason, Reject, RejectsFile
+from lakefeed_producer.csv.rejects import Reason, Reject
+from lakefeed_producer.kafka.batch import EventBatch
+from lakefeed_producer.publish.rejects_file import RejectsFile
 from tests.helpers.memory_topic import MemoryTopic
 from tests.helpers.publishing import command
 
@@ -45,7 +46,7 @@ def test_a_dry_run_leaves_those_of_a_publication_alone(
     before = rejects.read_bytes()
     done = command(tmp_path, "publish", "x.csv", "--dry-run", *options)
     assert rejects.read_bytes() == before
-    assert ("name another with --rejects PATH" in done.stderr) == (done.returncode == 3)
+    assert ("Name another file with --rejects PATH" in done.stderr) == (done.returncode == 3)
     assert f"see {rejects.name}" not in done.stderr
     done = command(tmp_path, "publish", "x.csv", "--dry-run", "--rejects", "r.jsonl")
     assert "(see r.jsonl)" in done.stderr
@@ -75,10 +76,10 @@ def test_a_run_replaces_those_of_its_own_file_only(rejects: Path, tmp_path: Path
     before = rejects.read_bytes()
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "x.csv").write_text("a,b\n1\n")
-    assert command(tmp_path, "publish", "in/x.csv", "--again").returncode == 3
+    assert command(tmp_path, "publish", "in/x.csv", "--republish").returncode == 3
     assert rejects.read_bytes().startswith(before)
     (tmp_path / "x.csv").write_text("a,b\n1,2,3\n4,5\n")
-    assert command(tmp_path, "publish", "x.csv", "--again").returncode == 3
+    assert command(tmp_path, "publish", "x.csv", "--republish").returncode == 3
     lines = rejects.read_bytes().removeprefix(foreign).splitlines()
     assert len(lines) == 2
     assert [(json.loads(line)["path"], json.loads(line)["raw"]) for line in lines] == [
@@ -89,21 +90,21 @@ def test_a_run_replaces_those_of_its_own_file_only(rejects: Path, tmp_path: Path
 
 def test_a_run_that_publishes_it_without_rejects_drops_them(rejects: Path, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
-    assert command(tmp_path, "publish", "x.csv", "--again").returncode == 0
+    assert command(tmp_path, "publish", "x.csv", "--republish").returncode == 0
     assert rejects.read_bytes() == b""
 
 
 def test_rows_that_a_run_does_not_reach_keep_theirs(
     rejects: Path, memory_topic: MemoryTopic, tmp_path: Path
 ) -> None:
-    command(tmp_path, "publish", "x.csv", "--again", "--limit", "3")
+    command(tmp_path, "publish", "x.csv", "--republish", "--limit", "3")
     assert sorted(rows(rejects)) == [2, 4]
 
-    def fail(_: Batch) -> None:
+    def fail(_: EventBatch) -> None:
         raise UnavailableError("gone")
 
     memory_topic.before_send = fail
-    assert command(tmp_path, "publish", "x.csv", "--again").returncode == 1
+    assert command(tmp_path, "publish", "x.csv", "--republish").returncode == 1
     assert sorted(rows(rejects)) == [2, 4]
 
 

@@ -13,9 +13,10 @@ import pytest
 from aiokafka import errors
 
 from lakefeed_common.errors import LakefeedError, RefusedError
-from lakefeed_producer import sender
-from lakefeed_producer.delivery import Account, KafkaPublisher
-from lakefeed_producer.sender import Sender
+from lakefeed_producer.kafka import sender
+from lakefeed_producer.kafka.publisher import KafkaPublisher
+from lakefeed_producer.kafka.sender import Sender
+from lakefeed_producer.publish.deliveries import Deliveries
 from tests.helpers.scripted_broker import (
     DUPLICATE,
     NOT_LEADER,
@@ -68,11 +69,11 @@ def publisher_to(*servers: tuple[str, int], asks: Callable[[], object] = access)
     return KafkaPublisher(start, max_message_bytes=1_000_000)
 
 
-def sent(to: KafkaPublisher, values: list[bytes] = VALUES) -> Account:
+def sent(to: KafkaPublisher, values: list[bytes] = VALUES) -> Deliveries:
     return send(to, values, of=OF)
 
 
-def check_all_there(broker: ScriptedBroker, account: Account) -> None:
+def check_all_there(broker: ScriptedBroker, account: Deliveries) -> None:
     assert (account.delivered, account.failed, account.position) == (ROWS, [], ROWS)
     assert (broker.logs[0], broker.logs[1]) == (EVEN, ODD)
 
@@ -168,7 +169,7 @@ def test_a_user_who_may_not_write_ends_all(
     broker: ScriptedBroker, publisher: KafkaPublisher, code: int
 ) -> None:
     broker.script[1] += [code]
-    account, [batch] = Account(), batches(VALUES[:1])
+    account, [batch] = Deliveries(), batches(VALUES[:1])
     account.add(batch)
 
     def until_it_ends() -> None:
@@ -243,7 +244,7 @@ def test_a_topic_that_is_gone_for_ten_seconds_is_removed(
     began = loop.skipped
     account = send(publisher, VALUES[OF:], partitions=1, of=OF)
     assert 10 <= loop.skipped - began < 15
-    assert {(one.reason, one.retryable) for _, one in account.failed} == {("the topic was removed", True)}
+    assert {(one.reason, one.retryable) for _, one in account.failed} == {("the topic was deleted", True)}
     assert (account.delivered, len(account.failed)) == (0, ROWS - OF)
     # Nothing behind the first that was not taken is tried.
     assert {asked.sequence for asked in broker.asked} == {0, OF}
@@ -294,7 +295,7 @@ def test_a_broker_that_does_not_answer_is_named(
     silent: list[int | Loss] = ["silence"]
     broker.script[0] = deque(silent * 100_000)
     account = hand_over(publisher, VALUES, partitions=1)
-    wait_for(lambda: said(publisher) == "one:9092 does not answer", 30, lambda: publisher.trouble)
+    wait_for(lambda: said(publisher) == "one:9092 does not respond", 30, lambda: publisher.trouble)
     assert loop.skipped >= 45
     broker.script[0] = deque()
     settle(publisher, account)
@@ -306,7 +307,7 @@ def test_a_broker_that_does_not_answer_is_named(
     [
         (ConnectionRefusedError(111, "whatever"), "Connect to one:9092 failed: Connection refused"),
         (OSError("no such host"), "Connect to one:9092 failed: no such host"),
-        (TimeoutError(), "Connect to one:9092 failed: no answer"),
+        (TimeoutError(), "Connect to one:9092 failed: no response"),
         (errors.KafkaConnectionError("closed at once"), "KafkaConnectionError: closed at once"),
     ],
     ids=["refused", "unknown name", "no answer", "closed"],
