@@ -101,9 +101,7 @@ class Run:
         return int(json.loads(self._summary.read_text())["events_delivered"])
 
 
-def test_a_run_outlives_all_that_happens_to_its_broker(
-    own_kafka: Broker, there: Topic, tmp_path: Path
-) -> None:
+def test_a_run_survives_every_fault_of_its_broker(own_kafka: Broker, there: Topic, tmp_path: Path) -> None:
     """One run through one fault after another, each of which is over when rows arrive again."""
     rows = 20_000  # at this rate for longer than all faults take on a busy machine
 
@@ -148,7 +146,7 @@ def test_a_run_outlives_all_that_happens_to_its_broker(
     check_whole(there, good(rows))
 
 
-def test_a_broker_that_stays_away_ends_the_run_which_goes_on_later(
+def test_a_broker_that_stays_unreachable_ends_the_run_which_can_be_resumed(
     own_kafka: Broker, there: Topic, tmp_path: Path
 ) -> None:
     """Meanwhile another run, which would wait for longer, is asked to stop."""
@@ -184,9 +182,7 @@ def test_a_broker_that_stays_away_ends_the_run_which_goes_on_later(
 # ---- the topic -------------------------------------------------------------------------------------
 
 
-def test_a_topic_that_is_removed_ends_the_run_and_the_next_one_sends_all(
-    shared_there: Topic, tmp_path: Path
-) -> None:
+def test_a_deleted_topic_ends_the_run_and_the_next_one_sends_all(shared_there: Topic, tmp_path: Path) -> None:
     there, rows = shared_there, 3_000
     with Run(tmp_path, there, rows=rows, rate=100) as run:
         remove(AdminClient({"bootstrap.servers": there.kafka}), there.name)
@@ -197,7 +193,7 @@ def test_a_topic_that_is_removed_ends_the_run_and_the_next_one_sends_all(
     check_whole(there, good(rows))
 
 
-def test_a_topic_that_is_made_anew_meanwhile_is_noticed(shared_there: Topic, tmp_path: Path) -> None:
+def test_a_recreated_topic_is_detected(shared_there: Topic, tmp_path: Path) -> None:
     there = shared_there
     with Run(tmp_path, there, rows=3_000, rate=100) as run:
         admin = AdminClient({"bootstrap.servers": there.kafka})

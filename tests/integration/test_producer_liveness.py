@@ -45,7 +45,7 @@ def settings(kafka: str, topic: str, **more: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("where", ["publisher.KafkaPublisher.wait", "file.os.fstat"], ids=["Kafka", "disk"])
-def test_a_call_that_does_not_return_is_seen(
+def test_a_stuck_call_is_detected(
     kafka: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """With the default: tests/unit/producer/test_watch.py."""
@@ -61,7 +61,7 @@ def test_a_call_that_does_not_return_is_seen(
         assert b"watch" in service.get("/healthz")[1]
 
 
-def test_a_broker_that_does_not_answer_makes_not_ready_and_is_not_stuck(
+def test_a_broker_that_does_not_respond_is_not_ready_but_alive(
     own_kafka: Broker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

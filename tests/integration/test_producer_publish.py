@@ -115,7 +115,9 @@ def test_the_sample_file_arrives_whole(kafka: str, topic: str, tmp_path: Path) -
         assert list(event.values()) == expected
 
 
-def test_the_topic_is_made_as_set_and_a_different_one_is_told(kafka: str, topic: str, tmp_path: Path) -> None:
+def test_the_topic_is_created_as_configured_and_differences_are_reported(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n2\n3\n")
     done = publish(tmp_path, "x.csv", kafka=kafka, topic=topic, LAKEFEED_TOPIC_PARTITIONS="3")
     assert done.returncode == 0, done.stderr
@@ -127,7 +129,7 @@ def test_the_topic_is_made_as_set_and_a_different_one_is_told(kafka: str, topic:
     assert sorted(json.loads(value)["a"] for _, value, _ in read(kafka, topic, 3)) == [1, 1, 2, 2, 3, 3]
 
 
-def test_a_topic_that_cannot_be_made_ends_with_1(kafka: str, topic: str, tmp_path: Path) -> None:
+def test_a_topic_that_cannot_be_created_ends_with_1(kafka: str, topic: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     done = publish(tmp_path, "x.csv", kafka=kafka, topic=topic, LAKEFEED_TOPIC_REPLICAS="3")
     assert done.returncode == 1
@@ -135,7 +137,7 @@ def test_a_topic_that_cannot_be_made_ends_with_1(kafka: str, topic: str, tmp_pat
     assert "LAKEFEED_TOPIC_REPLICAS=3 is more than there are brokers" in done.stderr
 
 
-def test_a_record_larger_than_the_topic_takes_is_rejected(kafka: str, topic: str, tmp_path: Path) -> None:
+def test_a_record_larger_than_the_topic_accepts_is_rejected(kafka: str, topic: str, tmp_path: Path) -> None:
     make_topic(kafka, topic, 1, **{"max.message.bytes": "4000"})
     sizes = [10, 3_700, 3_800, 3_900, 4_000, 5_000, 20]
     (tmp_path / "x.csv").write_text("a,b\n" + "".join(f"{size},{'x' * size}\n" for size in sizes))
@@ -150,7 +152,7 @@ def test_a_record_larger_than_the_topic_takes_is_rejected(kafka: str, topic: str
     assert {10, 3_700, 20} <= set(arrived)
 
 
-def test_a_secure_connection_to_a_plain_port_is_told(kafka: str, topic: str, tmp_path: Path) -> None:
+def test_a_secure_connection_to_a_plain_port_is_reported(kafka: str, topic: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     done = publish(
         tmp_path,
@@ -165,7 +167,9 @@ def test_a_secure_connection_to_a_plain_port_is_told(kafka: str, topic: str, tmp
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_password_and_an_advertised_address_out_of_reach_are_told(topic: str, tmp_path: Path) -> None:
+def test_a_wrong_password_and_an_unreachable_advertised_address_are_reported(
+    topic: str, tmp_path: Path
+) -> None:
     """Two listeners of one broker, besides the one that it uses itself."""
     (tmp_path / "x.csv").write_text("a\n1\n")
     inside, secure, astray, dead = (free_port() for _ in range(4))
@@ -206,7 +210,7 @@ def test_a_wrong_password_and_an_advertised_address_out_of_reach_are_told(topic:
     assert "`advertised.listeners`" in done.stderr
 
 
-def test_an_interrupted_run_sends_what_is_on_its_way_and_says_how_far_it_came(
+def test_an_interrupted_run_waits_for_events_in_flight_and_reports_its_position(
     kafka: str, topic: str, tmp_path: Path
 ) -> None:
     """By SIGINT; see test_producer_broker.py for SIGTERM."""
@@ -269,7 +273,7 @@ def test_memory_grows_neither_with_the_file_nor_with_the_topic(
     assert peak("again.csv", 150_000, f"{topic}-large") < 2 * small
 
 
-def test_a_taken_metrics_port_is_no_error(kafka: str, topic: str, tmp_path: Path) -> None:
+def test_a_metrics_port_in_use_is_no_error(kafka: str, topic: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     with socket.create_server(("127.0.0.1", 0)) as taken_port:
         port = str(taken_port.getsockname()[1])

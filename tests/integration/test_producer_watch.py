@@ -23,7 +23,7 @@ def there(kafka: str, topic: str) -> Iterator[Topic]:
     there.close()
 
 
-def test_a_file_is_published_once_over_a_restart_and_metrics_tell(
+def test_a_file_is_published_once_across_a_restart_and_counted(
     kafka: str, topic: str, tmp_path: Path
 ) -> None:
     with watching(tmp_path, kafka, topic) as watcher:
@@ -63,7 +63,7 @@ def test_a_crash_or_a_stop_in_the_middle_of_a_file_repeats_no_row(
     assert numbers(kafka, topic) == list(range(1, rows + 1))
 
 
-def test_a_broker_that_goes_away_and_comes_back(own_kafka: Broker, topic: str, tmp_path: Path) -> None:
+def test_a_broker_that_is_unreachable_for_a_while(own_kafka: Broker, topic: str, tmp_path: Path) -> None:
     """Meanwhile another watcher starts, to which it is not there yet."""
     kafka, rows = own_kafka.bootstrap_servers, 3_000
     there = Topic(kafka, topic)

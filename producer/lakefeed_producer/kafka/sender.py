@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import queue
-import random
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from lakefeed_common import addresses
-from lakefeed_common.errors import LakefeedError, RefusedError
+from lakefeed_common.errors import LakefeedError
+from lakefeed_producer.kafka.cluster import Address, Cluster, may_not_write, transient_errors
 from lakefeed_producer.kafka.record_batches import BatchPart, RecordBatch
-
-if TYPE_CHECKING:
-    from aiokafka.conn import AIOKafkaConnection
 
 log = logging.getLogger(__name__)
 # aiokafka logs what is reported here as `trouble`.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
-_ALL_REPLICAS = -1
-# Timeouts of a request and of a connection attempt.
-_REQUEST_SECONDS = 30.0
-_CONNECT_SECONDS = 10.0
 _MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.05, 1.0
 # A broker that has just started does not know all topics yet.
 _DELETED_SECONDS = 10.0
@@ -59,10 +48,6 @@ class Refusal:
     retryable: bool
 
 
-class _NoLeaderError(Exception):
-    """A partition has no leader, or does not exist."""
-
-
 class Sender:
     """Sends to one topic. Each partition has one record batch in flight, so that it never has a gap.
 
@@ -70,36 +55,32 @@ class Sender:
         servers: bootstrap servers, host and port.
         access: returns security settings as aiokafka names them; called in the thread.
         topic: the topic.
-
-    Attributes:
-        reports: one for each record batch when it is done: the events that were refused.
-        trouble: the last problem of the connection; empty if there is none.
-        broken: why nothing can be sent any more.
     """
 
-    def __init__(
-        self,
-        servers: list[tuple[str, int]],
-        access: Callable[[], Mapping[str, Any]],
-        topic: str,
-    ) -> None:
-        # Not a SimpleQueue: in CPython 3.11 it blocks forever if a signal arrives as its timeout expires.
-        self.reports: queue.Queue[tuple[RecordBatch, list[Refusal]]] = queue.Queue()
-        self.trouble = ""
-        self.broken: LakefeedError | None = None
+    def __init__(self, servers: list[Address], access: Callable[[], Mapping[str, Any]], topic: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self._worker = _Worker(self, servers, access, topic)
+        self._worker = _Worker(Cluster(servers, access, topic))
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
         self._thread.start()
+
+    @property
+    def reports(self) -> queue.Queue[tuple[RecordBatch, list[Refusal]]]:
+        """One report for each record batch when it is done: the events that were refused."""
+        return self._worker.reports
+
+    @property
+    def trouble(self) -> str:
+        """The last problem of the connection; empty if there is none."""
+        return self._worker.trouble
+
+    @property
+    def broken(self) -> LakefeedError | None:
+        """Why nothing can be sent any more."""
+        return self._worker.broken
 
     def put(self, records: RecordBatch) -> None:
         """Queue a record batch; a report will follow."""
         self._loop.call_soon_threadsafe(self._worker.accept, records)
-
-    def fail(self, error: Exception) -> None:
-        """Report an unexpected error of the thread to the caller, who would wait for reports otherwise."""
-        log.error("The sender has failed", exc_info=error)
-        self.broken = LakefeedError(f"the sender has failed: {error!r}")
 
     def stop(self) -> None:
         """Stop: nothing is sent any more, and record batches in flight get no report."""
@@ -113,118 +94,121 @@ class Sender:
             kafka_client.quiet_lost_connections(self._loop)
             self._loop.run_until_complete(self._worker.run())
         except Exception as error:
-            self.fail(error)
+            self._worker.fail(error)
         finally:
             self._loop.close()
 
 
-class _Worker:
-    """The work in the thread."""
+@dataclass
+class _Partition:
+    """A partition, and what is sent to it.
 
-    def __init__(
-        self,
-        sender: Sender,
-        servers: list[tuple[str, int]],
-        access: Callable[[], Mapping[str, Any]],
-        topic: str,
-    ) -> None:
+    Attributes:
+        number: of the partition.
+        waiting: record batches with their compressed records, in order.
+        sequence: sequence number of the next record.
+        lost: why a record batch did not arrive; empty if all have.
+    """
+
+    number: int
+    waiting: asyncio.Queue[tuple[RecordBatch, bytes]] = field(default_factory=asyncio.Queue)
+    sequence: int = 0
+    lost: str = ""
+
+    def lose(self, records: RecordBatch, reason: str, *, retryable: bool) -> list[Refusal]:
+        """Refuse a record batch: those after it would leave a gap, and are refused too."""
+        self.lost = self.lost or reason
+        return [Refusal(records.part, reason, too_large=False, retryable=retryable)]
+
+
+class _Worker:
+    """The work in the thread; see `Sender` for its attributes."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        # Not a SimpleQueue: in CPython 3.11 it blocks forever if a signal arrives as its timeout expires.
+        self.reports: queue.Queue[tuple[RecordBatch, list[Refusal]]] = queue.Queue()
+        self.trouble = ""
+        self.broken: LakefeedError | None = None
         self.stopped = asyncio.Event()
-        self._sender = sender
-        self._servers = servers
-        self._access = access
-        self._topic = topic
-        self._brokers: dict[int, tuple[str, int]] = {}
-        self._leaders: dict[int, int] = {}
-        self._connections: dict[tuple[str, int], AIOKafkaConnection] = {}
-        self._connecting: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._identifying = asyncio.Lock()
-        self._producer: tuple[int, int] | None = None
-        self._queues: dict[int, asyncio.Queue[tuple[RecordBatch, bytes]]] = {}
-        self._sequences: dict[int, int] = {}
-        self._lost: dict[int, str] = {}
+        self._cluster = cluster
+        self._partitions: dict[int, _Partition] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Work until stopped."""
-        # Before the first record batch, which would wait for it.
-        self._begin(self._prepare())
+        self._begin(self._cluster.prepare())
         await self.stopped.wait()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in self._connections.values():
-            if (closed := connection.close()) is not None:
-                await closed
+        await self._cluster.close()
 
     def accept(self, records: RecordBatch) -> None:
         """Append a record batch to the queue of its partition."""
-        partition = records.part.partition
-        if partition not in self._queues:
-            self._queues[partition] = asyncio.Queue()
-            self._begin(self._send_partition(partition, self._queues[partition]))
+        number = records.part.partition
+        if number not in self._partitions:
+            self._partitions[number] = _Partition(number)
+            self._begin(self._send(self._partitions[number]))
         # Compressed while the previous one is in flight.
-        self._queues[partition].put_nowait((records, records.compressed()))
+        self._partitions[number].waiting.put_nowait((records, records.compressed()))
 
-    def _begin(self, work: Any) -> None:
+    def fail(self, error: Exception) -> None:
+        """Report an unexpected error to the caller, who would wait for reports otherwise."""
+        log.error("The sender has failed", exc_info=error)
+        self.broken = LakefeedError(f"the sender has failed: {error!r}")
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _prepare(self) -> None:
-        with suppress(Exception):  # the first record batch tries again
-            await self._refresh()
-            await self._identity()
-
-    async def _send_partition(
-        self, partition: int, waiting: asyncio.Queue[tuple[RecordBatch, bytes]]
-    ) -> None:
+    async def _send(self, partition: _Partition) -> None:
         while True:
-            records, compressed = await waiting.get()
+            records, compressed = await partition.waiting.get()
             try:
                 refused = await self._deliver(partition, records, compressed)
             except LakefeedError as error:
-                self._sender.broken = error
-                refused = self._lose(partition, records, str(error), retryable=False)
+                self.broken = error
+                refused = partition.lose(records, str(error), retryable=False)
             except Exception as error:
-                self._sender.fail(error)
-                refused = self._lose(partition, records, repr(error), retryable=False)
-            self._sender.reports.put((records, refused))
+                self.fail(error)
+                refused = partition.lose(records, repr(error), retryable=False)
+            self.reports.put((records, refused))
 
-    async def _deliver(self, partition: int, records: RecordBatch, compressed: bytes) -> list[Refusal]:
+    async def _deliver(self, partition: _Partition, records: RecordBatch, compressed: bytes) -> list[Refusal]:
         """Send until there is a final response: the events that it refuses."""
         from aiokafka import errors
 
         pause = _MIN_PAUSE_SECONDS
         missing_seconds = 0.0
         while True:
-            if partition in self._lost:
-                # Record batches after one that did not arrive would leave a gap.
-                return self._lose(partition, records, self._lost[partition], retryable=True)
+            if partition.lost:
+                return partition.lose(records, partition.lost, retryable=True)
             try:
-                code = await self._produce(partition, records, compressed)
-            except _transient_errors() as error:
+                code = await self._cluster.produce(records, compressed, partition.sequence)
+            except transient_errors() as error:
                 self._note(error)
             else:
                 result = errors.for_code(code)
                 if result in (errors.NoError, errors.DuplicateSequenceNumber):
-                    self._sender.trouble = ""
-                    self._sequences[partition] = self._next(partition, records)
+                    self.trouble = ""
+                    partition.sequence = next_sequence(partition.sequence, records)
                     return []
                 if result in (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError):
                     return await self._deliver_halves(partition, records, result)
                 if result in (errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError):
-                    raise _may_not_write(result)
+                    raise may_not_write(result)
                 self._note(result())
                 if not result.retriable and code != _CORRUPT_MESSAGE:
                     is_retryable = code in _STATE_LOST
-                    return self._lose(partition, records, self._sender.trouble, retryable=is_retryable)
+                    return partition.lose(records, self.trouble, retryable=is_retryable)
             await asyncio.sleep(pause)
             missing_seconds = missing_seconds + pause if await self._is_missing(partition) else 0.0
             if missing_seconds >= _DELETED_SECONDS:
-                return self._lose(partition, records, "the topic was deleted", retryable=True)
+                return partition.lose(records, "the topic was deleted", retryable=True)
             pause = min(2 * pause, _MAX_PAUSE_SECONDS)
 
-    async def _deliver_halves(self, partition: int, records: RecordBatch, error: Any) -> list[Refusal]:
+    async def _deliver_halves(self, partition: _Partition, records: RecordBatch, error: Any) -> list[Refusal]:
         """Halve a record batch that is too large; a single record is refused."""
         if len(records.part) == 1:
             return [Refusal(records.part, error.description, too_large=True, retryable=False)]
@@ -233,129 +217,18 @@ class _Worker:
             refused += await self._deliver(partition, half, half.compressed())
         return refused
 
-    def _lose(self, partition: int, records: RecordBatch, reason: str, *, retryable: bool) -> list[Refusal]:
-        self._lost.setdefault(partition, reason)
-        return [Refusal(records.part, reason, too_large=False, retryable=retryable)]
-
-    def _next(self, partition: int, records: RecordBatch) -> int:
-        return (self._sequences.get(partition, 0) + len(records.part)) % _SEQUENCES
-
-    async def _is_missing(self, partition: int) -> bool:
+    async def _is_missing(self, partition: _Partition) -> bool:
         """Whether the brokers respond and do not know the partition."""
         try:
-            await self._refresh()
-        except _transient_errors() as error:
+            return not await self._cluster.has(partition.number)
+        except transient_errors() as error:
             self._note(error)
             return False
-        return partition not in self._leaders
 
     def _note(self, error: BaseException) -> None:
-        self._sender.trouble = getattr(error, "description", None) or str(error) or repr(error)
-
-    async def _produce(self, partition: int, records: RecordBatch, compressed: bytes) -> int:
-        """Send a record batch once: the error code of the response."""
-        from aiokafka.protocol.produce import ProduceRequest
-
-        producer_id, epoch = await self._identity()
-        if partition not in self._leaders:
-            await self._refresh()
-        broker = self._brokers.get(self._leaders.get(partition, -1))
-        if broker is None:
-            raise _NoLeaderError(f"partition {partition} of the topic {self._topic} has no leader")
-        data = records.bytes(compressed, producer_id, epoch, self._sequences.get(partition, 0))
-        topics = [(self._topic, [(partition, data)])]
-        request = ProduceRequest(None, _ALL_REPLICAS, int(_REQUEST_SECONDS * 1000), topics)
-        response = await self._request(broker, request)
-        [(_, [(_, code, *_)])] = response.topics
-        return int(code)
-
-    async def _identity(self) -> tuple[int, int]:
-        """The producer's id and epoch, which the broker assigns once."""
-        from aiokafka import errors
-        from aiokafka.protocol.transaction import InitProducerIdRequest
-
-        async with self._identifying:
-            if self._producer is None:
-                response = await self._request_any(InitProducerIdRequest(None, int(_REQUEST_SECONDS * 1000)))
-                error = errors.for_code(response.error_code)
-                if error is errors.ClusterAuthorizationFailedError:
-                    raise _may_not_write(error)
-                if error is not errors.NoError:
-                    raise error
-                self._producer = response.producer_id, response.producer_epoch
-            return self._producer
-
-    async def _refresh(self) -> None:
-        """Fetch the leaders of the partitions."""
-        from aiokafka.protocol.metadata import MetadataRequest
-
-        # The request must not create the topic.
-        response = await self._request_any(MetadataRequest([self._topic], allow_auto_topic_creation=False))
-        self._brokers = {node: (host, port) for node, host, port, *_ in response.brokers}
-        self._leaders = {
-            partition: leader
-            for _, topic, _, partitions in response.topics
-            for _, partition, leader, *_ in partitions
-            if topic == self._topic
-        }
-
-    async def _request_any(self, request: Any) -> Any:
-        """The response of the first broker that gives one."""
-        brokers = list(self._brokers.values())
-        random.shuffle(brokers)
-        failure: Exception = _NoLeaderError("no broker is known")
-        for broker in dict.fromkeys([*brokers, *self._servers]):
-            try:
-                return await self._request(broker, request)
-            except _transient_errors() as error:
-                failure = error
-        raise failure
-
-    async def _request(self, broker: tuple[str, int], request: Any) -> Any:
-        connection = await self._connection(broker)
-        try:
-            return await connection.send(request)
-        except TimeoutError:
-            connection.close()
-            raise TimeoutError(f"{addresses.join(*broker)} does not respond") from None
-
-    async def _connection(self, broker: tuple[str, int]) -> AIOKafkaConnection:
-        from aiokafka.conn import create_conn
-
-        async with self._connecting[broker]:
-            connection = self._connections.get(broker)
-            if connection is not None and connection.connected():
-                return connection
-            host, port = broker
-            try:
-                async with asyncio.timeout(_CONNECT_SECONDS):
-                    connection = await create_conn(
-                        host,
-                        port,
-                        client_id="lakefeed-producer",
-                        request_timeout_ms=int(1.5 * _REQUEST_SECONDS * 1000),
-                        **self._access(),
-                    )
-            except TimeoutError:
-                raise TimeoutError(f"Connect to {addresses.join(*broker)} failed: no response") from None
-            except OSError as error:
-                number = isinstance(error, ConnectionError) and error.errno
-                reason = os.strerror(number) if number else str(error)
-                raise ConnectionError(f"Connect to {addresses.join(*broker)} failed: {reason}") from None
-            self._connections[broker] = connection
-            return connection
+        self.trouble = getattr(error, "description", None) or str(error) or repr(error)
 
 
-def _transient_errors() -> tuple[type[Exception], ...]:
-    """Errors that a retry may overcome."""
-    from aiokafka.errors import KafkaError
-
-    return (KafkaError, OSError, TimeoutError, _NoLeaderError)
-
-
-def _may_not_write(error: Any) -> RefusedError:
-    # A broker refuses idempotence to a user who may not write to any topic.
-    return RefusedError(
-        f"the broker does not allow this user to write to the topic ({error.description.rstrip('.')}). "
-        "Allow it to WRITE and READ the topic"
-    )
+def next_sequence(sequence: int, records: RecordBatch) -> int:
+    """The sequence number after a record batch."""
+    return (sequence + len(records.part)) % _SEQUENCES

@@ -72,14 +72,14 @@ def test_a_safe_name_is_safe(name: str) -> None:
         (["Price\nUSD"], ["price_usd"], ["Price USD"]),
     ],
 )
-def test_no_column_takes_anothers_name(header: list[str], sql: list[str], as_is: list[str]) -> None:
+def test_no_column_gets_the_name_of_another(header: list[str], sql: list[str], as_is: list[str]) -> None:
     assert event_names(header, "sql") == sql
     assert event_names(header, "as-is") == as_is
 
 
 @pytest.mark.parametrize("naming", ["sql", "as-is"])
 @pytest.mark.parametrize("letter", ["x", "é", "番"])
-def test_a_long_name_is_cut_to_what_the_catalogue_takes(letter: str, naming: Naming) -> None:
+def test_a_long_name_is_cut_to_what_the_catalog_accepts(letter: str, naming: Naming) -> None:
     names = event_names([letter * 300, letter * 301, letter * 300], naming)
     assert len({folded(name) for name in names}) == 3
     assert all(is_column_name(name) for name in names)

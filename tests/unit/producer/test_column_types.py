@@ -85,7 +85,7 @@ def test_a_column_has_the_narrowest_type_that_changes_nothing(values: list[str],
 
 
 @pytest.mark.parametrize("text", DEFAULT_NULLS)
-def test_what_pandas_takes_for_missing_is_where_it_cannot_be_data(text: str) -> None:
+def test_what_pandas_reads_as_missing_is_null_where_it_cannot_be_data(text: str) -> None:
     assert text in STR_NA_VALUES
     assert found("1", text) == "integer"
     assert found(text, "1.5") == "number"
@@ -97,7 +97,7 @@ def test_what_pandas_takes_for_missing_is_where_it_cannot_be_data(text: str) -> 
         assert fits(column.arrow(), kind).to_pylist() == [True, True]
 
 
-def test_all_that_pandas_takes_for_missing_is_known() -> None:
+def test_everything_that_pandas_reads_as_missing_is_known() -> None:
     assert {"", *DEFAULT_NULLS} == STR_NA_VALUES
 
 

@@ -96,7 +96,7 @@ def test_quotes_change_nothing(table: tuple[int, list[list[str]]], tmp_path: Pat
     assert by_pandas == expected(rows, types)
 
 
-def test_texts_that_the_user_names_are_null_in_every_column(tmp_path: Path) -> None:
+def test_declared_null_values_are_null_in_every_column(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     for quote in ("", '"'):
         rows = [("-", "-", "-999"), ("1", "x", "5"), ("--", "--", "NA"), ("2", "番", "-99")]
@@ -152,7 +152,7 @@ def test_a_wide_file_is_one_block(tmp_path: Path) -> None:
     assert list(event.values()) == told
 
 
-def test_texts_of_many_lengths_are_joined_like_few() -> None:
+def test_many_values_are_concatenated_like_few() -> None:
     texts = [b"x" * (number * 7 % 300) for number in range(1_000)]
     both = ConcatColumn(
         [b"<", *ConcatColumn.of(texts).parts, b">", *ConcatColumn.of(texts[::-1]).parts], len(texts)

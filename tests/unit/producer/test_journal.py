@@ -63,7 +63,7 @@ def test_an_empty_topic_begins_a_publication() -> None:
     assert Publication.of(one.source, one.mark) == one
 
 
-def test_rows_with_holes_are_found_in_every_partition() -> None:
+def test_rows_with_gaps_are_found_in_every_partition() -> None:
     topic = MemoryTopic(4)
     put(topic, publication(topic, OTHER, source=b"b.csv", began=NOW - 5), 1, 2, 3)
     put(topic, publication(topic), *range(1, 51), *range(301, 351), *range(101, 111))
@@ -93,7 +93,7 @@ def test_a_row_and_a_key_have_one_partition_each() -> None:
     assert spread(one, [1], [b"123456789"]) == [0xCBF43926 % 4]
 
 
-def test_another_content_under_the_name_is_refused() -> None:
+def test_different_content_under_the_name_is_refused() -> None:
     topic = MemoryTopic()
     put(topic, publication(topic, OTHER), 1, 2, 3)
     with pytest.raises(ChangedError, match=r"a.csv: its content differs .* 2023-11-14 22:13:20 UTC"):
@@ -105,7 +105,7 @@ def test_another_content_under_the_name_is_refused() -> None:
         resume(topic, OTHER)
 
 
-def test_a_publication_that_was_begun_again_is_the_one_to_go_on_with() -> None:
+def test_the_newest_publication_is_resumed() -> None:
     topic = MemoryTopic()
     put(topic, publication(topic), *range(1, 1001))
     put(topic, publication(topic, began=NOW + 1), 1, 2)
@@ -123,7 +123,7 @@ def test_a_new_file_costs_a_bounded_read_of_a_huge_topic() -> None:
     assert topic.read_records == 40_000
 
 
-def test_each_part_of_the_topic_is_read_once_and_what_we_sent_not_at_all() -> None:
+def test_each_part_of_the_topic_is_read_once_and_own_records_not_at_all() -> None:
     topic = MemoryTopic(2)
     put(topic, publication(topic, OTHER, source=b"b.csv"), *range(1, 5_001))
     journal = topic.connection().journal
@@ -161,7 +161,7 @@ def test_rows_that_retention_has_deleted_are_not_sent_again() -> None:
     assert rows[~there].tolist() == list(range(701, 1001))
 
 
-def test_a_producer_that_goes_on_sending_is_noticed_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_producer_that_keeps_sending_is_detected_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lakefeed_producer.kafka.journal._BUSY_SECONDS", 0.2)
     topic = MemoryTopic()
     sent = count(1)
@@ -174,7 +174,7 @@ def test_a_producer_that_goes_on_sending_is_noticed_at_the_start(monkeypatch: py
         topic.connection().journal.resume(b"a.csv", SHA, NOW, 1_000, beat)
 
 
-def test_what_a_killed_producer_had_on_its_way_is_waited_for() -> None:
+def test_requests_in_flight_of_a_killed_producer_are_waited_for() -> None:
     topic = MemoryTopic()
     put(topic, publication(topic), 1)
     late = iter([2, 3])
@@ -188,7 +188,7 @@ def test_what_a_killed_producer_had_on_its_way_is_waited_for() -> None:
 
 @pytest.mark.parametrize("new", [True, False])
 @pytest.mark.parametrize("same", [True, False])
-def test_another_producer_of_the_same_file_is_noticed(same: bool, new: bool) -> None:
+def test_another_producer_of_the_same_file_is_detected(same: bool, new: bool) -> None:
     topic = MemoryTopic()
     if not new:
         put(topic, publication(topic, began=NOW - 5), 1, 2, 3)
@@ -214,7 +214,7 @@ def test_others_may_write_to_the_topic() -> None:
         tracker.check(number, number, nothing)
 
 
-def test_a_topic_that_was_emptied_is_noticed() -> None:
+def test_a_topic_that_was_emptied_is_detected() -> None:
     topic = MemoryTopic()
     tracker = resume(topic)
     put(topic, tracker.in_topic.publication, 1, 2, 3)
@@ -255,7 +255,7 @@ def test_any_kills_leave_each_row_once_and_in_order(seed: int, partitions: int, 
         assert [found.row for found in log] == sorted(found.row for found in log)
 
 
-def test_a_claim_ends_with_its_holder(tmp_path: Path) -> None:
+def test_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("n\n1\n")
     busy = pytest.raises(BusyError, match="is being published by another lakefeed-producer")
@@ -265,7 +265,7 @@ def test_a_claim_ends_with_its_holder(tmp_path: Path) -> None:
         pass
 
 
-def test_a_journal_waits_for_what_is_on_its_way_before_it_calls_a_file_new() -> None:
+def test_requests_in_flight_are_waited_for_before_a_file_counts_as_new() -> None:
     topic = MemoryTopic()
     journal = Journal(topic, quiet_seconds=0.2)
     late = iter([1])

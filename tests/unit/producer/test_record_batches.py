@@ -89,7 +89,7 @@ def test_another_reader_finds_what_was_sent(
 
 
 @pytest.mark.parametrize("size", [1, 100, 1_000_000])
-def test_the_largest_event_that_is_taken_fits_into_a_record_batch(size: int) -> None:
+def test_the_largest_accepted_event_fits_into_a_record_batch(size: int) -> None:
     sent = batch([Event(0, b"", b"x" * size)], 10**18)
     limit = RECORD_OVERHEAD + size + len("row") + 19
     limit += len("source") + len(PUBLICATION.source) + len("publication") + len(PUBLICATION.mark)
@@ -111,7 +111,7 @@ def test_halves_hold_the_same_records() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20])
 @pytest.mark.parametrize("kind", ["random", "zeros"])
-def test_lz4_frames_of_any_size_are_read_by_others(size: int, kind: str) -> None:
+def test_other_readers_accept_lz4_frames_of_any_size(size: int, kind: str) -> None:
     value = random.Random(size).randbytes(size) if kind == "random" else bytes(size)
     sent, encoder = batch([Event(0, b"", value)]), RecordBatchEncoder("lz4", 4 << 20)
     [part] = encoder.split(sent)

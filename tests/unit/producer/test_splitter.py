@@ -62,7 +62,7 @@ def test_text_after_a_closing_quote_is_a_fault() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 100, 5_000, 1 << 20])
-def test_an_open_quote_is_given_up_at_the_limit(chunk: int) -> None:
+def test_an_open_quote_ends_at_the_limit(chunk: int) -> None:
     rows = [b"%d,%d" % (row, row) for row in range(500 if chunk == 1 else 2_000)]
     rows[3] = b'3,"3'
     found = records(b"\n".join(rows), chunk, limit=1024)

@@ -66,14 +66,14 @@ def log(broker: Broker, timeout_seconds: float = 30) -> KafkaLog:
     return KafkaLog({}, broker.admin(), "t", timeout_seconds, lambda: "")
 
 
-def test_a_leader_that_moves_is_asked_for_again_by_a_client_that_knows_no_old_one(broker: Broker) -> None:
+def test_offsets_are_requested_again_by_a_new_client_while_a_leader_moves(broker: Broker) -> None:
     broker.answers = [*MOVES, OFFSET_INVALID]
     assert log(broker).bounds() == ([500, 600], [500, 600])
     assert not broker.answers
     assert broker.clients == 1 + len(MOVES) + 1
 
 
-def test_no_answer_about_an_offset_is_not_an_empty_partition(broker: Broker) -> None:
+def test_a_missing_response_is_not_an_empty_partition(broker: Broker) -> None:
     broker.answers = [OFFSET_INVALID] * 2
     with pytest.raises(UnavailableError, match="no response from Kafka"):
         log(broker, timeout_seconds=-1).bounds()
@@ -94,7 +94,7 @@ def test_a_time_after_the_last_record_is_the_end(broker: Broker) -> None:
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, 30, RefusedError),
     ],
 )
-def test_an_error_that_stays_ends_it(
+def test_a_permanent_error_is_raised(
     error: int, timeout_seconds: float, kind: type[LakefeedError], broker: Broker
 ) -> None:
     broker.answers = [error] * 2

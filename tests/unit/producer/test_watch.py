@@ -181,7 +181,7 @@ def test_a_changed_file_is_not_published_again_and_logged_once(
     assert place.events == [{"n": 1}, {"n": 1}, {"n": 2}]
 
 
-def test_names_of_files_that_are_still_written_are_left_alone(place: Place) -> None:
+def test_temporary_files_are_not_published(place: Place) -> None:
     for name in (".a.csv", "a.csv.tmp", "a.csv.part", "a.csv~", "~a.csv", "a.txt"):
         place.write(name, "n\n1\n")
     (place.folder / "folder.csv").mkdir()
@@ -337,7 +337,7 @@ def test_an_unexpected_error_does_not_end_the_work(
     assert caplog.text.count("a.csv cannot be published: ValueError('of this file')") == 1
 
 
-def test_files_are_taken_oldest_first(place: Place) -> None:
+def test_files_are_published_oldest_first(place: Place) -> None:
     for name, age in (("a.csv", 1), ("b.csv", 3), ("c.csv", 2), ("d.csv", 3)):
         os.utime(place.write(name, f"n\n{name}\n"), (1_000_000 - age, 1_000_000 - age))
     place.rounds()
@@ -379,7 +379,7 @@ def test_a_bad_file_is_tried_again_after_a_restart_with_other_settings(place: Pl
     assert (place.events, place.files("failed"), place.files("done")) == ([{"n": 1}], 0, 1)
 
 
-def test_an_error_of_our_own_is_not_taken_for_a_broker_that_is_away(place: Place) -> None:
+def test_an_internal_error_is_not_mistaken_for_an_unreachable_broker(place: Place) -> None:
     def broken(batch: EventBatch) -> None:
         raise LakefeedError("this should not happen")
 
@@ -399,7 +399,7 @@ def test_rejects_are_kept_in_the_state_folder(place: Place) -> None:
     assert orjson.loads(rejects)["reason"] == "too_few_fields"
 
 
-def test_the_broker_may_be_away(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_broker_is_waited_for(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     place.broker.away = True
     place.write("a.csv", "n\n1\n")
     place.rounds()
@@ -433,7 +433,7 @@ def fail() -> None:
     raise UnavailableError("gone")
 
 
-def test_a_file_goes_on_where_the_broker_went_away(place: Place) -> None:
+def test_a_file_is_resumed_after_the_broker_was_unreachable(place: Place) -> None:
     place.broker.topic.before_send = breaking(3, fail)
     place.write("a.csv", ROWS)
     place.rounds()
@@ -448,7 +448,7 @@ def test_a_file_goes_on_where_the_broker_went_away(place: Place) -> None:
     assert counted("lakefeed_producer_rows_rejected_total", {"reason": "too_few_fields"}) == 50
 
 
-def test_a_file_goes_on_after_a_restart(place: Place) -> None:
+def test_a_file_is_resumed_after_a_restart(place: Place) -> None:
     place.broker.topic.before_send = breaking(2, lambda: place.stop.set())
     place.write("a.csv", ROWS)
     place.rounds()
@@ -460,7 +460,7 @@ def test_a_file_goes_on_after_a_restart(place: Place) -> None:
     assert [orjson.loads(line)["row"] for line in rejects] == list(range(100, 5001, 100))
 
 
-def test_a_file_that_was_renamed_goes_on_under_its_first_name(place: Place) -> None:
+def test_a_renamed_file_is_resumed_under_its_first_name(place: Place) -> None:
     place.broker.topic.before_send = breaking(2, lambda: place.stop.set())
     path = place.write("a.csv", ROWS)
     place.rounds()
@@ -483,7 +483,7 @@ def test_a_lost_state_repeats_no_row_of_the_newest_files(place: Place, tmp_path:
     assert place.files("done") == 2
 
 
-def test_a_file_that_changes_while_it_is_published_in_part_is_left(
+def test_a_file_that_changes_after_some_rows_were_published_is_refused(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.broker.topic.before_send = breaking(2, lambda: place.stop.set())
@@ -498,7 +498,7 @@ def test_a_file_that_changes_while_it_is_published_in_part_is_left(
     assert place.files("changed") == 1
 
 
-def test_a_content_that_only_the_topic_knows_is_not_mixed_with_another(
+def test_content_that_only_the_topic_knows_is_not_mixed_with_other_content(
     place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = place.write("a.csv", "n\n1\n2\n")
@@ -513,9 +513,7 @@ def test_a_content_that_only_the_topic_knows_is_not_mixed_with_another(
     assert caplog.text.count("the rows that are not published yet") == 1
 
 
-def test_a_file_that_another_producer_has_is_left_until_that_one_ends(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_of_another_producer_is_waited_for(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     path = place.write("a.csv", "n\n1\n")
     with lock_file(path):
         place.write("b.csv", "n\n2\n")
@@ -531,7 +529,7 @@ def test_a_file_that_another_producer_has_is_left_until_that_one_ends(
 
 
 @pytest.mark.parametrize("where", ["Kafka", "disk"])
-def test_a_call_that_does_not_return_is_seen_within_30_seconds(
+def test_a_stuck_call_is_detected_within_30_seconds(
     place: Place, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """The default; the service itself is shown with a shorter one in tests/integration."""
@@ -598,7 +596,7 @@ def test_a_damaged_state_is_reported(tmp_path: Path) -> None:
         Ledger(tmp_path)
 
 
-def test_the_loop_ends_when_asked(place: Place) -> None:
+def test_the_loop_ends_on_request(place: Place) -> None:
     place.write("a.csv", "n\n1\n")
 
     def stop() -> None:
