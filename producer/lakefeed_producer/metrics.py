@@ -5,19 +5,19 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 from lakefeed_common.metrics import ServiceMetrics
-from lakefeed_producer.rejects import Reason
+from lakefeed_producer.csv.rejects import Reason
 
 OUTCOMES = ("done", "failed", "changed", "duplicate")
 
 
 class ProducerMetrics(ServiceMetrics):
-    """What the producer tells of its work; updated once for many rows."""
+    """The metrics of the producer; updated once for many rows."""
 
     def __init__(self) -> None:
         super().__init__("producer")
         self.rows_read = Counter(
             "lakefeed_producer_rows_read_total",
-            "Data rows read from CSV files, rejected ones included.",
+            "Data rows read from CSV files, including rejected ones.",
             registry=self.registry,
         )
         self.events_delivered = Counter(
@@ -38,7 +38,7 @@ class ProducerMetrics(ServiceMetrics):
         )
         self.delivery_seconds = Histogram(
             "lakefeed_producer_delivery_seconds",
-            "Time from sending an event to its acknowledgement; the last event of each batch is a sample.",
+            "Time from sending an event to its acknowledgement, sampled for the last event of each batch.",
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
             registry=self.registry,
         )
@@ -54,7 +54,7 @@ class ProducerMetrics(ServiceMetrics):
         )
         self.in_flight = Gauge(
             "lakefeed_producer_in_flight_events",
-            "Events sent that wait for their acknowledgement.",
+            "Events sent and not acknowledged.",
             registry=self.registry,
         )
         self.files = Counter(

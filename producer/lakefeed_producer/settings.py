@@ -14,25 +14,23 @@ _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe":
 
 
 class ProducerSettings(ServiceSettings, KafkaSettings):
-    """How CSV files are read and how their rows are delivered."""
+    """How CSV files are read, and how their rows are delivered."""
 
-    http_port: int = setting(
-        8001, "Port on which metrics and health are served; 0 takes a free one.", ge=0, le=65535
-    )
+    http_port: int = setting(8001, "Port of metrics and health; 0 picks a free one.", ge=0, le=65535)
     delimiter: str = setting(
         ",",
-        "What separates fields: one ASCII character, or `tab`, `semicolon`, `pipe`, `space`. "
-        "A first line such as `sep=;` comes before it.",
+        "Field delimiter: one ASCII character, or `tab`, `semicolon`, `pipe`, `space`. "
+        "A first line such as `sep=;` takes precedence.",
     )
     quoting: Literal["standard", "none"] = setting(
         "standard",
-        "`none` takes quotes for plain characters, as many TSV files have them; a row is a line then.",
+        "`none` treats quotes as ordinary characters, as in many TSV files; a row is a line then.",
     )
-    encoding: str = setting("utf-8", "Text encoding of the CSV files, by its Python name.")
+    encoding: str = setting("utf-8", "Text encoding of the CSV files, as Python names it.")
     skip: int = setting(
         0,
-        "Lines before the header that are left out, empty ones included. A first line such as `sep=;`, which "
-        "names the delimiter to Excel, is obeyed and left out without it.",
+        "Lines to skip before the header, including empty ones. A first line such as `sep=;`, which "
+        "sets the delimiter for Excel, is always applied and skipped.",
         ge=0,
     )
     column_names: Literal["sql", "as-is"] = setting(
@@ -40,44 +38,46 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
     )
     null: str | None = setting(
         None,
-        "Texts, separated by commas, that are missing values in every column, such as `-`. An empty field is "
-        "one always, and `NA`, `null` and others that pandas knows are in columns of numbers or booleans.",
+        "Values, separated by commas, that are null in every column, such as `-`. An empty field is always "
+        "null; `NA`, `null` and others that pandas recognizes are null in columns of numbers or booleans.",
     )
-    key: str | None = setting(None, "Column whose value becomes the record's key; no key by default.")
+    key: str | None = setting(None, "Column whose value becomes the record key; no key by default.")
     schema_file: Path | None = setting(
-        None, 'JSON file that gives columns their types, such as `{"price": "number"}`; found by default.'
+        None, 'JSON file with column types, such as `{"price": "number"}`; types are inferred by default.'
     )
-    rate: float | None = setting(
-        None, "Events sent in a second, at most; as many as possible by default.", unit="1/s", gt=0
-    )
+    rate: float | None = setting(None, "Maximum events per second; unlimited by default.", unit="1/s", gt=0)
     max_row_bytes: int = setting(
-        4 << 20, "A longer CSV row, or a quote open for longer, is rejected.", unit="B", ge=1024
+        4 << 20,
+        "A CSV row that is longer, or an unclosed quote after this many bytes, is rejected.",
+        unit="B",
+        ge=1024,
     )
-    topic_partitions: int = setting(1, "Partitions of the topic if it has to be made.", ge=1, le=10_000)
+    topic_partitions: int = setting(1, "Partitions of the topic if it is created.", ge=1, le=10_000)
     topic_replicas: int = setting(
-        1, "Replicas of each partition of the topic if it has to be made.", ge=1, le=100
+        1, "Replicas of each partition of the topic if it is created.", ge=1, le=100
     )
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = setting(
-        "lz4", "How batches of records are compressed on their way and in the broker."
+        "lz4", "Compression of record batches."
     )
     delivery_timeout_seconds: float = setting(
-        120.0, "A file is given up when the broker acknowledges no record for this long.", unit="s", ge=1
+        120.0, "A file fails when the broker acknowledges no record for this long.", unit="s", ge=1
     )
     state_folder: Path = setting(
-        Path("lakefeed-state"), "Folder in which `watch` remembers what it has published, and its rejects."
+        Path("lakefeed-state"),
+        "Folder in which `watch` records what it has published, and keeps rejected rows.",
     )
     watch_settle_seconds: float = setting(
         2.0,
-        "A file counts as completely written when it has not changed for this long, or for 15 times as long "
-        "if it ends in the middle of a line, and no program on this computer has it open for writing.",
+        "A file counts as complete when it has not changed for this long, or for 15 times as long if it ends "
+        "in the middle of a line, and no program on this computer has it open for writing.",
         unit="s",
         ge=0,
     )
-    watch_poll_seconds: float = setting(1.0, "Pause between two looks into the folder.", unit="s", gt=0)
+    watch_poll_seconds: float = setting(1.0, "Interval between two scans of the folder.", unit="s", gt=0)
 
     @property
     def null_texts(self) -> tuple[str, ...]:
-        """The texts that are missing values in every column."""
+        """The values that are null in every column."""
         return tuple(self.null.split(",")) if self.null else ()
 
     @field_validator("delimiter")
@@ -93,7 +93,7 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
     def _encoding_exists(cls, value: str) -> str:
         try:
             name = codecs.lookup(value).name
-            # Some, such as idna, cannot say which bytes are wrong: files are not written in those.
+            # Some, such as idna, cannot report which bytes are invalid: they are no encodings of files.
             codecs.getincrementaldecoder(name)("replace").decode("a".encode(name))
         except (LookupError, UnicodeError):
             raise ValueError(

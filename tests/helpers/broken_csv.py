@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from dataclasses import dataclass
 
-from lakefeed_producer.rejects import Reason
+from lakefeed_producer.csv.rejects import Reason
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from lakefeed_producer.arrivals import Publication
-from lakefeed_producer.delivery import Batch
-from lakefeed_producer.journal import Beat, Found, Journal
-from lakefeed_producer.record_batches import headers
+from lakefeed_producer.kafka.batch import EventBatch
+from lakefeed_producer.kafka.journal import Beat, FoundRow, Journal
+from lakefeed_producer.kafka.publication import Publication
 
 Record = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
 
@@ -27,11 +26,11 @@ class MemoryTopic:
     def __init__(self, partitions: int = 1, max_event_bytes: int = 1_000_000) -> None:
         self.max_event_bytes = max_event_bytes
         self.records: list[Record] = []
-        self.found: list[list[Found]] = [[] for _ in range(partitions)]
+        self.found: list[list[FoundRow]] = [[] for _ in range(partitions)]
         self.first = [0] * partitions
         self.times: list[list[int]] = [[] for _ in range(partitions)]
         self.read_records = 0
-        self.before_send: Callable[[Batch], None] = lambda _: None
+        self.before_send: Callable[[EventBatch], None] = lambda _: None
 
     def connection(self) -> MemoryConnection:
         """A connection that is new to the topic."""
@@ -42,18 +41,18 @@ class MemoryTopic:
     ) -> None:
         """Append one record's headers."""
         log = self.found[partition]
-        log.append(Found(partition, len(log), publication, row))
+        log.append(FoundRow(partition, len(log), publication, row))
         now = time.time_ns() // 1_000_000
         self.times[partition].append(now if milliseconds is None else milliseconds)
 
     # ---- as a publisher
 
-    def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:
+    def send(self, batch: EventBatch, go_on: Callable[[], bool]) -> None:
         self.before_send(batch)
         values, rows, partitions = batch.values.to_list(), batch.rows.tolist(), batch.partitions.tolist()
         for index, (value, partition, row) in enumerate(zip(values, partitions, rows, strict=True)):
             key = (batch.keys and batch.keys[index]) or None
-            self.records.append((key, value, [*headers(batch.publication), ("row", b"%d" % row)]))
+            self.records.append((key, value, [*batch.publication.headers, ("row", b"%d" % row)]))
             self.put(batch.publication, partition, row)
         batch.acknowledge(len(batch))
 
@@ -71,7 +70,7 @@ class MemoryTopic:
     def offsets_at(self, milliseconds: int) -> list[int]:
         return [sum(one < milliseconds for one in times) for times in self.times]
 
-    def read(self, begin: Sequence[int], end: Sequence[int], beat: Beat) -> Iterator[Found]:
+    def read(self, begin: Sequence[int], end: Sequence[int], beat: Beat) -> Iterator[FoundRow]:
         for log, low, high in zip(self.found, begin, end, strict=True):
             beat()
             self.read_records += max(0, high - low)

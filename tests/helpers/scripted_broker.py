@@ -220,7 +220,7 @@ def in_place_of_the_network(patch: pytest.MonkeyPatch, broker: ScriptedBroker) -
     """Let the next sender talk to this broker; returns the loop of its thread."""
     loop = SkippingLoop()
     patch.setattr("aiokafka.conn.create_conn", broker.connect)
-    patch.setattr("lakefeed_producer.sender.asyncio.new_event_loop", lambda: loop)
+    patch.setattr("lakefeed_producer.kafka.sender.asyncio.new_event_loop", lambda: loop)
     return loop
 
 

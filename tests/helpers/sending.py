@@ -6,38 +6,40 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lakefeed_producer.arrivals import Publication
-from lakefeed_producer.delivery import Account, Batch, KafkaPublisher
-from lakefeed_producer.texts import Joined
+from lakefeed_producer.csv.byte_columns import ConcatColumn
+from lakefeed_producer.kafka.batch import EventBatch
+from lakefeed_producer.kafka.publication import Publication
+from lakefeed_producer.kafka.publisher import KafkaPublisher
+from lakefeed_producer.publish.deliveries import Deliveries
 from tests.helpers.waiting import wait_for
 
 
-def batches(values: list[bytes], partitions: int = 2, of: int = 100) -> Iterator[Batch]:
+def batches(values: list[bytes], partitions: int = 2, of: int = 100) -> Iterator[EventBatch]:
     """The values as rows 1, 2, 3, … of a file, an even row in partition 0 of two."""
     publication = Publication(b"a.csv", "0123456789abcdef", partitions, 1)
     for first in range(1, len(values) + 1, of):
         rows = np.arange(first, min(first + of, len(values) + 1))
-        some = Joined.of(values[first - 1 : first - 1 + of])
-        yield Batch(publication, rows, rows % partitions, some, None, last_row=int(rows[-1]))
+        some = ConcatColumn.of(values[first - 1 : first - 1 + of])
+        yield EventBatch(publication, rows, rows % partitions, some, None, last_row=int(rows[-1]))
 
 
-def hand_over(to: KafkaPublisher, values: list[bytes], **options: int) -> Account:
+def hand_over(to: KafkaPublisher, values: list[bytes], **options: int) -> Deliveries:
     """Send without waiting for what becomes of it."""
-    account = Account()
+    account = Deliveries()
     for batch in batches(values, **options):
         account.add(batch)
         to.send(batch, lambda: True)
     return account
 
 
-def send(to: KafkaPublisher, values: list[bytes], **options: int) -> Account:
+def send(to: KafkaPublisher, values: list[bytes], **options: int) -> Deliveries:
     """Send and wait until each event is acknowledged or refused."""
     account = hand_over(to, values, **options)
     settle(to, account)
     return account
 
 
-def settle(to: KafkaPublisher, account: Account) -> None:
+def settle(to: KafkaPublisher, account: Deliveries) -> None:
     def settled() -> bool:
         to.wait(0.05)
         account.settle()
@@ -46,6 +48,6 @@ def settle(to: KafkaPublisher, account: Account) -> None:
     wait_for(settled, 60, lambda: f"{account.in_flight} events are not acknowledged: {to.trouble}", every=0)
 
 
-def failed_rows(account: Account) -> list[int]:
+def failed_rows(account: Deliveries) -> list[int]:
     """Rows that were refused for another reason than their size."""
     return sorted(int(batch.rows[one.index]) for batch, one in account.failed)

@@ -24,7 +24,7 @@ from lakefeed_consumer.broker import find_topic
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_producer import cli as producer_cli
-from lakefeed_producer.broker import connect
+from lakefeed_producer.kafka.connection import connect
 from lakefeed_producer.settings import ProducerSettings
 from tests.helpers.commands import Done, run_command, signals_and_logging_as_before
 from tests.helpers.credentials import PASSWORD, USER, WRONG_PASSWORD
@@ -168,7 +168,7 @@ def expect_connected_producer(broker: Secured, way: Way, topic: str, patch: pyte
         patch.setenv(name, value)
     connection = connect(load(ProducerSettings, {"topic": topic}))
     try:
-        assert connection.usable()
+        assert connection.is_usable()
     finally:
         connection.publisher.abandon()
 

@@ -92,8 +92,8 @@ class Run:
 
     @property
     def waits(self) -> bool:
-        """Whether it has said that it waits for Kafka, and not yet that Kafka answers again."""
-        said = [line for line in self.lines if line.startswith(("waiting for Kafka", "Kafka answers again"))]
+        """Whether it has said that it waits for Kafka, and not yet that Kafka responds again."""
+        said = [line for line in self.lines if line.startswith(("waiting for Kafka", "Kafka responds again"))]
         return bool(said) and said[-1].startswith("waiting")
 
     @property
@@ -101,9 +101,7 @@ class Run:
         return int(json.loads(self._summary.read_text())["events_delivered"])
 
 
-def test_a_run_outlives_all_that_happens_to_its_broker(
-    own_kafka: Broker, there: Topic, tmp_path: Path
-) -> None:
+def test_a_run_survives_every_fault_of_its_broker(own_kafka: Broker, there: Topic, tmp_path: Path) -> None:
     """One run through one fault after another, each of which is over when rows arrive again."""
     rows = 20_000  # at this rate for longer than all faults take on a busy machine
 
@@ -119,7 +117,7 @@ def test_a_run_outlives_all_that_happens_to_its_broker(
         own_kafka.stop_kafka()
         run.wait_for_line(f"waiting for Kafka at {own_kafka.bootstrap_servers}: Connect to 127.0.0.1:")
         own_kafka.start_kafka()
-        run.wait_for_line("Kafka answers again")
+        run.wait_for_line("Kafka responds again")
         rows_arrive_after("a broker that was stopped for longer than it takes to be told")
 
         own_kafka.restart_zookeeper()
@@ -138,7 +136,9 @@ def test_a_run_outlives_all_that_happens_to_its_broker(
         rows_arrive_after("a full disk")
 
         assert run.stop() == 130, run.lines
-        told = [line.split(" ")[0] for line in run.lines if line.startswith(("waiting for", "Kafka answers"))]
+        told = [
+            line.split(" ")[0] for line in run.lines if line.startswith(("waiting for", "Kafka responds"))
+        ]
         assert told == ["waiting", "Kafka"] * (len(told) // 2), "each wait is told once, and so is its end"
         check_whole(there, good(rows)[: run.delivered])
     done = publish(tmp_path, "x.csv", kafka=there.kafka, topic=there.name)
@@ -146,7 +146,7 @@ def test_a_run_outlives_all_that_happens_to_its_broker(
     check_whole(there, good(rows))
 
 
-def test_a_broker_that_stays_away_ends_the_run_which_goes_on_later(
+def test_a_broker_that_stays_unreachable_ends_the_run_which_can_be_resumed(
     own_kafka: Broker, there: Topic, tmp_path: Path
 ) -> None:
     """Meanwhile another run, which would wait for longer, is asked to stop."""
@@ -166,11 +166,11 @@ def test_a_broker_that_stays_away_ends_the_run_which_goes_on_later(
         last, delivered = gives_up.lines[-1], gives_up.delivered
         assert delivered >= 50
         assert (
-            f"{delivered:,} events were delivered, then the broker stopped taking them (no acknowledgement "
-            "for 6 s: Connect to 127.0.0.1:" in last
+            f"{delivered:,} events were delivered, then the broker did not accept any more "
+            "(no acknowledgement for 6 s: Connect to 127.0.0.1:" in last
         )
         assert f"The first undelivered row is {good(rows)[delivered]:,}. " in last
-        assert last.endswith("The same command goes on where this one stopped")
+        assert last.endswith("Run the same command again to resume")
     own_kafka.start_kafka()
     for folder, topic in (("a", there), ("b", other)):
         done = publish(tmp_path / folder, "x.csv", kafka=topic.kafka, topic=topic.name)
@@ -182,20 +182,18 @@ def test_a_broker_that_stays_away_ends_the_run_which_goes_on_later(
 # ---- the topic -------------------------------------------------------------------------------------
 
 
-def test_a_topic_that_is_removed_ends_the_run_and_the_next_one_sends_all(
-    shared_there: Topic, tmp_path: Path
-) -> None:
+def test_a_deleted_topic_ends_the_run_and_the_next_one_sends_all(shared_there: Topic, tmp_path: Path) -> None:
     there, rows = shared_there, 3_000
     with Run(tmp_path, there, rows=rows, rate=100) as run:
         remove(AdminClient({"bootstrap.servers": there.kafka}), there.name)
         assert run.end() == 1, run.lines
-        assert "the topic was removed" in run.lines[-1]
+        assert "the topic was deleted" in run.lines[-1]
     done = publish(tmp_path, "x.csv", kafka=there.kafka, topic=there.name)
     assert done.returncode == 3, done.stderr
     check_whole(there, good(rows))
 
 
-def test_a_topic_that_is_made_anew_meanwhile_is_noticed(shared_there: Topic, tmp_path: Path) -> None:
+def test_a_recreated_topic_is_detected(shared_there: Topic, tmp_path: Path) -> None:
     there = shared_there
     with Run(tmp_path, there, rows=3_000, rate=100) as run:
         admin = AdminClient({"bootstrap.servers": there.kafka})
@@ -203,7 +201,7 @@ def test_a_topic_that_is_made_anew_meanwhile_is_noticed(shared_there: Topic, tmp
         wait_for(lambda: there.name not in admin.list_topics(timeout=10).topics, 30)
         wait_for(lambda: made(admin, there.name), 30)
         assert run.end() == 1, run.lines
-        assert "the topic was removed" in run.lines[-1]
+        assert "the topic was deleted" in run.lines[-1]
 
 
 def remove(admin: AdminClient, topic: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from lakefeed_producer import journal, source
+from lakefeed_producer.kafka import journal
 from tests.helpers.commands import Done
 from tests.helpers.publishing import Topic, check_whole, good, make_topic, publish, start, write
 from tests.helpers.waiting import wait_for
@@ -57,7 +57,7 @@ def test_a_run_that_is_killed_at_any_moment_leaves_each_row_once(
 
     again = publish(tmp_path, "x.csv", *options, kafka=kafka, topic=topic)
     assert again.returncode == 3
-    assert "x.csv is already published; --again publishes all rows anew" in again.stderr
+    assert "x.csv is already published. To publish all rows again, use --republish" in again.stderr
     assert there.size() == len(good(rows))
     there.close()
 
@@ -66,7 +66,7 @@ def test_a_whole_file_is_published_again_only_when_asked(kafka: str, topic: str,
     (tmp_path / "x.csv").write_text("n,k\n1,1\n2,2\n")
     there = Topic(kafka, topic)
     before = 0
-    for options, size in (((), 2), ((), 2), (("--again",), 4), ((), 4), (("--limit", "1"), 4)):
+    for options, size in (((), 2), ((), 2), (("--republish",), 4), ((), 4), (("--limit", "1"), 4)):
         done = publish(tmp_path, "x.csv", *options, kafka=kafka, topic=topic)
         assert done.returncode == 0, done.stderr
         assert there.size() == size
@@ -87,7 +87,7 @@ def test_a_file_that_was_changed_after_a_kill_is_refused(kafka: str, topic: str,
     refused = publish(tmp_path, "x.csv", kafka=kafka, topic=topic)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1].startswith(
-        "error: x.csv: its content is not the one that was published under this name at "
+        "error: x.csv: its content differs from what was published under this name at "
     )
     assert (
         "or the rows that are not published yet, below the header, into a file with another name"
@@ -190,7 +190,7 @@ def test_two_producers_that_start_at_once_on_two_computers_end_with_an_error(
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a small file be read in many parts, as a large one is."""
-    monkeypatch.setattr(source, "CHUNK_BYTES", 4 << 10)
+    monkeypatch.setattr("lakefeed_producer.csv.file.CHUNK_BYTES", 4 << 10)
 
 
 def publish_and_change(tmp_path: Path, kafka: str, topic: str, change: Callable[[], object]) -> Done:
@@ -232,7 +232,7 @@ def test_a_file_that_grows_while_it_is_published_is_noticed(kafka: str, topic: s
         f"error: x.csv was changed while it was read: it had {before:,} bytes and has {before + 9:,}"
     )
     refused = publish(tmp_path, "x.csv", kafka=kafka, topic=topic)
-    assert (refused.returncode, "its content is not the one" in refused.stderr) == (1, True)
+    assert (refused.returncode, "its content differs from" in refused.stderr) == (1, True)
 
 
 @pytest.mark.usefixtures("small_blocks")

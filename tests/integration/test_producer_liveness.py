@@ -19,7 +19,9 @@ from tests.helpers.watching import numbers, write
 # The command, with one of its calls replaced by one that does not return any more after the tenth time.
 STUCK = """
 import itertools, sys, threading
-from lakefeed_producer import cli, delivery, source
+from lakefeed_producer import cli
+from lakefeed_producer.kafka import publisher
+from lakefeed_producer.csv import file
 calls = itertools.count()
 original = {where}
 def stuck(*arguments):
@@ -42,8 +44,8 @@ def settings(kafka: str, topic: str, **more: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("where", ["delivery.KafkaPublisher.wait", "source.os.fstat"], ids=["Kafka", "disk"])
-def test_a_call_that_does_not_return_is_seen(
+@pytest.mark.parametrize("where", ["publisher.KafkaPublisher.wait", "file.os.fstat"], ids=["Kafka", "disk"])
+def test_a_stuck_call_is_detected(
     kafka: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """With the default: tests/unit/producer/test_watch.py."""
@@ -59,7 +61,7 @@ def test_a_call_that_does_not_return_is_seen(
         assert b"watch" in service.get("/healthz")[1]
 
 
-def test_a_broker_that_does_not_answer_makes_not_ready_and_is_not_stuck(
+def test_a_broker_that_does_not_respond_is_not_ready_but_alive(
     own_kafka: Broker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -17,11 +17,13 @@ import pytest
 
 from lakefeed_common.errors import LakefeedError
 from lakefeed_local.broker import Broker
-from lakefeed_producer import broker
-from lakefeed_producer.delivery import Account, Batch, Publisher
-from lakefeed_producer.journal import ChangedError
+from lakefeed_producer.csv.byte_columns import ByteColumn, ConcatColumn
+from lakefeed_producer.errors import ChangedError
+from lakefeed_producer.kafka.batch import EventBatch
+from lakefeed_producer.kafka.connection import Connection, connect
+from lakefeed_producer.publish.deliveries import Deliveries
+from lakefeed_producer.publish.destination import Publisher
 from lakefeed_producer.settings import ProducerSettings
-from lakefeed_producer.texts import Joined, Texts
 from tests.helpers.memory_topic import MemoryConnection, MemoryTopic
 from tests.helpers.publishing import Record, Topic, environment, make_topic, publish, read, start
 from tests.helpers.services import free_port
@@ -32,11 +34,11 @@ PRICES = Path(__file__).parents[2] / "data" / "prices.csv"
 
 
 @pytest.fixture(params=["memory", "kafka"])
-def connection(request: pytest.FixtureRequest, topic: str) -> MemoryConnection | broker.Connection:
+def connection(request: pytest.FixtureRequest, topic: str) -> MemoryConnection | Connection:
     if request.param == "memory":
         return MemoryTopic().connection()
     kafka = request.getfixturevalue("kafka")
-    return broker.connect(ProducerSettings(kafka_bootstrap_servers=kafka, topic=topic))
+    return connect(ProducerSettings(kafka_bootstrap_servers=kafka, topic=topic))
 
 
 def taken(publisher: Publisher, request: pytest.FixtureRequest, topic: str) -> list[Record]:
@@ -46,18 +48,19 @@ def taken(publisher: Publisher, request: pytest.FixtureRequest, topic: str) -> l
 
 
 def test_records_arrive_in_order_and_each_is_acknowledged_and_read_back(
-    connection: MemoryConnection | broker.Connection, request: pytest.FixtureRequest, topic: str
+    connection: MemoryConnection | Connection, request: pytest.FixtureRequest, topic: str
 ) -> None:
     publisher, journal = connection.publisher, connection.journal
     source, sha256 = "café.csv".encode(), "0123456789abcdef" * 4
     tracker = journal.resume(source, sha256, time.time_ns(), 6_000, lambda: None)
-    publication = tracker.arrivals.publication
-    account = Account()
+    publication = tracker.in_topic.publication
+    account = Deliveries()
     for first in range(1, 6_001, 1_000):
         rows = np.arange(first, first + 1_000)
-        keys = Texts.of([b"" if row % 2 else b"%d" % row for row in rows])
-        values = Joined.of([b"{%d}" % row for row in rows])
-        batch = Batch(publication, rows, publication.spread(rows, keys), values, keys, first + 999)
+        keys = ByteColumn.of([b"" if row % 2 else b"%d" % row for row in rows])
+        values = ConcatColumn.of([b"{%d}" % row for row in rows])
+        partitions = publication.assign_partitions(rows, keys)
+        batch = EventBatch(publication, rows, partitions, values, keys, first + 999)
         account.add(batch)
         publisher.send(batch, lambda: True)
 
@@ -78,11 +81,11 @@ def test_records_arrive_in_order_and_each_is_acknowledged_and_read_back(
         for row in range(1, 6_001)
     ]
     again = journal.resume(source, sha256, 0, 6_000, lambda: None)
-    assert again.arrivals.publication == publication
-    assert again.arrivals.rows.sum() == 6_000
-    with pytest.raises(ChangedError, match="its content is not the one"):
+    assert again.in_topic.publication == publication
+    assert again.in_topic.rows.sum() == 6_000
+    with pytest.raises(ChangedError, match="its content differs from what"):
         journal.resume(source, "f" * 64, 0, 6_000, lambda: None)
-    with pytest.raises(LakefeedError, match="the topic was removed or emptied"):
+    with pytest.raises(LakefeedError, match="the topic was deleted or emptied"):
         tracker.check(6_001, 6_001, lambda: None)
 
 
@@ -95,7 +98,7 @@ def test_the_sample_file_arrives_whole(kafka: str, topic: str, tmp_path: Path) -
     with start(tmp_path, *arguments, kafka=kafka, topic=topic) as process:
         _, err = process.communicate(timeout=90)
     assert process.returncode == 0, err
-    assert f"made the topic {topic} with 1 partition and 1 replica each" in err
+    assert f"created the topic {topic} with 1 partition and 1 replica each" in err
     assert "prices.csv: 2,212 rows read, 2,212 events delivered, 0 rows rejected" in err
     assert json.loads((tmp_path / "s.json").read_text())["events_delivered"] == 2212
     records = read(kafka, topic)
@@ -112,27 +115,29 @@ def test_the_sample_file_arrives_whole(kafka: str, topic: str, tmp_path: Path) -
         assert list(event.values()) == expected
 
 
-def test_the_topic_is_made_as_set_and_a_different_one_is_told(kafka: str, topic: str, tmp_path: Path) -> None:
+def test_the_topic_is_created_as_configured_and_differences_are_reported(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n2\n3\n")
     done = publish(tmp_path, "x.csv", kafka=kafka, topic=topic, LAKEFEED_TOPIC_PARTITIONS="3")
     assert done.returncode == 0, done.stderr
     assert "with 3 partitions and 1 replica each" in done.stderr
-    again = publish(tmp_path, "x.csv", "--again", kafka=kafka, topic=topic)
+    again = publish(tmp_path, "x.csv", "--republish", kafka=kafka, topic=topic)
     assert again.returncode == 0
     assert f"the topic {topic} has 3 partitions and 1 replica each" in again.stderr
     assert "LAKEFEED_TOPIC_PARTITIONS=1" in again.stderr
     assert sorted(json.loads(value)["a"] for _, value, _ in read(kafka, topic, 3)) == [1, 1, 2, 2, 3, 3]
 
 
-def test_a_topic_that_cannot_be_made_ends_with_1(kafka: str, topic: str, tmp_path: Path) -> None:
+def test_a_topic_that_cannot_be_created_ends_with_1(kafka: str, topic: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     done = publish(tmp_path, "x.csv", kafka=kafka, topic=topic, LAKEFEED_TOPIC_REPLICAS="3")
     assert done.returncode == 1
-    assert f"error: the topic {topic} cannot be made" in done.stderr
+    assert f"error: the topic {topic} cannot be created" in done.stderr
     assert "LAKEFEED_TOPIC_REPLICAS=3 is more than there are brokers" in done.stderr
 
 
-def test_a_record_larger_than_the_topic_takes_is_rejected(kafka: str, topic: str, tmp_path: Path) -> None:
+def test_a_record_larger_than_the_topic_accepts_is_rejected(kafka: str, topic: str, tmp_path: Path) -> None:
     make_topic(kafka, topic, 1, **{"max.message.bytes": "4000"})
     sizes = [10, 3_700, 3_800, 3_900, 4_000, 5_000, 20]
     (tmp_path / "x.csv").write_text("a,b\n" + "".join(f"{size},{'x' * size}\n" for size in sizes))
@@ -147,7 +152,7 @@ def test_a_record_larger_than_the_topic_takes_is_rejected(kafka: str, topic: str
     assert {10, 3_700, 20} <= set(arrived)
 
 
-def test_a_secure_connection_to_a_plain_port_is_told(kafka: str, topic: str, tmp_path: Path) -> None:
+def test_a_secure_connection_to_a_plain_port_is_reported(kafka: str, topic: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     done = publish(
         tmp_path,
@@ -162,7 +167,9 @@ def test_a_secure_connection_to_a_plain_port_is_told(kafka: str, topic: str, tmp
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_password_and_an_advertised_address_out_of_reach_are_told(topic: str, tmp_path: Path) -> None:
+def test_a_wrong_password_and_an_unreachable_advertised_address_are_reported(
+    topic: str, tmp_path: Path
+) -> None:
     """Two listeners of one broker, besides the one that it uses itself."""
     (tmp_path / "x.csv").write_text("a\n1\n")
     inside, secure, astray, dead = (free_port() for _ in range(4))
@@ -198,12 +205,12 @@ def test_a_wrong_password_and_an_advertised_address_out_of_reach_are_told(topic:
             assert password not in done.stderr
         done = publish(tmp_path, "x.csv", kafka=f"127.0.0.1:{astray}", topic=topic)
     assert done.returncode == 1
-    assert f"the broker at 127.0.0.1:{astray} answers" in done.stderr
-    assert f"tells clients to connect to localhost:{dead} (Connection refused)" in done.stderr
+    assert f"the broker at 127.0.0.1:{astray} responds" in done.stderr
+    assert f"advertises localhost:{dead} (Connection refused)" in done.stderr
     assert "`advertised.listeners`" in done.stderr
 
 
-def test_an_interrupted_run_sends_what_is_on_its_way_and_says_how_far_it_came(
+def test_an_interrupted_run_waits_for_events_in_flight_and_reports_its_position(
     kafka: str, topic: str, tmp_path: Path
 ) -> None:
     """By SIGINT; see test_producer_broker.py for SIGTERM."""
@@ -266,10 +273,10 @@ def test_memory_grows_neither_with_the_file_nor_with_the_topic(
     assert peak("again.csv", 150_000, f"{topic}-large") < 2 * small
 
 
-def test_a_taken_metrics_port_is_no_error(kafka: str, topic: str, tmp_path: Path) -> None:
+def test_a_metrics_port_in_use_is_no_error(kafka: str, topic: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     with socket.create_server(("127.0.0.1", 0)) as taken_port:
         port = str(taken_port.getsockname()[1])
         done = publish(tmp_path, "x.csv", "--metrics", kafka=kafka, topic=topic, LAKEFEED_HTTP_PORT=port)
     assert done.returncode == 0
-    assert f"warning: no metrics are served: LAKEFEED_HTTP_PORT={port}" in done.stderr
+    assert f"warning: metrics are not served: LAKEFEED_HTTP_PORT={port}" in done.stderr

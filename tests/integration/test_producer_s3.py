@@ -30,7 +30,7 @@ def test_an_object_is_published_once_under_its_own_name(
     address = f"s3://{bucket}/incoming/parts & bits.csv"
     first = publish(tmp_path, address, kafka=kafka, topic=topic, TMPDIR=str(temporary))
     assert first.returncode == 0, first.stderr
-    assert f"fetching {address}, {len(CSV)} bytes" in first.stderr
+    assert f"downloading {address}, {len(CSV)} bytes" in first.stderr
     assert "parts & bits.csv: 2 rows read, 2 events delivered" in first.stderr
     again = publish(tmp_path, address, kafka=kafka, topic=topic, TMPDIR=str(temporary))
     assert again.returncode == 0, again.stderr
@@ -44,7 +44,7 @@ def test_an_object_is_published_once_under_its_own_name(
     assert list(temporary.iterdir()) == []
 
 
-def test_files_of_one_name_from_s3_and_from_here(
+def test_files_of_one_name_from_s3_and_from_disk(
     s3: S3Client, bucket: str, tmp_path: Path, temporary: Path
 ) -> None:
     s3.put_object(Bucket=bucket, Key="a/x.csv", Body=b"n\n1\n")
@@ -63,7 +63,7 @@ def test_files_of_one_name_from_s3_and_from_here(
         ("{bucket}-other/x.csv", "answered NoSuchBucket"),
     ],
 )
-def test_what_is_not_there_is_told(bucket: str, tmp_path: Path, place: str, said: str) -> None:
+def test_a_missing_object_is_reported(bucket: str, tmp_path: Path, place: str, said: str) -> None:
     address = "s3://" + place.format(bucket=bucket)
     done = publish(tmp_path, address, kafka="none:1", topic="none")
     assert done.returncode == 1
@@ -72,7 +72,7 @@ def test_what_is_not_there_is_told(bucket: str, tmp_path: Path, place: str, said
     assert done.stderr.endswith("Check the bucket and the key\n")
 
 
-def test_without_credentials_it_says_what_to_set(
+def test_missing_credentials_are_reported_with_advice(
     aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -89,7 +89,7 @@ def test_without_credentials_it_says_what_to_set(
 def test_an_address_without_an_object_is_wrong_usage(tmp_path: Path, address: str) -> None:
     done = publish(tmp_path, address, kafka="none:1", topic="none")
     assert done.returncode == 2
-    assert f"{address} names no CSV file in S3. Give bucket and key" in done.stderr
+    assert f"{address} is not the address of a CSV file in S3. Give bucket and key" in done.stderr
 
 
 def test_a_key_may_be_longer_than_a_files_name(s3: S3Client, bucket: str, tmp_path: Path) -> None:
@@ -101,12 +101,12 @@ def test_a_key_may_be_longer_than_a_files_name(s3: S3Client, bucket: str, tmp_pa
     assert json.loads(rejects.read_text())["path"] == address
 
 
-def test_a_copy_that_cannot_be_written_is_told(
+def test_a_copy_that_cannot_be_written_is_reported(
     s3: S3Client, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakefeed_producer.s3.usable_name", lambda _: "x" * 300)
+    monkeypatch.setattr("lakefeed_producer.csv.s3.safe_file_name", lambda _: "x" * 300)
     s3.put_object(Bucket=bucket, Key="x.csv", Body=CSV)
     done = publish(tmp_path, f"s3://{bucket}/x.csv", kafka="none:1", topic="none")
     assert done.returncode == 1
-    assert "cannot be kept in" in done.stderr
+    assert "cannot be copied to" in done.stderr
     assert "File name too long" in done.stderr

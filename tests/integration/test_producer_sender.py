@@ -1,7 +1,7 @@
-"""A real broker and the sender of record batches: lost answers, record batches that are too large.
+"""The sender against a real broker: lost responses, record batches that are too large.
 
-What the sender does with each answer is shown in tests/unit/producer/test_sender.py, by a broker in memory
-that keeps sequences as the real one here does.
+What the sender does with each response is tested in tests/unit/producer/test_sender.py, with a broker in
+memory that tracks sequence numbers as the real one does.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lakefeed_producer import sender
-from lakefeed_producer.delivery import KafkaPublisher
-from lakefeed_producer.record_batches import RecordBatch
+from lakefeed_producer.kafka import cluster, sender
+from lakefeed_producer.kafka.publisher import KafkaPublisher
+from lakefeed_producer.kafka.record_batches import RecordBatch
 from tests.helpers.publishing import make_topic, read
 from tests.helpers.sending import send
 
@@ -36,81 +36,81 @@ VALUES = [b'{"n":%d}' % row for row in range(1, ROWS + 1)]
 
 def values_of(kafka: str, topic: str, partition: int) -> list[bytes]:
     records = [(int(dict(headers)["row"]), value) for _, value, headers in read(kafka, topic, 2)]
-    assert len(dict(records)) == len(records), "none is there twice"
+    assert len(dict(records)) == len(records), "none is duplicated"
     return [value for row, value in records if row % 2 == partition]
 
 
 def losing(monkeypatch: pytest.MonkeyPatch, loses: Callable[[int, int], str]) -> None:
-    """Lose the question, the answer, or nothing of a record batch.
+    """Lose the request, the response, or nothing of a record batch.
 
-    `loses` says which, of its first sequence number and of how often it was asked about before. Counted over
-    partitions, one that takes turns with another could lose all of its answers.
+    `loses` decides by its first sequence number and by how often it was sent before. Counted over all
+    partitions, one that alternates with another could lose all of its responses.
     """
-    produces = sender._Work._produce
+    produces = cluster.Cluster.produce
     tries = Counter[tuple[int, int]]()
 
-    async def produce(self: sender._Work, partition: int, records: RecordBatch, compressed: bytes) -> int:
-        which = partition, self._sequences.get(partition, 0)
-        lost = loses(which[1], tries[which])
+    async def produce(self: cluster.Cluster, records: RecordBatch, compressed: bytes, sequence: int) -> int:
+        which = records.part.partition, sequence
+        lost = loses(sequence, tries[which])
         tries[which] += 1
-        if lost == "question":
-            raise ConnectionError("lost on the way")
-        code = await produces(self, partition, records, compressed)
-        if lost == "answer":
+        if lost == "request":
+            raise ConnectionError("the request was lost")
+        code = await produces(self, records, compressed, sequence)
+        if lost == "response":
             for connection in self._connections.values():
                 connection.close()
-            raise ConnectionError("lost on the way back")
+            raise ConnectionError("the response was lost")
         return code
 
-    monkeypatch.setattr(sender._Work, "_produce", produce)
+    monkeypatch.setattr(cluster.Cluster, "produce", produce)
 
 
-def test_lost_questions_and_answers_cost_no_record_and_double_none(
+def test_lost_requests_and_responses_lose_no_record_and_duplicate_none(
     kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_topic(kafka, topic, 2)
-    losing(monkeypatch, lambda _, tried: ("question", "answer", "answer", "")[min(tried, 3)])
+    losing(monkeypatch, lambda _, tried: ("request", "response", "response", "")[min(tried, 3)])
     to = publisher(kafka, topic)
-    account = send(to, VALUES)
-    assert (account.delivered, account.failed, account.position) == (ROWS, [], ROWS)
+    deliveries = send(to, VALUES)
+    assert (deliveries.delivered, deliveries.failed, deliveries.position) == (ROWS, [], ROWS)
     to.abandon()
     assert values_of(kafka, topic, 0) == VALUES[1::2]
     assert values_of(kafka, topic, 1) == VALUES[0::2]
 
 
-def test_a_record_batch_that_is_too_large_goes_in_parts(kafka: str, topic: str) -> None:
+def test_a_record_batch_that_is_too_large_is_halved(kafka: str, topic: str) -> None:
     make_topic(kafka, topic, 2, **{"max.message.bytes": "700"})
     values = [b"%d" % row * 50 for row in range(100, 190)]
     # Random enough that compression does not help.
     generator = np.random.default_rng(20240229)
     values[44] = generator.bytes(2_000)
     to = publisher(kafka, topic)
-    account = send(to, values)
-    [(batch, undelivered)] = account.too_large
+    deliveries = send(to, values)
+    [(batch, undelivered)] = deliveries.too_large
     to.abandon()
-    assert (int(batch.rows[undelivered.index]), account.failed) == (45, [])
-    assert (account.delivered, account.position) == (89, 90)
+    assert (int(batch.rows[undelivered.index]), deliveries.failed) == (45, [])
+    assert (deliveries.delivered, deliveries.position) == (89, 90)
     assert values_of(kafka, topic, 0) == values[1::2]
     assert values_of(kafka, topic, 1) == [value for value in values[0::2] if value != values[44]]
 
 
-def test_a_broker_that_has_lost_track_ends_the_partition_without_a_hole(
+def test_a_broker_that_lost_the_producers_state_ends_the_partition_without_a_gap(
     kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_topic(kafka, topic, 2)
-    following = sender._Work._next
+    following = sender.next_sequence
     monkeypatch.setattr(
-        sender._Work,
-        "_next",
-        lambda self, partition, records: following(self, partition, records) + (partition == 1) * 7,
+        sender,
+        "next_sequence",
+        lambda sequence, records: following(sequence, records) + (records.part.partition == 1) * 7,
     )
     to = publisher(kafka, topic)
-    account = send(to, VALUES)
+    deliveries = send(to, VALUES)
     to.abandon()
-    # The first record batch of partition 1 has arrived, and none behind it.
-    assert account.delivered == ROWS // 2 + 50
-    assert all(undelivered.retryable for _, undelivered in account.failed)
-    assert "out of order" in account.failed[0][1].reason
+    # The first record batch of partition 1 has arrived, and none after it.
+    assert deliveries.delivered == ROWS // 2 + 50
+    assert all(undelivered.retryable for _, undelivered in deliveries.failed)
+    assert "out of order" in deliveries.failed[0][1].reason
     assert values_of(kafka, topic, 1) == VALUES[:100:2]
     assert values_of(kafka, topic, 0) == VALUES[1::2]
 
@@ -123,7 +123,7 @@ def test_a_broker_reads_large_record_batches_however_well_they_are_compressed(
     sizes = [10, 2**20 + 1, 3 * 2**20, 10]
     values = [random.Random(size).randbytes(size) if kind == "random" else bytes(size) for size in sizes]
     to = publisher(kafka, topic, max_message_bytes=4_000_000)
-    account = send(to, values, partitions=1)
+    deliveries = send(to, values, partitions=1)
     to.abandon()
-    assert (account.delivered, account.failed) == (len(sizes), [])
+    assert (deliveries.delivered, deliveries.failed) == (len(sizes), [])
     assert [value for _, value, _ in read(kafka, topic)] == values

@@ -216,7 +216,7 @@ def test_a_running_consumer_waits_for_its_password(
 def test_a_producer_without_rights_says_which(secured: SecureBroker, topic: str, csv: Path) -> None:
     done = publish(csv, topic, **as_stranger(secured))
     assert done.returncode == 1
-    assert f"the topic {topic} cannot be made" in done.stderr
+    assert f"the topic {topic} cannot be created" in done.stderr
     assert "allow the user to CREATE and DESCRIBE it" in done.stderr
     secured.make_topic(topic)
     secured.allow(STRANGER, ResourceType.TOPIC, topic, AclOperation.DESCRIBE)

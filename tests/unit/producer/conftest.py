@@ -11,7 +11,7 @@ from tests.helpers.memory_topic import MemoryTopic
 def memory_topic(monkeypatch: pytest.MonkeyPatch) -> MemoryTopic:
     """The topic that `lakefeed-producer publish` sends to in this test."""
     topic = MemoryTopic()
-    monkeypatch.setattr("lakefeed_producer.broker.connect", lambda *_: topic.connection())
+    monkeypatch.setattr("lakefeed_producer.kafka.connection.connect", lambda *_: topic.connection())
     # Nothing is on its way, so there is nothing to wait for.
-    monkeypatch.setattr("lakefeed_producer.publish._GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("lakefeed_producer.publish.delivery._GRACE_SECONDS", 0.1)
     return topic

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lakefeed_producer.bar import BarDisplay
-from lakefeed_producer.publish import Progress
+from lakefeed_producer.publish.bar import BarDisplay
+from lakefeed_producer.publish.progress import Progress
 
 
 def test_names_and_messages_are_not_formatted(capsys: pytest.CaptureFixture[str]) -> None:

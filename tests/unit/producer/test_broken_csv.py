@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from docs.markdown import table
-from lakefeed_producer.rejects import Reason
+from lakefeed_producer.csv.rejects import Reason
 from tests.helpers.broken_csv import BROKEN, Broken
 from tests.helpers.publishing import command
 

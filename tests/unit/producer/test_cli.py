@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from lakefeed_producer.delivery import Batch
-from lakefeed_producer.ledger import Ledger
-from lakefeed_producer.source import usable_name
+from lakefeed_producer.csv.file_names import safe_file_name
+from lakefeed_producer.kafka.batch import EventBatch
+from lakefeed_producer.watch.ledger import Ledger
 from tests.helpers.memory_topic import MemoryTopic
 from tests.helpers.publishing import command
 
@@ -70,7 +70,7 @@ def test_names_can_be_kept(tmp_path: Path) -> None:
     assert '"In Stock":true,"Größe (cm)":1}' in done.stdout
 
 
-def test_rejected_rows_end_with_3_and_lie_in_the_rejects_file(tmp_path: Path) -> None:
+def test_rejected_rows_end_with_3_and_are_in_the_rejects_file(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "bad.csv").write_bytes(b"a,b\n1,2\n3\n4,\xff\n")
     done = command(tmp_path, "publish", "in/bad.csv", "--dry-run")
@@ -82,7 +82,7 @@ def test_rejected_rows_end_with_3_and_lie_in_the_rejects_file(tmp_path: Path) ->
     assert [(line["line"], line["reason"]) for line in lines] == [(3, "too_few_fields"), (4, "bad_encoding")]
 
 
-def test_rejects_of_several_files_go_where_they_are_told_and_replace_old_ones(tmp_path: Path) -> None:
+def test_rejects_of_several_files_go_to_the_given_file_and_replace_old_ones(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("a,b\n1\n")
     (tmp_path / "2.csv").write_text("a,b\n1,2,3\n")
     for _ in range(2):
@@ -95,7 +95,7 @@ def test_rejects_of_several_files_go_where_they_are_told_and_replace_old_ones(tm
         ]
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_closes_the_output_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "long.csv").write_text("a,b\n" + "1,2\n" * 200_000)
     command = f"{sys.executable} -m lakefeed_producer publish long.csv --dry-run | head -1"
     done = subprocess.run(
@@ -140,18 +140,18 @@ def test_a_file_that_cannot_be_used_ends_with_1_and_one_line(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_folder_and_standard_input_are_told_what_to_do_instead(tmp_path: Path) -> None:
+def test_a_folder_and_standard_input_are_refused_with_advice(tmp_path: Path) -> None:
     done = command(tmp_path, "publish", ".", "--dry-run")
     assert (done.returncode, "is a folder. Name the CSV files" in done.stderr) == (1, True)
     done = command(tmp_path, "publish", "-", "--dry-run")
     assert (done.returncode, "Save it to a file first" in done.stderr) == (1, True)
     os.mkfifo(tmp_path / "pipe")
     done = command(tmp_path, "publish", "pipe", "--dry-run")
-    assert (done.returncode, "is no regular file" in done.stderr) == (1, True)
+    assert (done.returncode, "is not a regular file" in done.stderr) == (1, True)
 
 
 def as_any_user() -> None:
-    """Let go of what allows root to read everything: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+    """Drop what allows root to read everything: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
     if sys.platform == "linux":
         drop_from_bounding_set = 24
         for capability in (1, 2):
@@ -170,8 +170,8 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
     [
         ([], {}, "Missing argument"),
         (["x.csv", "--nonsense"], {}, "No such option"),
-        (["x.csv", "--rate", "0"], {}, "--rate=0.0: input should be greater than 0"),
-        (["x.csv", "--rate", "inf"], {}, "--rate=inf: input should be a finite number"),
+        (["x.csv", "--rate", "0"], {}, "--rate='0': input should be greater than 0"),
+        (["x.csv", "--rate", "inf"], {}, "--rate='inf': input should be a finite number"),
         (["x.csv"], {"LAKEFEED_RATE": "fast"}, "LAKEFEED_RATE='fast': input should be a valid number"),
         (["x.csv", "--column-names", "x"], {}, "--column-names='x': input should be 'sql' or 'as-is'"),
         (["x.csv", "--delimiter", ";;"], {}, "--delimiter=';;': it must be one ASCII character"),
@@ -195,7 +195,7 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
         (["x.csv", "--schema", "no.json"], {}, "the schema file no.json cannot be read"),
     ],
 )
-def test_wrong_usage_ends_with_2_and_says_what_is_allowed(
+def test_wrong_usage_ends_with_2_and_names_what_is_allowed(
     tmp_path: Path, arguments: list[str], variables: dict[str, Any], message: str
 ) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
@@ -229,7 +229,7 @@ def test_a_header_of_one_column_hints_at_another_delimiter(tmp_path: Path) -> No
     (tmp_path / "x.csv").write_text("a;b\n1;2\n")
     done = command(tmp_path, "publish", "x.csv", "--dry-run")
     assert done.returncode == 0
-    assert "is the delimiter another? --delimiter ';'" in done.stderr
+    assert "If the delimiter is another character, set --delimiter ';'" in done.stderr
 
 
 def test_columns_that_are_renamed_are_reported(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_columns_that_are_renamed_are_reported(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("dt" + ",dt" * 19 + "\n" + "1" + ",1" * 19 + "\n")
     said = command(tmp_path, "publish", "x.csv", "--dry-run").stderr.splitlines()
     assert len([line for line in said if line.startswith("warning")]) == 11
-    assert "x.csv: 10 more columns are renamed; see all names with --dry-run --limit 1" in said[10]
+    assert "x.csv: 10 more columns are renamed. To see all names: --dry-run --limit 1" in said[10]
 
 
 def test_nulls_are_named_by_options_or_a_setting(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_nulls_are_named_by_options_or_a_setting(tmp_path: Path) -> None:
     assert command(tmp_path, *dry).stdout == '{"n":"-","t":"?"}\n{"n":"1","t":"NA"}\n'
 
 
-def test_quotes_that_are_plain_characters(tmp_path: Path) -> None:
+def test_quotes_that_are_ordinary_characters(tmp_path: Path) -> None:
     rows = [("1", '"Heroes" and more'), ("2", '"Foo'), ("3", 'Bar"'), ("4", '"Whole"'), ("5", 'a "\\ b')]
     (tmp_path / "x.tsv").write_text('n\t"name"\n' + "".join("\t".join(row) + "\n" for row in rows))
     tsv = ("publish", "x.tsv", "--dry-run", "--delimiter", "tab")
@@ -279,7 +279,7 @@ def test_quotes_that_are_plain_characters(tmp_path: Path) -> None:
     )
 
 
-def test_texts_of_several_lines_are_no_reason_to_warn(tmp_path: Path) -> None:
+def test_values_of_several_lines_cause_no_warning(tmp_path: Path) -> None:
     text = '1,2,"Dear Sir,\nplease, send\nit.\nYours, B"\n'
     (tmp_path / "x.csv").write_text("a,b,c\n" + 20 * text + '1,"Sir,\n",3\n')
     assert "warning" not in command(tmp_path, "publish", "x.csv", "--dry-run").stderr
@@ -292,7 +292,7 @@ def test_nothing_is_sent_of_any_file_when_the_header_of_one_is_wrong(tmp_path: P
     assert (done.returncode, done.stdout) == (1, "")
 
 
-def test_a_folder_to_watch_must_be_there(tmp_path: Path) -> None:
+def test_a_folder_to_watch_must_exist(tmp_path: Path) -> None:
     done = command(tmp_path, "watch", "nowhere")
     assert (done.returncode, "there is no folder nowhere to watch" in done.stderr) == (2, True)
 
@@ -308,12 +308,12 @@ def test_a_second_watcher_on_the_same_state_is_refused(tmp_path: Path) -> None:
     assert "another lakefeed-producer uses this folder" in done.stderr
 
 
-def test_no_answer_from_the_broker_ends_with_1_and_says_what_to_check(tmp_path: Path) -> None:
+def test_no_response_from_the_broker_ends_with_1_and_names_what_to_check(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     done = command(tmp_path, "publish", "x.csv", "-b", "127.0.0.1:1", LAKEFEED_KAFKA_TIMEOUT_SECONDS="1.5")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("error: no answer from Kafka at 127.0.0.1:1 within 1.5 s")
+    assert last.startswith("error: no response from Kafka at 127.0.0.1:1 within 1.5 s")
     assert "Connection refused" in last
     assert "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS" in last
 
@@ -324,7 +324,7 @@ def test_a_broker_whose_name_is_unknown(tmp_path: Path) -> None:
         tmp_path, "publish", "x.csv", "-b", "no-such-host.invalid:9092", LAKEFEED_KAFKA_TIMEOUT_SECONDS="5"
     )
     assert done.returncode == 1
-    assert "no answer from Kafka at no-such-host.invalid:9092" in done.stderr
+    assert "no response from Kafka at no-such-host.invalid:9092" in done.stderr
     assert "resolve" in done.stderr
 
 
@@ -337,8 +337,24 @@ def test_several_files_are_not_read_back_from_the_topic(memory_topic: MemoryTopi
     assert command(tmp_path, "publish", *names).returncode == 0
     assert len(memory_topic.records) == 4
     before = memory_topic.read_records
-    assert command(tmp_path, "publish", *names, "--again").returncode == 0
+    assert command(tmp_path, "publish", *names, "--republish").returncode == 0
     assert (len(memory_topic.records), memory_topic.read_records) == (8, before)
+
+
+def test_the_old_spelling_of_republish_is_accepted_with_a_warning(
+    memory_topic: MemoryTopic, tmp_path: Path
+) -> None:
+    (tmp_path / "x.csv").write_text("n\n1\n")
+    assert command(tmp_path, "publish", "x.csv").returncode == 0
+    done = command(tmp_path, "publish", "x.csv")
+    assert "x.csv is already published. To publish all rows again, use --republish" in done.stderr
+    for options, warning in ((["--republish"], ""), (["--again"], "--again is deprecated. Use --republish")):
+        before = len(memory_topic.records)
+        done = command(tmp_path, "publish", "x.csv", *options)
+        assert (done.returncode, len(memory_topic.records)) == (0, before + 1)
+        assert [line for line in done.stderr.splitlines() if "deprecated" in line] == (
+            [f"warning: {warning}"] if warning else []
+        )
 
 
 @pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9.csv"), "x" * 251 + ".csv"], ids=["bytes", "long"])
@@ -353,11 +369,11 @@ def test_a_file_may_have_any_name(memory_topic: MemoryTopic, tmp_path: Path, nam
     assert json.loads(reject)["file"] == result["file"]
     (tmp_path / name).write_text("a,b\n1,2\n")
     done = command(tmp_path, "publish", name)
-    assert done.stderr.startswith(f"error: {result['file']}: its content is not the one that was published")
+    assert done.stderr.startswith(f"error: {result['file']}: its content differs from what was published")
 
 
 @pytest.mark.parametrize("option", ["FILE", "--rejects", "--summary"])
-def test_a_name_that_no_file_system_takes(tmp_path: Path, option: str) -> None:
+def test_a_name_that_no_file_system_accepts(tmp_path: Path, option: str) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     name = "x" * 256
     done = command(
@@ -372,17 +388,17 @@ def test_a_name_that_no_file_system_takes(tmp_path: Path, option: str) -> None:
 
 def test_two_long_names_stay_apart() -> None:
     first, second = "x" * 250 + "1.csv", "x" * 250 + "2.csv"
-    names = {usable_name(name, ".rejects.jsonl") for name in (first, second)}
+    names = {safe_file_name(name, ".rejects.jsonl") for name in (first, second)}
     assert len(names) == 2
     assert {len(name) for name in names} == {255}
-    assert usable_name("a.csv", ".rejects.jsonl") == "a.csv.rejects.jsonl"
+    assert safe_file_name("a.csv", ".rejects.jsonl") == "a.csv.rejects.jsonl"
 
 
-def test_a_broker_that_stays_away_is_not_said_to_answer(
+def test_a_broker_that_stays_unreachable_is_not_reported_to_respond(
     monkeypatch: pytest.MonkeyPatch, memory_topic: MemoryTopic, tmp_path: Path
 ) -> None:
     (tmp_path / "x.csv").write_text("n\n1\n")
-    sent: list[Batch] = []
+    sent: list[EventBatch] = []
 
     def abandon() -> None:
         for batch in sent:
@@ -394,4 +410,4 @@ def test_a_broker_that_stays_away_is_not_said_to_answer(
     done = command(tmp_path, "publish", "x.csv", LAKEFEED_DELIVERY_TIMEOUT_SECONDS="1")
     assert done.returncode == 1
     assert "waiting for Kafka at localhost:9092: Connection refused" in done.stderr
-    assert "Kafka answers again" not in done.stderr
+    assert "Kafka responds again" not in done.stderr

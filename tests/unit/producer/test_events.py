@@ -10,11 +10,11 @@ import orjson
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lakefeed_producer.columns import DEFAULT_NULLS, ColumnType
-from lakefeed_producer.events import Encoder
-from lakefeed_producer.rows import find_types, read_rows
-from lakefeed_producer.source import CHUNK_BYTES, CsvFile, Dialect
-from lakefeed_producer.texts import Joined
+from lakefeed_producer.csv.byte_columns import ConcatColumn
+from lakefeed_producer.csv.column_types import DEFAULT_NULLS, ColumnType
+from lakefeed_producer.csv.file import CHUNK_BYTES, CsvFile, Dialect
+from lakefeed_producer.csv.rows import infer_types, read_rows
+from lakefeed_producer.publish.events import Encoder
 
 NAMES = ["a", "b", "c"]
 anything = st.text(st.characters(codec="utf-8", exclude_characters='\0\r\n",'), max_size=9)
@@ -50,7 +50,7 @@ def published(path: Path, text: str, types: list[ColumnType] | None = None) -> l
     """The events of a file, with the types that it has or these."""
     path.write_bytes(text.encode())
     file = CsvFile(path, Dialect())
-    kinds, _ = find_types(file, {})
+    kinds, _ = infer_types(file, {})
     encoder = Encoder(NAMES, types or kinds)
     found: list[bytes] = []
     for rows in read_rows(file):
@@ -92,17 +92,17 @@ def test_quotes_change_nothing(table: tuple[int, list[list[str]]], tmp_path: Pat
     by_pandas = published(tmp_path / "quoted.csv", quoted.getvalue())
     plain = "".join(",".join(row) + "\n" for row in [tuple(NAMES), *rows])
     assert published(tmp_path / "plain.csv", plain) == by_pandas
-    types, _ = find_types(CsvFile(tmp_path / "plain.csv", Dialect()), {})
+    types, _ = infer_types(CsvFile(tmp_path / "plain.csv", Dialect()), {})
     assert by_pandas == expected(rows, types)
 
 
-def test_texts_that_the_user_names_are_null_in_every_column(tmp_path: Path) -> None:
+def test_declared_null_values_are_null_in_every_column(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     for quote in ("", '"'):
         rows = [("-", "-", "-999"), ("1", "x", "5"), ("--", "--", "NA"), ("2", "番", "-99")]
         path.write_text("a,b,c\n" + "".join(",".join(quote + v + quote for v in row) + "\n" for row in rows))
         file = CsvFile(path, Dialect(nulls=(b"-", b"--", b"-999", "番".encode())))
-        types, _ = find_types(file, {})
+        types, _ = infer_types(file, {})
         assert types == [ColumnType.INTEGER, ColumnType.STRING, ColumnType.INTEGER]
         for schema in ({}, {0: ColumnType.INTEGER, 2: ColumnType.INTEGER}):
             [read] = read_rows(file, given=schema)
@@ -120,7 +120,7 @@ def test_line_ends_and_other_rows_between_change_nothing(tmp_path: Path) -> None
     path = tmp_path / "a.csv"
     path.write_bytes(b"a,b,c\r\n1,x,\r\n\n\n2,y\n3,,z\r,,\r\n5,\xff,\n6,,7,8\n9,end,of\n")
     file = CsvFile(path, Dialect())
-    types, total = find_types(file, {})
+    types, total = infer_types(file, {})
     assert (types, total) == ([ColumnType.INTEGER, ColumnType.STRING, ColumnType.STRING], 7)
     [rows] = read_rows(file)
     assert Encoder(NAMES, types).encode(rows.columns, plain=rows.block.is_plain(",")).to_list() == [
@@ -142,19 +142,21 @@ def test_a_wide_file_is_one_block(tmp_path: Path) -> None:
     assert file.version.size > CHUNK_BYTES
     [block] = file.blocks()
     assert len(block) == 20
-    types, _ = find_types(file, {})
+    types, _ = infer_types(file, {})
     [rows] = read_rows(file)
     assert len({id(column.data) for column in rows.columns}) == 1
     encoded = Encoder(file.names, types).encode(rows.columns, plain=False)
-    assert encoded.packed().to_list() == encoded.to_list()
+    assert encoded.materialized().to_list() == encoded.to_list()
     event = orjson.loads(encoded.to_list()[7])
     told = [values[(7 + n) % 5].replace('""', '"') or None for n in range(columns)]
     assert list(event.values()) == told
 
 
-def test_texts_of_many_lengths_are_joined_like_few() -> None:
+def test_many_values_are_concatenated_like_few() -> None:
     texts = [b"x" * (number * 7 % 300) for number in range(1_000)]
-    both = Joined([b"<", *Joined.of(texts).parts, b">", *Joined.of(texts[::-1]).parts], len(texts))
+    both = ConcatColumn(
+        [b"<", *ConcatColumn.of(texts).parts, b">", *ConcatColumn.of(texts[::-1]).parts], len(texts)
+    )
     assert both.to_list() == [
         b"<" + one + b">" + other for one, other in zip(texts, texts[::-1], strict=True)
     ]

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakefeed_common.errors import LakefeedError
-from lakefeed_producer.arrivals import RUN_ROWS, Publication
-from lakefeed_producer.journal import ChangedError, Journal, Tracker
-from lakefeed_producer.source import BusyError, claimed
-from lakefeed_producer.texts import Texts
+from lakefeed_producer.csv.byte_columns import ByteColumn
+from lakefeed_producer.csv.locking import lock_file
+from lakefeed_producer.errors import BusyError, ChangedError
+from lakefeed_producer.kafka.journal import Journal, Tracker
+from lakefeed_producer.kafka.publication import RUN_ROWS, Publication
 from tests.helpers.memory_topic import MemoryTopic
 
 SHA = "0123456789abcdef" * 4
@@ -40,8 +41,8 @@ def publication(
 
 
 def spread(one: Publication, rows: Sequence[int], keys: Sequence[bytes] | None = None) -> list[int]:
-    texts = None if keys is None else Texts.of(keys)
-    partitions: list[int] = one.spread(np.array(rows), texts).tolist()
+    texts = None if keys is None else ByteColumn.of(keys)
+    partitions: list[int] = one.assign_partitions(np.array(rows), texts).tolist()
     return partitions
 
 
@@ -52,23 +53,23 @@ def put(topic: MemoryTopic, one: Publication, *rows: int, at: int | None = None)
 
 
 def present(tracker: Tracker, rows: int = 1_000) -> set[int]:
-    return {row for row in range(1, rows + 1) if tracker.arrivals.rows[row]}
+    return {row for row in range(1, rows + 1) if tracker.in_topic.rows[row]}
 
 
 def test_an_empty_topic_begins_a_publication() -> None:
     tracker = resume(MemoryTopic(4))
-    one = tracker.arrivals.publication
+    one = tracker.in_topic.publication
     assert (one.source, one.digest, one.partitions) == (b"a.csv", SHA[:16], 4)
     assert Publication.of(one.source, one.mark) == one
 
 
-def test_rows_with_holes_are_found_in_every_partition() -> None:
+def test_rows_with_gaps_are_found_in_every_partition() -> None:
     topic = MemoryTopic(4)
     put(topic, publication(topic, OTHER, source=b"b.csv", began=NOW - 5), 1, 2, 3)
     put(topic, publication(topic), *range(1, 51), *range(301, 351), *range(101, 111))
     tracker = resume(topic)
     assert present(tracker) == {*range(1, 51), *range(301, 351), *range(101, 111)}
-    assert tracker.arrivals.publication == publication(topic)
+    assert tracker.in_topic.publication == publication(topic)
 
 
 def test_partitions_that_were_added_stay_unused() -> None:
@@ -77,7 +78,7 @@ def test_partitions_that_were_added_stay_unused() -> None:
     topic.found.append([])
     topic.times.append([])
     topic.first.append(0)
-    one = resume(topic).arrivals.publication
+    one = resume(topic).in_topic.publication
     assert set(spread(one, range(1, 1001))) == {0, 1}
     assert set(spread(one, range(1, 1001), [b"%d" % row for row in range(1000)])) == {0, 1}
 
@@ -92,19 +93,19 @@ def test_a_row_and_a_key_have_one_partition_each() -> None:
     assert spread(one, [1], [b"123456789"]) == [0xCBF43926 % 4]
 
 
-def test_another_content_under_the_name_is_refused() -> None:
+def test_different_content_under_the_name_is_refused() -> None:
     topic = MemoryTopic()
     put(topic, publication(topic, OTHER), 1, 2, 3)
-    with pytest.raises(ChangedError, match=r"a.csv: its content is not the one .* 2023-11-14 22:13:20 UTC"):
+    with pytest.raises(ChangedError, match=r"a.csv: its content differs .* 2023-11-14 22:13:20 UTC"):
         resume(topic)
-    # As it would be after `--again`: the newest publication is the one that counts.
+    # As it would be after `--republish`: the newest publication is the one that counts.
     put(topic, publication(topic, began=NOW + 1), 1)
     assert present(resume(topic)) == {1}
     with pytest.raises(ChangedError):
         resume(topic, OTHER)
 
 
-def test_a_publication_that_was_begun_again_is_the_one_to_go_on_with() -> None:
+def test_the_newest_publication_is_resumed() -> None:
     topic = MemoryTopic()
     put(topic, publication(topic), *range(1, 1001))
     put(topic, publication(topic, began=NOW + 1), 1, 2)
@@ -116,22 +117,22 @@ def test_a_new_file_costs_a_bounded_read_of_a_huge_topic() -> None:
     put(topic, publication(topic, OTHER, source=b"b.csv"), *range(1, 40_001), at=NOW - HOUR)
     assert not present(resume(topic))
     assert topic.read_records == 10_000
-    # An old file that nobody has published wants everything since.
+    # For an old file that has not been published, everything since is read.
     topic.read_records = 0
     resume(topic, modified=NOW - 2 * HOUR)
     assert topic.read_records == 40_000
 
 
-def test_each_part_of_the_topic_is_read_once_and_what_we_sent_not_at_all() -> None:
+def test_each_part_of_the_topic_is_read_once_and_own_records_not_at_all() -> None:
     topic = MemoryTopic(2)
     put(topic, publication(topic, OTHER, source=b"b.csv"), *range(1, 5_001))
     journal = topic.connection().journal
     for number in range(20):
         name = b"%d.csv" % number
         tracker = journal.resume(name, SHA, NOW * 1_000_000, 100, nothing)
-        put(topic, tracker.arrivals.publication, *range(1, 101))
+        put(topic, tracker.in_topic.publication, *range(1, 101))
         tracker.check(100, 100, nothing)
-        journal.done(tracker)
+        tracker.done()
     assert topic.read_records == 5_000
     again = journal.resume(b"7.csv", SHA, NOW * 1_000_000, 100, nothing)
     assert present(again, 100) == set(range(1, 101))
@@ -154,14 +155,14 @@ def test_rows_that_retention_has_deleted_are_not_sent_again() -> None:
         for found in MemoryTopic.read(topic, begin, end, beat)
         if found.offset >= topic.first[found.partition]
     )
-    arrivals = resume(topic).arrivals
+    arrivals = resume(topic).in_topic
     rows = np.arange(1, 1001)
-    there = arrivals.present(rows, arrivals.publication.spread(rows, None))
+    there = arrivals.present(rows, arrivals.publication.assign_partitions(rows, None))
     assert rows[~there].tolist() == list(range(701, 1001))
 
 
-def test_a_producer_that_goes_on_sending_is_noticed_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lakefeed_producer.journal._BUSY_SECONDS", 0.2)
+def test_a_producer_that_keeps_sending_is_detected_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lakefeed_producer.kafka.journal._BUSY_SECONDS", 0.2)
     topic = MemoryTopic()
     sent = count(1)
     put(topic, publication(topic), next(sent))
@@ -173,7 +174,7 @@ def test_a_producer_that_goes_on_sending_is_noticed_at_the_start(monkeypatch: py
         topic.connection().journal.resume(b"a.csv", SHA, NOW, 1_000, beat)
 
 
-def test_what_a_killed_producer_had_on_its_way_is_waited_for() -> None:
+def test_requests_in_flight_of_a_killed_producer_are_waited_for() -> None:
     topic = MemoryTopic()
     put(topic, publication(topic), 1)
     late = iter([2, 3])
@@ -187,13 +188,13 @@ def test_what_a_killed_producer_had_on_its_way_is_waited_for() -> None:
 
 @pytest.mark.parametrize("new", [True, False])
 @pytest.mark.parametrize("same", [True, False])
-def test_another_producer_of_the_same_file_is_noticed(same: bool, new: bool) -> None:
+def test_another_producer_of_the_same_file_is_detected(same: bool, new: bool) -> None:
     topic = MemoryTopic()
     if not new:
         put(topic, publication(topic, began=NOW - 5), 1, 2, 3)
         put(topic, publication(topic), 1)
     tracker = resume(topic)
-    ours = tracker.arrivals.publication
+    ours = tracker.in_topic.publication
     # It goes on with the same publication, or has begun one of its own.
     other = ours if same else publication(topic, began=NOW + 7)
     put(topic, ours, 2, 3)
@@ -208,18 +209,18 @@ def test_others_may_write_to_the_topic() -> None:
     topic = MemoryTopic()
     tracker = resume(topic)
     for number in range(1, 6):
-        put(topic, tracker.arrivals.publication, number)
+        put(topic, tracker.in_topic.publication, number)
         put(topic, publication(topic, source=b"b.csv"), number, number + 1)
         tracker.check(number, number, nothing)
 
 
-def test_a_topic_that_was_emptied_is_noticed() -> None:
+def test_a_topic_that_was_emptied_is_detected() -> None:
     topic = MemoryTopic()
     tracker = resume(topic)
-    put(topic, tracker.arrivals.publication, 1, 2, 3)
+    put(topic, tracker.in_topic.publication, 1, 2, 3)
     tracker.check(3, 3, nothing)
     topic.found[0].clear()
-    with pytest.raises(LakefeedError, match="the topic was removed or emptied meanwhile"):
+    with pytest.raises(LakefeedError, match="the topic was deleted or emptied during the run"):
         tracker.check(3, 3, nothing)
 
 
@@ -234,7 +235,7 @@ def test_any_kills_leave_each_row_once_and_in_order(seed: int, partitions: int, 
     for _ in range(chance.randrange(1, 6)):
         tracker = resume(topic, rows=total)
         sent: dict[int, list[int]] = {}
-        one = tracker.arrivals.publication
+        one = tracker.in_topic.publication
         for row in sorted(set(keys) - present(tracker, total)):
             sent.setdefault(spread(one, [row], [keys[row]])[0], []).append(row)
         for partition, rows in sent.items():
@@ -245,7 +246,7 @@ def test_any_kills_leave_each_row_once_and_in_order(seed: int, partitions: int, 
             topic.times.append([])
             topic.first.append(0)
     tracker = resume(topic, rows=total)
-    one = tracker.arrivals.publication
+    one = tracker.in_topic.publication
     for row in sorted(set(keys) - present(tracker, total)):
         topic.put(one, spread(one, [row], [keys[row]])[0], row)
     rows = [found.row for log in topic.found for found in log]
@@ -254,17 +255,17 @@ def test_any_kills_leave_each_row_once_and_in_order(seed: int, partitions: int, 
         assert [found.row for found in log] == sorted(found.row for found in log)
 
 
-def test_a_claim_ends_with_its_holder(tmp_path: Path) -> None:
+def test_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("n\n1\n")
     busy = pytest.raises(BusyError, match="is being published by another lakefeed-producer")
-    with claimed(path), busy, claimed(path):
+    with lock_file(path), busy, lock_file(path):
         pass
-    with claimed(path):
+    with lock_file(path):
         pass
 
 
-def test_a_journal_waits_for_what_is_on_its_way_before_it_calls_a_file_new() -> None:
+def test_requests_in_flight_are_waited_for_before_a_file_counts_as_new() -> None:
     topic = MemoryTopic()
     journal = Journal(topic, quiet_seconds=0.2)
     late = iter([1])

@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,52 +18,56 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lakefeed_common.errors import InputError, RefusedError, SettingsError, UnavailableError
-from lakefeed_producer import source
-from lakefeed_producer.arrivals import Arrivals, Publication
-from lakefeed_producer.columns import DEFAULT_NULLS, ColumnType
-from lakefeed_producer.delivery import Account, Batch
+from lakefeed_producer.csv.byte_columns import ConcatColumn
+from lakefeed_producer.csv.column_types import DEFAULT_NULLS, ColumnType
+from lakefeed_producer.csv.file import CsvFile, Dialect
+from lakefeed_producer.kafka.batch import EventBatch
+from lakefeed_producer.kafka.publication import Publication, RowsInTopic
 from lakefeed_producer.metrics import ProducerMetrics
-from lakefeed_producer.prepare import FileOptions, plan, read_schema
-from lakefeed_producer.publish import Progress, publish
-from lakefeed_producer.rejects import RejectsFile
-from lakefeed_producer.source import CsvFile, Dialect
-from lakefeed_producer.texts import Joined
+from lakefeed_producer.publish.deliveries import Deliveries
+from lakefeed_producer.publish.delivery import Control
+from lakefeed_producer.publish.dry_run import EmptyJournal, EmptyTracker
+from lakefeed_producer.publish.plan import FileOptions, read_schema
+from lakefeed_producer.publish.progress import Observe
+from lakefeed_producer.publish.publish_file import PublishFile, PublishOptions
+from lakefeed_producer.publish.rejects_file import RejectsFile
 from tests.helpers.memory_topic import MemoryTopic
 
 BEGAN = 1_700_000_000_000
 CARE = Path(__file__).parents[2] / "data" / "care.csv"
 
 
+@dataclass(frozen=True)
+class Target:
+    """A destination without a journal."""
+
+    publisher: Any
+    journal: EmptyJournal = field(default_factory=EmptyJournal)
+
+
 class Run:
-    """Publishes one file and keeps what came of it."""
+    """Publishes one file and keeps the results."""
 
     def __init__(
         self,
         path: Path,
-        options: FileOptions,
+        options: PublishOptions,
         publisher: Any,
-        arrived: Sequence[int],
-        stop: threading.Event,
-        patience_seconds: float,
+        arrived: Sequence[int] = (),
+        stop: threading.Event | None = None,
+        observe: Observe = lambda _: None,
     ) -> None:
         self.path = path
         self.publisher = publisher
         self.metrics = ProducerMetrics()
         self.rejects_path = path.with_suffix(".rejects")
-        planned = plan(CsvFile(path, options.dialect), options)
-        publication = Publication.new(planned.file.source, planned.sha256, 1, BEGAN)
-        arrivals = Arrivals(publication, np.isin(np.arange(planned.total + 1), arrived))
+        control = Control(stop or threading.Event())
+        publish = PublishFile(Target(publisher), options, self.metrics, control)
+        plan = publish.plan(CsvFile(path, options.file.dialect))
+        publication = Publication.new(plan.file.source, plan.sha256, 1, BEGAN)
+        tracker = EmptyTracker(RowsInTopic(publication, np.isin(np.arange(plan.total + 1), arrived)))
         with RejectsFile(self.rejects_path) as rejects:
-            self.progress: Progress = publish(
-                planned,
-                publisher,
-                arrivals,
-                rejects,
-                self.metrics,
-                stop,
-                lambda progress: None,
-                patience_seconds=patience_seconds,
-            )
+            self.progress = publish.send(plan, tracker, rejects, observe)
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -90,14 +94,15 @@ def run(
     publisher: Any = None,
     arrived: Sequence[int] = (),
     stop: threading.Event | None = None,
-    patience_seconds: float = 120,
+    timeout_seconds: float = 120,
+    observe: Observe = lambda _: None,
     **options: Any,
 ) -> Run:
     if data is not None:
         path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    wish = FileOptions(dialect or Dialect(), schema or {}, **options)
-    stop = stop or threading.Event()
-    return Run(path, wish, publisher or MemoryTopic(), arrived, stop, patience_seconds)
+    file_options = FileOptions(dialect or Dialect(), schema or {}, **options)
+    publish_options = PublishOptions(file_options, timeout_seconds)
+    return Run(path, publish_options, publisher or MemoryTopic(), arrived, stop, observe)
 
 
 @pytest.fixture
@@ -105,16 +110,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "some.csv"
 
 
-def test_the_rows_that_need_care_arrive_as_they_are() -> None:
-    publisher = MemoryTopic()
-    options = FileOptions(Dialect(), {})
-    planned = plan(CsvFile(CARE, options.dialect), options)
-    publication = Publication.new(planned.file.source, planned.sha256, 1, BEGAN)
-    arrivals = Arrivals.none(publication, planned.total)
-    with RejectsFile(Path("never-made.jsonl")) as rejects:
-        publish(planned, publisher, arrivals, rejects, ProducerMetrics(), threading.Event(), lambda _: None)
-    assert not Path("never-made.jsonl").exists()
-    assert [json.loads(value) for _, value, _ in publisher.records] == [
+def test_the_rows_that_need_care_arrive_as_they_are(path: Path) -> None:
+    done = run(path, CARE.read_bytes())
+    assert not done.rejects_path.exists()
+    assert done.events == [
         dict(zip(("code", "name", "description", "price", "in_stock", "grosse_cm"), row, strict=True))
         for row in [
             ("007", "Bolt, M6", "plain", 0.1, True, 1),
@@ -148,7 +147,7 @@ def test_records_carry_key_source_publication_and_row(path: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) and "_" in value else "",
 )
-def test_a_row_that_is_no_csv_row_is_put_aside(
+def test_a_row_that_is_not_a_csv_row_is_rejected(
     path: Path, data: bytes, line: int, row: int, reason: str, message: str, raw: str
 ) -> None:
     done = run(path, b"n,t\n" + data, dialect=Dialect(max_row_bytes=4096))
@@ -183,7 +182,7 @@ def test_other_encodings(path: Path, encoding: str) -> None:
     assert not done.rejects
 
 
-def test_bytes_that_cp1252_does_not_know_come_back_in_the_reject(path: Path) -> None:
+def test_bytes_that_cp1252_does_not_define_are_in_the_reject(path: Path) -> None:
     done = run(path, b"n,t\n1,\x81\n2,\xe9\n", dialect=Dialect(encoding="cp1252"))
     assert done.events == [{"n": 2, "t": "é"}]
     assert done.rejects[0]["raw_base64"] == "MSyB"
@@ -209,7 +208,7 @@ def test_a_schema_can_make_numbers_strings(path: Path) -> None:
     assert done.events == [{"a": "1", "b": 2}]
 
 
-def test_an_event_larger_than_the_broker_takes_is_rejected_before_it_is_sent(path: Path) -> None:
+def test_an_event_larger_than_the_topic_accepts_is_rejected_before_it_is_sent(path: Path) -> None:
     publisher = MemoryTopic(max_event_bytes=200)
     done = run(path, f"n,t\n1,a\n2,{'x' * 300}\n3,b\n", publisher=publisher)
     assert [event["n"] for event in done.events] == [1, 3]
@@ -223,7 +222,7 @@ def test_an_event_larger_than_the_broker_takes_is_rejected_before_it_is_sent(pat
 def test_an_event_that_is_too_large_is_found_in_whatever_block_it_is(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "CHUNK_BYTES", 64)
+    monkeypatch.setattr("lakefeed_producer.csv.file.CHUNK_BYTES", 64)
     lines = [f"{row},{'x' * (300 if row in (41, 77) else row % 9)}" for row in range(1, 101)]
     lines[39] = "no row"
     large = [(41, 42, lines[40]), (77, 78, lines[76])]
@@ -236,9 +235,9 @@ def test_an_event_that_is_too_large_is_found_in_whatever_block_it_is(
 
 
 class LargeRefused(MemoryTopic):
-    """Finds out only when it has them that events are too large."""
+    """Refuses events for their size after they were sent."""
 
-    def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:
+    def send(self, batch: EventBatch, keep_sending: Callable[[], bool]) -> None:
         values = batch.values.to_list()
         large = [at for at, value in enumerate(values) if len(value) > 200]
         self.records += [(None, value, []) for at, value in enumerate(values) if at not in large]
@@ -246,7 +245,7 @@ class LargeRefused(MemoryTopic):
         batch.acknowledge(len(values) - len(large), 0.01)
 
 
-def test_quotes_in_the_header_are_the_headers_alone(path: Path) -> None:
+def test_quotes_in_the_header_do_not_affect_rows(path: Path) -> None:
     done = run(path, 'screen 5",price\n1,2\nno row\n3,4\n')
     assert [list(event.values()) for event in done.events] == [[1, 2], [3, 4]]
     assert [one["raw"] for one in done.rejects] == ["no row"]
@@ -262,7 +261,7 @@ def test_a_single_column_keeps_white_space_and_skips_empty_lines(path: Path) -> 
     assert run(path, 'a\nx\n\n  \n""\ny\n').events == [{"a": "x"}, {"a": "  "}, {"a": None}, {"a": "y"}]
 
 
-def test_a_mark_in_the_middle_of_a_file_is_kept(path: Path) -> None:
+def test_a_byte_order_mark_in_the_middle_of_a_file_is_kept(path: Path) -> None:
     done = run(path, b"\xef\xbb\xbfa,b\n\xef\xbb\xbfx,1\n")
     assert done.events == [{"a": "\ufeffx", "b": 1}]
 
@@ -273,7 +272,7 @@ def test_a_header_alone_gives_no_events(path: Path) -> None:
     assert done.progress.read == 0
 
 
-def test_position_and_rows_of_a_file_stay_to_be_seen_together(path: Path) -> None:
+def test_the_metrics_of_position_and_rows_stay_after_a_file(path: Path) -> None:
     done = run(path, "a,b\n1,2\n3\n4,5\n")
     names = ("lakefeed_producer_file_position_rows", "lakefeed_producer_file_rows")
     assert [done.metric(name) for name in names] == [3, 3]
@@ -285,7 +284,7 @@ def test_limit_counts_data_rows(path: Path) -> None:
     assert done.progress.position == done.progress.rows == 3
 
 
-def test_what_the_topic_holds_is_not_sent_and_rejects_are_told_again(path: Path) -> None:
+def test_rows_in_the_topic_are_not_sent_and_rejects_are_reported_again(path: Path) -> None:
     data = "a,b\n" + "".join(f"{row},x\n" if row % 3 else f"{row}\n" for row in range(1, 11))
     whole = run(path, data)
     rejects = whole.rejects_path.read_bytes()
@@ -307,7 +306,7 @@ values = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size
     start=st.integers(1, 5),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
-def test_events_say_what_the_file_says(rows: list[list[str]], start: int, tmp_path: Path) -> None:
+def test_events_have_the_values_of_the_file(rows: list[list[str]], start: int, tmp_path: Path) -> None:
     path = tmp_path / "any.csv"
     with path.open("w", newline="", encoding="utf-8") as out:
         csv.writer(out, quoting=csv.QUOTE_ALL).writerows([["a", "b", "c"], *rows])
@@ -338,7 +337,7 @@ def test_a_rate_is_held(path: Path, rate: float, rows: int) -> None:
 
 
 class FailingPublisher(MemoryTopic):
-    """Takes so many events and then none."""
+    """Accepts some events, and no more after them."""
 
     def __init__(self, good: int, *, too_large: bool = False, retryable: bool = False) -> None:
         super().__init__()
@@ -346,7 +345,7 @@ class FailingPublisher(MemoryTopic):
         self._too_large = too_large
         self._retryable = retryable
 
-    def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:
+    def send(self, batch: EventBatch, keep_sending: Callable[[], bool]) -> None:
         taken = batch.values.to_list()[: self._good - len(self.records)]
         self.records += [(None, value, []) for value in taken]
         left = range(len(taken), len(batch))
@@ -355,14 +354,14 @@ class FailingPublisher(MemoryTopic):
 
 
 @pytest.mark.parametrize(("retryable", "error"), [(True, UnavailableError), (False, RefusedError)])
-def test_an_event_that_is_not_taken_ends_the_run_and_names_the_row(
+def test_an_event_that_is_not_accepted_ends_the_run_and_names_the_row(
     path: Path, retryable: bool, error: type[Exception]
 ) -> None:
     with pytest.raises(error, match=r"1,500 events were delivered.*first undelivered row is 1,502"):
         run(path, "a,b\n1\n" + "1,2\n" * 5_000, publisher=FailingPublisher(1_500, retryable=retryable))
 
 
-def test_an_event_that_the_broker_finds_too_large_is_rejected_with_its_raw_text(path: Path) -> None:
+def test_an_event_that_the_broker_refuses_for_its_size_is_rejected_with_its_raw_text(path: Path) -> None:
     publisher = FailingPublisher(2, too_large=True)
     done = run(path, "a,b\n1,2\n3,4\n5,6\n", publisher=publisher)
     [reject] = done.rejects
@@ -370,7 +369,7 @@ def test_an_event_that_the_broker_finds_too_large_is_rejected_with_its_raw_text(
     assert (done.progress.delivered, done.progress.rejected, done.progress.position) == (2, 1, 3)
 
 
-def test_a_stop_ends_between_batches_and_says_how_far_it_came(path: Path) -> None:
+def test_a_stop_ends_between_batches_and_reports_the_position(path: Path) -> None:
     stop, publisher = threading.Event(), MemoryTopic()
     publisher.before_send = lambda _: stop.set()
     begin = time.monotonic()
@@ -393,10 +392,10 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(path: Path) -> None:
     [
         ("[]", "must be a JSON object"),
         ("{", "is not JSON"),
-        ('{"a": "decimal"}', "a: 'decimal' is no type. There are integer, number, boolean, string"),
+        ('{"a": "decimal"}', "a: 'decimal' is not a type. The types are integer, number, boolean, string"),
     ],
 )
-def test_a_schema_file_that_is_wrong_is_told(path: Path, content: str, message: str) -> None:
+def test_a_schema_file_that_is_wrong_is_reported(path: Path, content: str, message: str) -> None:
     path.write_text(content)
     with pytest.raises(SettingsError, match=message):
         read_schema(path)
@@ -404,10 +403,10 @@ def test_a_schema_file_that_is_wrong_is_told(path: Path, content: str, message: 
 
 @pytest.mark.parametrize("chunk", [1, 3, 1 << 19])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_lines_before_the_header_are_left_out_and_counted(
+def test_lines_before_the_header_are_skipped_and_counted(
     path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, end: str
 ) -> None:
-    monkeypatch.setattr(source, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr("lakefeed_producer.csv.file.CHUNK_BYTES", chunk)
     text = end.join(['Prices, "daily', "", "source: x,y,z", "a,b", "1,2", "3", "a,b", "4,5", ""])
     done = run(path, text, dialect=Dialect(skip=3), schema={"a": ColumnType.INTEGER})
     assert done.events == [{"a": 1, "b": 2}, {"a": 4, "b": 5}]
@@ -445,15 +444,15 @@ def test_a_column_may_be_called_sep(path: Path) -> None:
 
 
 class SilentPublisher(MemoryTopic):
-    """Takes events and acknowledges none, but for the sizes that it refuses."""
+    """Accepts events and acknowledges none."""
 
     trouble = "Connection refused"
 
     def __init__(self) -> None:
         super().__init__()
-        self.sent: list[Batch] = []
+        self.sent: list[EventBatch] = []
 
-    def send(self, batch: Batch, go_on: Callable[[], bool]) -> None:
+    def send(self, batch: EventBatch, keep_sending: Callable[[], bool]) -> None:
         self.sent.append(batch)
 
     def abandon(self) -> None:
@@ -461,41 +460,32 @@ class SilentPublisher(MemoryTopic):
             batch.fail(range(batch.waiting), "it was given up", too_large=False, retryable=True)
 
 
-def test_what_is_given_up_is_no_answer(path: Path) -> None:
+def test_events_that_are_given_up_are_no_response(path: Path) -> None:
     troubles: list[str] = []
-    path.write_text("a\n1\n2\n")
-    planned = plan(CsvFile(path, Dialect()), FileOptions(Dialect(), {}))
-    arrivals = Arrivals.none(Publication.new(b"some.csv", planned.sha256, 1, BEGAN), planned.total)
-    with (
-        RejectsFile(path.with_suffix(".rejects")) as rejects,
-        pytest.raises(UnavailableError, match=r"no acknowledgement for 0.3 s: Connection refused"),
-    ):
-        publish(
-            planned,
-            SilentPublisher(),
-            arrivals,
-            rejects,
-            ProducerMetrics(),
-            threading.Event(),
-            lambda progress: troubles.append(progress.trouble),
-            patience_seconds=0.3,
+    with pytest.raises(UnavailableError, match=r"no acknowledgement for 0.3 s: Connection refused"):
+        run(
+            path,
+            "a\n1\n2\n",
+            publisher=SilentPublisher(),
+            timeout_seconds=0.3,
+            observe=lambda progress: troubles.append(progress.trouble),
         )
     first = troubles.index("Connection refused")
     assert set(troubles[first:]) == {"Connection refused"}
 
 
-def test_a_refusal_for_its_size_is_an_answer() -> None:
-    """It must not make the run deaf to the acknowledgements that follow."""
-    account = Account()
+def test_a_refusal_for_its_size_counts_as_a_response() -> None:
+    """Otherwise the acknowledgements that follow would not count as a response."""
+    deliveries = Deliveries()
     publication = Publication.new(b"some.csv", "0" * 64, 1, BEGAN)
     rows = np.arange(1, 4)
-    batch = Batch(publication, rows, rows * 0, Joined.of([b"1", b"2", b"3"]), None, last_row=3)
-    account.add(batch)
-    heard = [account.answered]
+    batch = EventBatch(publication, rows, rows * 0, ConcatColumn.of([b"1", b"2", b"3"]), None, last_row=3)
+    deliveries.add(batch)
+    answered = [deliveries.answered]
     batch.fail([0], "too large", too_large=True, retryable=False)
-    heard.append(account.answered)
+    answered.append(deliveries.answered)
     batch.acknowledge(1)
-    heard.append(account.answered)
+    answered.append(deliveries.answered)
     batch.fail([2], "gone", too_large=False, retryable=True)
-    account.settle()
-    assert [*heard, account.answered] == [0, 1, 2, 2]
+    deliveries.settle()
+    assert [*answered, deliveries.answered] == [0, 1, 2, 2]

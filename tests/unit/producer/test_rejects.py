@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from lakefeed_common.errors import UnavailableError
-from lakefeed_producer.delivery import Batch
-from lakefeed_producer.rejects import Reason, Reject, RejectsFile
+from lakefeed_producer.csv.rejects import Reason, Reject
+from lakefeed_producer.kafka.batch import EventBatch
+from lakefeed_producer.publish.rejects_file import RejectsFile
 from tests.helpers.memory_topic import MemoryTopic
 from tests.helpers.publishing import command
 
@@ -39,20 +40,20 @@ def rejects(memory_topic: MemoryTopic, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("options", [[], ["--limit", "1"], ["--rejects", "x.csv.rejects.jsonl"]])
-def test_a_dry_run_leaves_those_of_a_publication_alone(
+def test_a_dry_run_keeps_the_rejects_of_a_publication(
     rejects: Path, tmp_path: Path, options: list[str]
 ) -> None:
     before = rejects.read_bytes()
     done = command(tmp_path, "publish", "x.csv", "--dry-run", *options)
     assert rejects.read_bytes() == before
-    assert ("name another with --rejects PATH" in done.stderr) == (done.returncode == 3)
+    assert ("Name another file with --rejects PATH" in done.stderr) == (done.returncode == 3)
     assert f"see {rejects.name}" not in done.stderr
     done = command(tmp_path, "publish", "x.csv", "--dry-run", "--rejects", "r.jsonl")
     assert "(see r.jsonl)" in done.stderr
     assert rows(tmp_path / "r.jsonl") == [2, 4]
 
 
-def test_those_of_a_dry_run_go_with_the_next_run(memory_topic: MemoryTopic, tmp_path: Path) -> None:
+def test_rejects_of_a_dry_run_are_replaced_by_the_next_run(memory_topic: MemoryTopic, tmp_path: Path) -> None:
     rejects = tmp_path / "x.csv.rejects.jsonl"
     (tmp_path / "x.csv").write_text(BAD)
     for _ in range(2):
@@ -62,23 +63,23 @@ def test_those_of_a_dry_run_go_with_the_next_run(memory_topic: MemoryTopic, tmp_
     assert [(line["row"], "dry_run" in line) for line in kept(rejects)] == [(2, False), (4, False)]
 
 
-def test_a_run_that_is_refused_leaves_them_alone(rejects: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_refused_keeps_the_rejects(rejects: Path, tmp_path: Path) -> None:
     before = rejects.read_bytes()
     (tmp_path / "x.csv").write_text("a,b\n1,2\n3,4\n5\n")
     assert command(tmp_path, "publish", "x.csv").returncode == 1
     assert rejects.read_bytes() == before
 
 
-def test_a_run_replaces_those_of_its_own_file_only(rejects: Path, tmp_path: Path) -> None:
+def test_a_run_replaces_the_rejects_of_its_own_file_only(rejects: Path, tmp_path: Path) -> None:
     foreign = b'not JSON\n{"path":1}\n\xff\n'
     rejects.write_bytes(foreign + rejects.read_bytes())
     before = rejects.read_bytes()
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "x.csv").write_text("a,b\n1\n")
-    assert command(tmp_path, "publish", "in/x.csv", "--again").returncode == 3
+    assert command(tmp_path, "publish", "in/x.csv", "--republish").returncode == 3
     assert rejects.read_bytes().startswith(before)
     (tmp_path / "x.csv").write_text("a,b\n1,2,3\n4,5\n")
-    assert command(tmp_path, "publish", "x.csv", "--again").returncode == 3
+    assert command(tmp_path, "publish", "x.csv", "--republish").returncode == 3
     lines = rejects.read_bytes().removeprefix(foreign).splitlines()
     assert len(lines) == 2
     assert [(json.loads(line)["path"], json.loads(line)["raw"]) for line in lines] == [
@@ -87,27 +88,29 @@ def test_a_run_replaces_those_of_its_own_file_only(rejects: Path, tmp_path: Path
     ]
 
 
-def test_a_run_that_publishes_it_without_rejects_drops_them(rejects: Path, tmp_path: Path) -> None:
+def test_a_run_without_rejects_removes_earlier_ones(rejects: Path, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
-    assert command(tmp_path, "publish", "x.csv", "--again").returncode == 0
+    assert command(tmp_path, "publish", "x.csv", "--republish").returncode == 0
     assert rejects.read_bytes() == b""
 
 
-def test_rows_that_a_run_does_not_reach_keep_theirs(
+def test_rejects_of_rows_that_a_run_does_not_reach_are_kept(
     rejects: Path, memory_topic: MemoryTopic, tmp_path: Path
 ) -> None:
-    command(tmp_path, "publish", "x.csv", "--again", "--limit", "3")
+    command(tmp_path, "publish", "x.csv", "--republish", "--limit", "3")
     assert sorted(rows(rejects)) == [2, 4]
 
-    def fail(_: Batch) -> None:
+    def fail(_: EventBatch) -> None:
         raise UnavailableError("gone")
 
     memory_topic.before_send = fail
-    assert command(tmp_path, "publish", "x.csv", "--again").returncode == 1
+    assert command(tmp_path, "publish", "x.csv", "--republish").returncode == 1
     assert sorted(rows(rejects)) == [2, 4]
 
 
-def test_after_a_kill_each_is_there_once(rejects: Path, memory_topic: MemoryTopic, tmp_path: Path) -> None:
+def test_after_a_kill_each_reject_is_there_once(
+    rejects: Path, memory_topic: MemoryTopic, tmp_path: Path
+) -> None:
     before = rejects.read_bytes()
     # What a run has left that was killed behind its first reject, in the middle of a second one.
     first = before.splitlines(keepends=True)[0]
@@ -118,7 +121,7 @@ def test_after_a_kill_each_is_there_once(rejects: Path, memory_topic: MemoryTopi
     assert [json.loads(line)["row"] for line in (second, fourth)] == [2, 4]
 
 
-def test_runs_at_the_same_time_keep_each_others(tmp_path: Path) -> None:
+def test_concurrent_runs_keep_the_rejects_of_each_other(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
 
     def one(name: str, row: int) -> Reject:

@@ -13,9 +13,10 @@ import pytest
 from aiokafka import errors
 
 from lakefeed_common.errors import LakefeedError, RefusedError
-from lakefeed_producer import sender
-from lakefeed_producer.delivery import Account, KafkaPublisher
-from lakefeed_producer.sender import Sender
+from lakefeed_producer.kafka import sender
+from lakefeed_producer.kafka.publisher import KafkaPublisher
+from lakefeed_producer.kafka.sender import Sender
+from lakefeed_producer.publish.deliveries import Deliveries
 from tests.helpers.scripted_broker import (
     DUPLICATE,
     NOT_LEADER,
@@ -68,16 +69,16 @@ def publisher_to(*servers: tuple[str, int], asks: Callable[[], object] = access)
     return KafkaPublisher(start, max_message_bytes=1_000_000)
 
 
-def sent(to: KafkaPublisher, values: list[bytes] = VALUES) -> Account:
+def sent(to: KafkaPublisher, values: list[bytes] = VALUES) -> Deliveries:
     return send(to, values, of=OF)
 
 
-def check_all_there(broker: ScriptedBroker, account: Account) -> None:
+def check_all_there(broker: ScriptedBroker, account: Deliveries) -> None:
     assert (account.delivered, account.failed, account.position) == (ROWS, [], ROWS)
     assert (broker.logs[0], broker.logs[1]) == (EVEN, ODD)
 
 
-def test_each_partition_has_its_own_sequence_and_one_record_batch_on_its_way(
+def test_each_partition_has_its_own_sequence_and_one_record_batch_in_flight(
     broker: ScriptedBroker, publisher: KafkaPublisher
 ) -> None:
     check_all_there(broker, sent(publisher))
@@ -87,7 +88,7 @@ def test_each_partition_has_its_own_sequence_and_one_record_batch_on_its_way(
     assert broker.connected == [("one", 9092)]
 
 
-def test_sequences_begin_again_from_zero(
+def test_sequence_numbers_wrap_around_to_zero(
     broker: ScriptedBroker, publisher: KafkaPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender, "_SEQUENCES", 12)
@@ -100,7 +101,7 @@ def test_sequences_begin_again_from_zero(
 
 
 @pytest.mark.parametrize("code", sorted(RETRIED))
-def test_what_may_pass_is_sent_again_until_it_is_taken(
+def test_transient_errors_are_retried_until_the_record_batch_is_accepted(
     broker: ScriptedBroker, publisher: KafkaPublisher, loop: SkippingLoop, code: int
 ) -> None:
     broker.script[0] += [0, code, code, code]
@@ -113,7 +114,7 @@ def test_what_may_pass_is_sent_again_until_it_is_taken(
 @pytest.mark.parametrize(
     "code", [code for code in CODES if code not in RETRIED | TAKEN | HALVED | FORBIDDEN] + [9_999]
 )
-def test_any_other_no_ends_the_partition_without_a_hole(
+def test_any_other_error_ends_the_partition_without_a_gap(
     broker: ScriptedBroker, publisher: KafkaPublisher, code: int
 ) -> None:
     broker.script[1] += [0, code]
@@ -150,7 +151,7 @@ def test_a_record_batch_that_is_too_large_is_halved(
     assert parts[:6] == [(0, 5), (5, 5), (5, 2), (5, 1), (6, 1), (7, 3)]
 
 
-def test_a_record_that_is_too_large_by_itself_is_refused_and_leaves_no_hole(
+def test_a_single_record_that_is_too_large_is_refused_and_leaves_no_gap(
     broker: ScriptedBroker, publisher: KafkaPublisher
 ) -> None:
     broker.largest = 700
@@ -164,11 +165,11 @@ def test_a_record_that_is_too_large_by_itself_is_refused_and_leaves_no_hole(
 
 
 @pytest.mark.parametrize("code", sorted(FORBIDDEN))
-def test_a_user_who_may_not_write_ends_all(
+def test_a_user_who_may_not_write_is_refused(
     broker: ScriptedBroker, publisher: KafkaPublisher, code: int
 ) -> None:
     broker.script[1] += [code]
-    account, [batch] = Account(), batches(VALUES[:1])
+    account, [batch] = Deliveries(), batches(VALUES[:1])
     account.add(batch)
 
     def until_it_ends() -> None:
@@ -184,7 +185,7 @@ def test_a_user_who_may_not_write_ends_all(
     assert not account.failed[0][1].retryable
 
 
-def test_a_user_who_may_not_send_idempotently_is_told_the_same(
+def test_a_user_who_may_not_send_idempotently_is_refused_alike(
     broker: ScriptedBroker, publisher: KafkaPublisher
 ) -> None:
     broker.identities += [31] * 100
@@ -194,7 +195,7 @@ def test_a_user_who_may_not_send_idempotently_is_told_the_same(
 
 
 @pytest.mark.parametrize("code", [7, 14, 15, 16, 41])
-def test_the_producers_id_is_asked_for_until_there_is_one(
+def test_the_producer_id_is_requested_until_there_is_one(
     broker: ScriptedBroker, publisher: KafkaPublisher, code: int
 ) -> None:
     broker.identities += [code, code, code]
@@ -216,7 +217,7 @@ def test_a_leader_that_moves_is_followed(broker: ScriptedBroker, publisher: Kafk
     assert set(moved[2:]) == {("two", 9092)}
 
 
-def test_a_partition_without_a_leader_is_waited_for_and_holds_up_no_other(
+def test_a_partition_without_a_leader_is_waited_for_and_blocks_no_other(
     broker: ScriptedBroker, publisher: KafkaPublisher
 ) -> None:
     broker.leaders[1] = -1
@@ -235,7 +236,7 @@ def said(publisher: KafkaPublisher) -> str:
     return publisher.trouble
 
 
-def test_a_topic_that_is_gone_for_ten_seconds_is_removed(
+def test_a_topic_that_is_missing_for_ten_seconds_counts_as_deleted(
     broker: ScriptedBroker, publisher: KafkaPublisher, loop: SkippingLoop
 ) -> None:
     send(publisher, VALUES[:OF], partitions=1)
@@ -243,13 +244,13 @@ def test_a_topic_that_is_gone_for_ten_seconds_is_removed(
     began = loop.skipped
     account = send(publisher, VALUES[OF:], partitions=1, of=OF)
     assert 10 <= loop.skipped - began < 15
-    assert {(one.reason, one.retryable) for _, one in account.failed} == {("the topic was removed", True)}
+    assert {(one.reason, one.retryable) for _, one in account.failed} == {("the topic was deleted", True)}
     assert (account.delivered, len(account.failed)) == (0, ROWS - OF)
     # Nothing behind the first that was not taken is tried.
     assert {asked.sequence for asked in broker.asked} == {0, OF}
 
 
-def test_a_topic_that_is_gone_for_a_moment_is_not_removed(
+def test_a_topic_that_is_missing_for_a_moment_does_not_count_as_deleted(
     broker: ScriptedBroker, publisher: KafkaPublisher, loop: SkippingLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leaders, metadata = broker.leaders, broker.metadata
@@ -277,7 +278,7 @@ def test_a_topic_that_is_gone_for_a_moment_is_not_removed(
     ],
     ids=" ".join,
 )
-def test_what_gets_lost_on_the_way_is_there_once(
+def test_lost_requests_and_responses_cause_no_duplicate(
     broker: ScriptedBroker, publisher: KafkaPublisher, losses: tuple[Loss, ...]
 ) -> None:
     for partition in (0, 1):
@@ -288,13 +289,13 @@ def test_what_gets_lost_on_the_way_is_there_once(
     assert len(broker.connected) > 1
 
 
-def test_a_broker_that_does_not_answer_is_named(
+def test_a_broker_that_does_not_respond_is_named(
     broker: ScriptedBroker, publisher: KafkaPublisher, loop: SkippingLoop
 ) -> None:
     silent: list[int | Loss] = ["silence"]
     broker.script[0] = deque(silent * 100_000)
     account = hand_over(publisher, VALUES, partitions=1)
-    wait_for(lambda: said(publisher) == "one:9092 does not answer", 30, lambda: publisher.trouble)
+    wait_for(lambda: said(publisher) == "one:9092 does not respond", 30, lambda: publisher.trouble)
     assert loop.skipped >= 45
     broker.script[0] = deque()
     settle(publisher, account)
@@ -306,12 +307,12 @@ def test_a_broker_that_does_not_answer_is_named(
     [
         (ConnectionRefusedError(111, "whatever"), "Connect to one:9092 failed: Connection refused"),
         (OSError("no such host"), "Connect to one:9092 failed: no such host"),
-        (TimeoutError(), "Connect to one:9092 failed: no answer"),
+        (TimeoutError(), "Connect to one:9092 failed: no response"),
         (errors.KafkaConnectionError("closed at once"), "KafkaConnectionError: closed at once"),
     ],
     ids=["refused", "unknown name", "no answer", "closed"],
 )
-def test_a_broker_that_cannot_be_reached_is_tried_until_it_can(
+def test_an_unreachable_broker_is_retried_until_it_is_available(
     broker: ScriptedBroker, publisher: KafkaPublisher, error: BaseException, text: str
 ) -> None:
     broker.refuses["one", 9092] = error
@@ -324,14 +325,14 @@ def test_a_broker_that_cannot_be_reached_is_tried_until_it_can(
     assert not publisher.trouble
 
 
-def test_the_first_address_that_answers_is_enough(broker: ScriptedBroker, loop: SkippingLoop) -> None:
+def test_one_reachable_bootstrap_server_is_enough(broker: ScriptedBroker, loop: SkippingLoop) -> None:
     broker.refuses["dead", 1] = ConnectionRefusedError(111, "")
     to = publisher_to(("dead", 1), ("one", 9092))
     check_all_there(broker, sent(to))
     to.abandon()
 
 
-def test_a_broker_that_moved_is_found_by_the_first_addresses(
+def test_a_broker_with_a_new_address_is_found_by_the_bootstrap_servers(
     broker: ScriptedBroker, publisher: KafkaPublisher
 ) -> None:
     broker.brokers = {1: ("two", 9092)}
@@ -348,7 +349,7 @@ def test_a_broker_that_moved_is_found_by_the_first_addresses(
 # ---- the end -----------------------------------------------------------------------------------------
 
 
-def test_what_is_given_up_does_not_arrive_later(
+def test_events_that_are_given_up_do_not_arrive_later(
     broker: ScriptedBroker, publisher: KafkaPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker.leaders[1] = -1
@@ -374,7 +375,7 @@ def test_what_is_given_up_does_not_arrive_later(
     ],
     ids=["ours", "unforeseen"],
 )
-def test_an_error_that_no_retry_helps_ends_all(
+def test_a_permanent_error_ends_the_sender(
     broker: ScriptedBroker, loop: SkippingLoop, raised: Exception, error: type[Exception], text: str
 ) -> None:
     def asks() -> object:
@@ -387,7 +388,7 @@ def test_an_error_that_no_retry_helps_ends_all(
     assert not broker.asked
 
 
-def test_a_wait_ends_though_a_signal_comes_as_its_time_runs_out(publisher: KafkaPublisher) -> None:
+def test_a_wait_ends_when_a_signal_arrives_as_its_timeout_expires(publisher: KafkaPublisher) -> None:
     publisher.open()
     waits, came = threading.get_ident(), threading.Event()
 

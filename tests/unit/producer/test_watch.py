@@ -6,10 +6,9 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -18,14 +17,18 @@ import pytest
 from lakefeed_common.errors import LakefeedError, SettingsError, UnavailableError
 from lakefeed_common.health import Health
 from lakefeed_common.logs import JsonFormatter, TextFormatter
-from lakefeed_producer.delivery import Batch
-from lakefeed_producer.ledger import Ledger
+from lakefeed_producer.csv.file import CsvFile, Dialect
+from lakefeed_producer.csv.locking import lock_file
+from lakefeed_producer.kafka.batch import EventBatch
 from lakefeed_producer.metrics import ProducerMetrics
-from lakefeed_producer.pace import Pace
-from lakefeed_producer.prepare import FileOptions
+from lakefeed_producer.publish.plan import FileOptions
+from lakefeed_producer.publish.publish_file import PublishOptions
 from lakefeed_producer.settings import ProducerSettings
-from lakefeed_producer.source import CsvFile, Dialect, claimed, ends_with_line
-from lakefeed_producer.watch import Folder, Watch
+from lakefeed_producer.watch.completeness import ends_with_line
+from lakefeed_producer.watch.context import WatchContext
+from lakefeed_producer.watch.folder import Folder
+from lakefeed_producer.watch.ledger import Ledger
+from lakefeed_producer.watch.watcher import Watcher
 from tests.helpers.memory_topic import MemoryConnection, MemoryTopic
 from tests.helpers.waiting import wait_for
 
@@ -41,14 +44,14 @@ class Broker:
     def open(self, while_waiting: Callable[[str], None]) -> MemoryConnection:
         while_waiting("")
         if self.away:
-            raise UnavailableError("no answer from Kafka")
+            raise UnavailableError("no response from Kafka")
         self._connection = self._connection or self.topic.connection()
         return self._connection
 
     def drop(self) -> None:
         self._connection = None
 
-    def usable(self) -> bool:
+    def is_usable(self) -> bool:
         return not self.away
 
 
@@ -62,26 +65,28 @@ class Place:
         self.broker = Broker()
         self.now = 1000.0
         self.options = FileOptions(Dialect(), {})
+        self.clock: Callable[[], float] = time.monotonic
+        self.stall_seconds = ProducerSettings().stall_seconds
         self.start()
 
     def start(self) -> None:
         self.ledger = Ledger(self.state)
         self.metrics = ProducerMetrics()
-        stall = ProducerSettings().stall_seconds
-        self.health = Health(self.metrics, ["kafka"], stall_seconds=stall, clock=lambda: self.now)
+        self.health = Health(
+            self.metrics, ["kafka"], stall_seconds=self.stall_seconds, clock=lambda: self.now
+        )
         self.stop = threading.Event()
-        self.watch = Watch(
-            Folder(self.folder, 2.0, lambda: self.now),
-            self.state,
-            self.options,
+        context = WatchContext(
+            PublishOptions(self.options),
+            self.state / "rejects",
             self.ledger,
-            self.broker,
             self.metrics,
             self.health,
             self.stop,
-            0.01,
-            120,
+            self.clock,
         )
+        folder = Folder(self.folder, 2.0, lambda: self.now)
+        self.watch = Watcher(folder, self.broker, context, poll_seconds=0.01)
 
     def restart(self) -> None:
         self.ledger.close()
@@ -112,9 +117,9 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     # So that a small file has several batches.
-    monkeypatch.setattr("lakefeed_producer.publish.BATCH_EVENTS", 1_000)
+    monkeypatch.setattr("lakefeed_producer.publish.publish_file.BATCH_EVENTS", 1_000)
     # Nothing is on its way, so there is nothing to wait for.
-    monkeypatch.setattr("lakefeed_producer.publish._GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("lakefeed_producer.publish.delivery._GRACE_SECONDS", 0.1)
     place = Place(tmp_path)
     yield place
     place.ledger.close()
@@ -154,7 +159,7 @@ def test_what_is_done_is_not_done_again(place: Place, caplog: pytest.LogCaptureF
     assert "b.csv is not published again: its content was published from a.csv" in caplog.text
 
 
-def test_a_changed_file_is_not_published_again_and_told_once(
+def test_a_changed_file_is_not_published_again_and_logged_once(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = place.write("a.csv", "n\n1\n")
@@ -165,8 +170,8 @@ def test_a_changed_file_is_not_published_again_and_told_once(
     place.restart()
     place.rounds()
     assert place.events == [{"n": 1}]
-    told = [record.message for record in caplog.records if "not published again" in record.message]
-    assert told == [
+    logged = [record.message for record in caplog.records if "not published again" in record.message]
+    assert logged == [
         "a.csv is not published again: it was changed after it had been published. "
         "Put the rows after row 1, the last one that is published, below the header, "
         "into a file with another name"
@@ -176,7 +181,7 @@ def test_a_changed_file_is_not_published_again_and_told_once(
     assert place.events == [{"n": 1}, {"n": 1}, {"n": 2}]
 
 
-def test_names_of_files_that_are_still_written_are_left_alone(place: Place) -> None:
+def test_temporary_files_are_not_published(place: Place) -> None:
     for name in (".a.csv", "a.csv.tmp", "a.csv.part", "a.csv~", "~a.csv", "a.txt"):
         place.write(name, "n\n1\n")
     (place.folder / "folder.csv").mkdir()
@@ -195,14 +200,14 @@ def test_what_is_skipped_is_logged_once(place: Place, caplog: pytest.LogCaptureF
     place.rounds()
     place.rounds()
     assert place.events == []
-    told = [text.split(" is not published: ") for text in caplog.messages if "is not published" in text]
-    assert sorted((name, reason.split(". ")[0]) for name, reason in told) == [
+    logged = [text.split(" is not published: ") for text in caplog.messages if "is not published" in text]
+    assert sorted((name, reason.split(". ")[0]) for name, reason in logged) == [
         ("a.tsv", "its name does not end in .csv"),
         ("b.csv.gz", "it is compressed"),
         ("c.txt", "its name does not end in .csv"),
-        ("folder.csv", "subfolders are not looked into"),
-        ("more", "subfolders are not looked into"),
-        ("pipe.csv", "it is no regular file"),
+        ("folder.csv", "subfolders are not watched"),
+        ("more", "subfolders are not watched"),
+        ("pipe.csv", "it is not a regular file"),
     ]
 
 
@@ -282,7 +287,7 @@ def test_a_header_of_one_column_hints_at_another_delimiter(
     place.write("a.csv", "a;b\n3;8\n")
     place.rounds()
     place.rounds()
-    assert caplog.text.count("a.csv: the header is one single column") == 1
+    assert caplog.text.count("a.csv: the header is a single column") == 1
     assert "LAKEFEED_DELIMITER=';'" in caplog.text
 
 
@@ -316,14 +321,14 @@ def test_a_file_may_have_any_name(place: Place, caplog: pytest.LogCaptureFixture
 def test_an_unexpected_error_does_not_end_the_work(
     place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hint = CsvFile.hint
+    hint = CsvFile.delimiter_hint
 
     def broken(file: CsvFile) -> str | None:
         if file.name == "a.csv":
             raise ValueError("of this file")
         return hint(file)
 
-    monkeypatch.setattr(CsvFile, "hint", broken)
+    monkeypatch.setattr(CsvFile, "delimiter_hint", broken)
     os.utime(place.write("a.csv", "n\n1\n"), (1, 1))
     place.write("b.csv", "n\n2\n")
     place.rounds()
@@ -332,7 +337,7 @@ def test_an_unexpected_error_does_not_end_the_work(
     assert caplog.text.count("a.csv cannot be published: ValueError('of this file')") == 1
 
 
-def test_files_are_taken_oldest_first(place: Place) -> None:
+def test_files_are_published_oldest_first(place: Place) -> None:
     for name, age in (("a.csv", 1), ("b.csv", 3), ("c.csv", 2), ("d.csv", 3)):
         os.utime(place.write(name, f"n\n{name}\n"), (1_000_000 - age, 1_000_000 - age))
     place.rounds()
@@ -374,8 +379,8 @@ def test_a_bad_file_is_tried_again_after_a_restart_with_other_settings(place: Pl
     assert (place.events, place.files("failed"), place.files("done")) == ([{"n": 1}], 0, 1)
 
 
-def test_an_error_of_our_own_is_not_taken_for_a_broker_that_is_away(place: Place) -> None:
-    def broken(batch: Batch) -> None:
+def test_an_internal_error_is_not_mistaken_for_an_unreachable_broker(place: Place) -> None:
+    def broken(batch: EventBatch) -> None:
         raise LakefeedError("this should not happen")
 
     place.broker.topic.before_send = broken
@@ -394,24 +399,24 @@ def test_rejects_are_kept_in_the_state_folder(place: Place) -> None:
     assert orjson.loads(rejects)["reason"] == "too_few_fields"
 
 
-def test_the_broker_may_be_away(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_broker_is_waited_for(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     place.broker.away = True
     place.write("a.csv", "n\n1\n")
     place.rounds()
     place.rounds()
-    assert place.health.readiness().reasons == {"kafka": "no answer from Kafka"}
-    assert caplog.text.count("no answer from Kafka") == 1
+    assert place.health.readiness().reasons == {"kafka": "no response from Kafka"}
+    assert caplog.text.count("no response from Kafka") == 1
     place.broker.away = False
     place.rounds()
     assert place.health.readiness().ok
     assert place.events == [{"n": 1}]
 
 
-def breaking(batches: int, breaks: Callable[[], None]) -> Callable[[Batch], None]:
+def breaking(batches: int, breaks: Callable[[], None]) -> Callable[[EventBatch], None]:
     """Calls `breaks` before the so-manieth batch."""
     left = batches
 
-    def before_send(batch: Batch) -> None:
+    def before_send(batch: EventBatch) -> None:
         nonlocal left
         left -= 1
         if left == 0:
@@ -428,7 +433,7 @@ def fail() -> None:
     raise UnavailableError("gone")
 
 
-def test_a_file_goes_on_where_the_broker_went_away(place: Place) -> None:
+def test_a_file_is_resumed_after_the_broker_was_unreachable(place: Place) -> None:
     place.broker.topic.before_send = breaking(3, fail)
     place.write("a.csv", ROWS)
     place.rounds()
@@ -443,7 +448,7 @@ def test_a_file_goes_on_where_the_broker_went_away(place: Place) -> None:
     assert counted("lakefeed_producer_rows_rejected_total", {"reason": "too_few_fields"}) == 50
 
 
-def test_a_file_goes_on_after_a_restart(place: Place) -> None:
+def test_a_file_is_resumed_after_a_restart(place: Place) -> None:
     place.broker.topic.before_send = breaking(2, lambda: place.stop.set())
     place.write("a.csv", ROWS)
     place.rounds()
@@ -455,7 +460,7 @@ def test_a_file_goes_on_after_a_restart(place: Place) -> None:
     assert [orjson.loads(line)["row"] for line in rejects] == list(range(100, 5001, 100))
 
 
-def test_a_file_that_was_renamed_goes_on_under_its_first_name(place: Place) -> None:
+def test_a_renamed_file_is_resumed_under_its_first_name(place: Place) -> None:
     place.broker.topic.before_send = breaking(2, lambda: place.stop.set())
     path = place.write("a.csv", ROWS)
     place.rounds()
@@ -478,7 +483,7 @@ def test_a_lost_state_repeats_no_row_of_the_newest_files(place: Place, tmp_path:
     assert place.files("done") == 2
 
 
-def test_a_file_that_changes_while_it_is_published_in_part_is_left(
+def test_a_file_that_changes_after_some_rows_were_published_is_refused(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.broker.topic.before_send = breaking(2, lambda: place.stop.set())
@@ -489,11 +494,11 @@ def test_a_file_that_changes_while_it_is_published_in_part_is_left(
     place.rounds()
     assert len(place.events) == 2_000
     assert "changed after the first 2,020 rows of it had been published" in caplog.text
-    assert "Put the old content back to go on with it, or the rows" in caplog.text
+    assert "Restore the old content to resume it, or put the rows" in caplog.text
     assert place.files("changed") == 1
 
 
-def test_a_content_that_only_the_topic_knows_is_not_mixed_with_another(
+def test_content_that_only_the_topic_knows_is_not_mixed_with_other_content(
     place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = place.write("a.csv", "n\n1\n2\n")
@@ -508,11 +513,9 @@ def test_a_content_that_only_the_topic_knows_is_not_mixed_with_another(
     assert caplog.text.count("the rows that are not published yet") == 1
 
 
-def test_a_file_that_another_producer_has_is_left_until_that_one_ends(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_of_another_producer_is_waited_for(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     path = place.write("a.csv", "n\n1\n")
-    with claimed(path):
+    with lock_file(path):
         place.write("b.csv", "n\n2\n")
         place.rounds()
         place.rounds()
@@ -526,7 +529,7 @@ def test_a_file_that_another_producer_has_is_left_until_that_one_ends(
 
 
 @pytest.mark.parametrize("where", ["Kafka", "disk"])
-def test_a_call_that_does_not_return_is_seen_within_30_seconds(
+def test_a_stuck_call_is_detected_within_30_seconds(
     place: Place, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """The default; the service itself is shown with a shorter one in tests/integration."""
@@ -550,7 +553,7 @@ def test_a_call_that_does_not_return_is_seen_within_30_seconds(
             stuck()
             return fstat(descriptor)
 
-        monkeypatch.setattr("lakefeed_producer.source.os.fstat", status)
+        monkeypatch.setattr("lakefeed_producer.csv.file.os.fstat", status)
     place.write("a.csv", "n\n1\n")
     place.rounds()
     assert seen == [True, False]
@@ -562,12 +565,10 @@ def test_a_call_that_does_not_return_is_seen_within_30_seconds(
 
 def test_a_slow_rate_is_not_stuck(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """An event in 10 s, and a heartbeat more than once a second."""
-    clock = lambda: place.now  # noqa: E731
-    monkeypatch.setattr("lakefeed_producer.publish.time", SimpleNamespace(monotonic=clock))
-    monkeypatch.setattr("lakefeed_producer.publish.Pace", partial(Pace, clock=clock))
+    place.clock = lambda: place.now
     place.options = FileOptions(Dialect(), {}, rate=0.1)
+    place.stall_seconds = 1
     place.restart()
-    place.health = place.watch._health = Health(place.metrics, ["kafka"], stall_seconds=1, clock=clock)
 
     def wait(seconds: float) -> None:
         place.now += seconds
@@ -589,13 +590,13 @@ def test_one_state_folder_is_for_one_watcher(place: Place) -> None:
     Ledger(place.state).close()
 
 
-def test_a_damaged_state_is_told(tmp_path: Path) -> None:
+def test_a_damaged_state_is_reported(tmp_path: Path) -> None:
     (tmp_path / "producer.sqlite").write_bytes(b"no database" * 100)
     with pytest.raises(LakefeedError, match="is damaged"):
         Ledger(tmp_path)
 
 
-def test_the_loop_ends_when_asked(place: Place) -> None:
+def test_the_loop_ends_on_request(place: Place) -> None:
     place.write("a.csv", "n\n1\n")
 
     def stop() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lakefeed_producer.options import FILE_SETTINGS
+
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE = [ROOT / "docker-compose.yml", ROOT / "docker-compose.aws.yml"]
 LOCKS = [*sorted(ROOT.glob("*/requirements.lock")), ROOT / "requirements.lock", ROOT / "bootstrap.lock"]
@@ -43,10 +45,9 @@ def test_the_examples_values_are_the_defaults() -> None:
 
 def test_what_the_messages_of_watch_advise_can_be_set_for_its_container() -> None:
     environment = yaml.safe_load(COMPOSE[0].read_text())["services"]["producer"]["environment"]
-    options = re.findall(r"\[(LAKEFEED_\w+)", (ROOT / "producer/lakefeed_producer/cli.py").read_text())
-    # Paths and the port are the container's own.
-    own = {"LAKEFEED_SCHEMA_FILE", "LAKEFEED_STATE_FOLDER", "LAKEFEED_HTTP_PORT"}
-    assert set(options) - own <= environment.keys()
+    options = {f"LAKEFEED_{name.upper()}" for name in FILE_SETTINGS}
+    # A path is the container's own.
+    assert options - {"LAKEFEED_SCHEMA_FILE"} <= environment.keys()
 
 
 def test_ports_are_published_on_the_loopback_only() -> None:

@@ -1,0 +1,1 @@
+"""Reads CSV files: bytes to records, records to typed columns."""

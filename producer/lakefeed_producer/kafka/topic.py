@@ -1,0 +1,128 @@
+"""The topic: compared with the settings, or created."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType, TopicMetadata
+
+from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
+from lakefeed_producer.kafka.client import response_seconds
+from lakefeed_producer.kafka.publisher import DEFAULT_MAX_MESSAGE_BYTES
+from lakefeed_producer.kafka.reachability import WhileWaiting
+from lakefeed_producer.settings import ProducerSettings
+
+
+def ensure_topic(
+    topic: TopicMetadata | None, admin: AdminClient, settings: ProducerSettings, while_waiting: WhileWaiting
+) -> list[str]:
+    """Create the topic if it does not exist.
+
+    Returns:
+        What a user should know about it.
+
+    Raises:
+        UnavailableError: it was created, but has no leader within the timeout.
+        RefusedError: the broker refused to create it.
+    """
+    return _differences(topic, settings) if topic else [_create(admin, settings, while_waiting)]
+
+
+def has_topic(admin: AdminClient, settings: ProducerSettings) -> bool:
+    """Whether the broker responds and has the topic."""
+    try:
+        # Requesting metadata of the topic by name could create it.
+        return settings.topic in admin.list_topics(timeout=response_seconds(settings)).topics
+    except KafkaException:
+        return False
+
+
+def max_message_bytes(admin: AdminClient, settings: ProducerSettings) -> int:
+    """The size of the largest record batch that the topic accepts; a default if that is not readable."""
+    resource = ConfigResource(ResourceType.TOPIC, settings.topic)
+    futures: Iterable[Any] = admin.describe_configs(
+        [resource], request_timeout=response_seconds(settings)
+    ).values()
+    try:
+        for future in futures:
+            return int(future.result()["max.message.bytes"].value)
+    except (KafkaException, KeyError):
+        pass
+    return DEFAULT_MAX_MESSAGE_BYTES
+
+
+def _differences(topic: TopicMetadata, settings: ProducerSettings) -> list[str]:
+    partitions = len(topic.partitions)
+    replicas = max((len(partition.replicas) for partition in topic.partitions.values()), default=0)
+    if (partitions, replicas) == (settings.topic_partitions, settings.topic_replicas):
+        return []
+    return [
+        f"the topic {settings.topic} has {_size(partitions, replicas)}, unlike "
+        f"LAKEFEED_TOPIC_PARTITIONS={settings.topic_partitions} and "
+        f"LAKEFEED_TOPIC_REPLICAS={settings.topic_replicas}; it is used as it is"
+    ]
+
+
+def _size(partitions: int, replicas: int) -> str:
+    def count(number: int, noun: str) -> str:
+        return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+    return f"{count(partitions, 'partition')} and {count(replicas, 'replica')} each"
+
+
+def _create(admin: AdminClient, settings: ProducerSettings, while_waiting: WhileWaiting) -> str:
+    new = NewTopic(settings.topic, settings.topic_partitions, settings.topic_replicas)
+    seconds = response_seconds(settings)
+    futures = admin.create_topics([new], operation_timeout=seconds, request_timeout=2 * seconds)
+    try:
+        futures[settings.topic].result()
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise _cannot_create(error.args[0], settings) from None
+    _wait_for_leaders(admin, settings, while_waiting)
+    size = _size(settings.topic_partitions, settings.topic_replicas)
+    return f"created the topic {settings.topic} with {size}"
+
+
+def _cannot_create(error: KafkaError, settings: ProducerSettings) -> LakefeedError:
+    problem = f"the topic {settings.topic} cannot be created: {error.str().rstrip('.')}"
+    match error.code():
+        case KafkaError.INVALID_REPLICATION_FACTOR:
+            advice = (
+                f"LAKEFEED_TOPIC_REPLICAS={settings.topic_replicas} is more than there are brokers: "
+                "set it lower"
+            )
+        case KafkaError.TOPIC_AUTHORIZATION_FAILED | KafkaError.CLUSTER_AUTHORIZATION_FAILED:
+            advice = (
+                "This user may not create topics: ask an administrator to create it, or allow the user to "
+                "CREATE and DESCRIBE it"
+            )
+        case KafkaError.POLICY_VIOLATION | KafkaError.INVALID_PARTITIONS | KafkaError.INVALID_CONFIG:
+            advice = "Set LAKEFEED_TOPIC_PARTITIONS and LAKEFEED_TOPIC_REPLICAS to what the broker allows"
+        case KafkaError.TOPIC_EXCEPTION:
+            advice = "Choose another name with --topic"
+        case _ if error.retriable() or error.code() == KafkaError._TIMED_OUT:
+            return UnavailableError(f"{problem}. Try again when the broker is available")
+        case _:
+            advice = "See the broker's log"
+    return RefusedError(f"{problem}. {advice}")
+
+
+def _wait_for_leaders(admin: AdminClient, settings: ProducerSettings, while_waiting: WhileWaiting) -> None:
+    end = time.monotonic() + settings.kafka_timeout_seconds
+    while time.monotonic() < end:
+        try:
+            topic = admin.list_topics(settings.topic, timeout=1.0).topics[settings.topic]
+        except KafkaException:
+            continue
+        if topic.partitions and all(partition.leader >= 0 for partition in topic.partitions.values()):
+            return
+        while_waiting("the new topic has no leader yet")
+        time.sleep(0.05)
+    raise UnavailableError(
+        f"the topic {settings.topic} was created but has no leader after "
+        f"{settings.kafka_timeout_seconds:g} s. Check that enough brokers are running"
+    )

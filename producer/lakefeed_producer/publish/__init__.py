@@ -1,0 +1,1 @@
+"""Publishes CSV files: plan, events, delivery and progress, and the command `publish`."""

@@ -1,0 +1,1 @@
+"""Publishes the CSV files that appear in a folder: the command `watch`."""
