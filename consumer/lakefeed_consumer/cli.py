@@ -44,7 +44,7 @@ def run(
 
 def _quieten() -> None:
     """Let the libraries speak only of what is wrong."""
-    for chatty in ("faust", "mode", "aiokafka", "botocore", "lakefeed_consumer.transport"):
+    for chatty in ("faust", "mode", "aiokafka", "botocore", "lakefeed_consumer.faust_driver"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # A broker that has just started says this some times before its first group; aiokafka tries again.
     logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(

@@ -13,7 +13,7 @@ import orjson
 
 from lakefeed_common.errors import InputError
 from lakefeed_common.tables import MAX_NAME_BYTES, PARTITION_KEY, folded
-from lakefeed_consumer.records import Partition, Record
+from lakefeed_consumer.record import Partition, Record
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ import orjson
 from lakefeed_common.errors import InputError, MissingError
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.dead_letters import DeadLetter
-from lakefeed_consumer.store import ObjectExistsError, ObjectStore, StoreUnavailableError
+from lakefeed_consumer.object_store import ObjectExistsError, ObjectStore, StoreUnavailableError
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lakefeed_common.errors import InputError
-from lakefeed_consumer.records import Record
+from lakefeed_consumer.record import Record
 
 # The window moves on by this part of itself; so counting costs the same however many events there are.
 _SLOTS = 60

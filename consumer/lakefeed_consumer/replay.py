@@ -26,9 +26,9 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from lakefeed_common import kafka_client
 from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
-from lakefeed_consumer.broker import find_topic
+from lakefeed_consumer.faust_driver.topic_check import check_topic
 from lakefeed_consumer.letters import Found, Letters, Position
-from lakefeed_consumer.records import Record
+from lakefeed_consumer.record import Record
 from lakefeed_consumer.settings import ConsumerSettings
 
 # What the broker says of a record, not of itself. It has more reasons than aiokafka has names for.
@@ -91,7 +91,7 @@ class Sender:
             raise self._explain(topic, error) from error
 
     async def _find(self, topic: str) -> list[int]:
-        await find_topic(self._settings.model_copy(update={"topic": topic}))
+        await check_topic(self._settings.model_copy(update={"topic": topic}))
         producer = await self._connect()
         self._partitions[topic] = sorted(await producer.partitions_for(topic))
         return self._partitions[topic]

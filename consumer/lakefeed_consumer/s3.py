@@ -17,8 +17,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedEr
 from obstore.store import S3Store
 
 from lakefeed_common import aws, aws_places
+from lakefeed_consumer.object_store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials

@@ -17,15 +17,15 @@ from lakefeed_common.errors import LakefeedError
 from lakefeed_common.health import Health
 from lakefeed_common.web import StatusServer
 from lakefeed_consumer.backoff import Backoff
-from lakefeed_consumer.broker import find_topic
+from lakefeed_consumer.faust_driver.errors import MembershipLostError, TopicRecreatedError
+from lakefeed_consumer.faust_driver.topic_check import check_topic
 from lakefeed_consumer.feeder import STOP_SECONDS, Feeder
 from lakefeed_consumer.lean.store import open_store
 from lakefeed_consumer.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
+from lakefeed_consumer.object_store import ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.sink import Sink, StoredUpTo
-from lakefeed_consumer.store import ObjectStore
-from lakefeed_consumer.transport import MembershipLostError, TopicMadeAnewError
 
 log = logging.getLogger(__name__)
 
@@ -137,19 +137,19 @@ async def _consume(
     while not stop.is_set():
         try:
             await Feeder(settings, make_sink, metrics, health).run(stop)
-        except TopicMadeAnewError as error:
-            log.warning("%s: the topic was made anew, and is read from its start", error)
+        except TopicRecreatedError as error:
+            log.warning("The topic was recreated and is read from its start (%s)", error)
         except MembershipLostError as error:
-            log.warning("The membership of the group is lost, and is asked for again: %s", error)
+            log.warning("The membership of the group is lost, and the consumer joins again: %s", error)
         if not stop.is_set():
-            await _unless(stop, _until_usable("kafka", partial(find_topic, settings), health))
+            await _unless(stop, _until_usable("kafka", partial(check_topic, settings), health))
 
 
 async def _prepare(settings: ConsumerSettings, health: Health) -> ObjectStore:
     """Wait until the bucket can be used and the topic is there; returns the bucket's store."""
     store = await _until_usable("bucket", partial(_open_store, settings), health)
     health.ready("bucket")
-    await _until_usable("kafka", partial(find_topic, settings), health)
+    await _until_usable("kafka", partial(check_topic, settings), health)
     return store
 
 

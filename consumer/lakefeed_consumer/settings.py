@@ -23,11 +23,6 @@ class ConsumerSettings(ServiceSettings, KafkaSettings, LakeSettings):
         "What puts the objects: `lean`, a client for this one request that leaves each doubt to obstore; or "
         "`obstore` alone.",
     )
-    feed: Literal["batches", "events"] = setting(
-        "batches",
-        "How events come from Kafka to the agent: in batches as they are fetched, or each by itself, which "
-        "costs ten times the CPU time and is there to compare with.",
-    )
     puts_in_flight: int = setting(
         256,
         "How many objects one worker puts at the same time at the most: with puts of 20 ms, 256 are 12,800 a "

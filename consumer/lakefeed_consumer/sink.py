@@ -20,14 +20,14 @@ from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.dead_letters import DeadLetter, why_dead
 from lakefeed_consumer.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.offsets import OffsetRun
-from lakefeed_consumer.records import Partition, Record, object_key
-from lakefeed_consumer.store import (
+from lakefeed_consumer.object_store import (
     ObjectExistsError,
     ObjectStore,
     StoreRefusedError,
     StoreUnavailableError,
 )
+from lakefeed_consumer.offsets import OffsetRun
+from lakefeed_consumer.record import Partition, Record, object_key
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ import faust
 
 from lakefeed_common.settings import load
 from lakefeed_consumer.dead_letters import DeadLetter, why_dead
-from lakefeed_consumer.records import Partition, Record, object_key
+from lakefeed_consumer.object_store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
+from lakefeed_consumer.record import Partition, Record, object_key
 from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
 
 
 def to_record(message: Any) -> Record:

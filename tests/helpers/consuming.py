@@ -10,8 +10,8 @@ import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError
 from lakefeed_consumer.s3 import S3ObjectStore
-from lakefeed_consumer.store import ObjectStore, StoreRefusedError
 from tests.helpers.services import Service
 from tests.helpers.waiting import wait_for
 
@@ -45,7 +45,8 @@ def changed(change: str) -> str:
     return f"""
 import asyncio, sys, threading, time
 from unittest.mock import AsyncMock
-from lakefeed_consumer import cli, feeder, service, transport
+from lakefeed_consumer import cli, feeder, service
+from lakefeed_consumer.faust_driver import consumer_thread, group_consumer, member
 {change}
 sys.argv = ["lakefeed-consumer", "run"]
 sys.exit(cli.main())

@@ -9,7 +9,7 @@ from lakefeed_common.health import Health
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.records import Partition
+from lakefeed_consumer.record import Partition
 from lakefeed_consumer.sink import Sink
 from tests.helpers.memory_store import MemoryStore
 

@@ -146,39 +146,39 @@ def test_a_full_disk_stops_nobody_for_good(
 
 HANGS = {
     "the event loop": """
-async def store_events(self, stream):
+async def consume(self, stream):
     async for event in stream.noack().events():
         time.sleep(3600)
-feeder.Feeder._store_events = store_events
+member.FaustMember._consume = consume
 """,
     "the fetcher": """
 async def drain(self, fetcher):
     await asyncio.sleep(3600)
-transport.Consumer._drain_messages = drain
+group_consumer.GroupConsumer._drain_messages = drain
 """,
     "Faust's stream": """
-async def store_events(self, stream):
+async def consume(self, stream):
     await asyncio.sleep(3600)
-feeder.Feeder._store_events = store_events
+member.FaustMember._consume = consume
 """,
     "an agent that has ended": """
-async def store_events(self, stream):
+async def consume(self, stream):
     async for event in stream.noack().events():
         return
-feeder.Feeder._store_events = store_events
+member.FaustMember._consume = consume
 """,
     "the client's thread": """
-init = transport.ConsumerThread.__init__
+init = consumer_thread.ConsumerThread.__init__
 def remember(self, *args, **kwargs):
     global thread
     thread = self
     init(self, *args, **kwargs)
-transport.ConsumerThread.__init__ = remember
-taken = transport.Consumer.taken
+consumer_thread.ConsumerThread.__init__ = remember
+take = group_consumer.GroupConsumer.take
 def and_hang(self, message):
-    taken(self, message)
+    take(self, message)
     thread.thread_loop.call_soon_threadsafe(time.sleep, 3600)
-transport.Consumer.taken = and_hang
+group_consumer.GroupConsumer.take = and_hang
 """,
 }
 # One of them with what is set by default, all others with less.

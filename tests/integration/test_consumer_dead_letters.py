@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from lakefeed_consumer import cli
 from lakefeed_consumer.dead_letters import DeadLetter
-from lakefeed_consumer.records import Partition, Record, object_key
+from lakefeed_consumer.record import Partition, Record, object_key
 from tests.helpers.broken_records import KINDS, STORED
 from tests.helpers.consuming import committed, events, make_topic, objects, publish, wait_stored
 from tests.helpers.services import Service, free_port

@@ -11,8 +11,8 @@ import pytest
 
 from lakefeed_common.settings import load
 from lakefeed_consumer.lean.store import open_store
+from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError, StoreUnavailableError
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.store import ObjectStore, StoreRefusedError, StoreUnavailableError
 from tests.helpers.consuming import run
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-def make_topic_anew(kafka: str, topic: str) -> None:
+def recreate_topic(kafka: str, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": kafka})
     admin.delete_topics([topic])[topic].result(30)
 
@@ -48,7 +48,7 @@ def make_topic_anew(kafka: str, topic: str) -> None:
             return False
         return True
 
-    wait_for(made, 30, "the topic is made anew")
+    wait_for(made, 30, "the topic is recreated")
 
 
 def transaction(kafka: str, topic: str, values: list[bytes | None], *, commit: bool) -> None:
@@ -217,7 +217,7 @@ def test_a_topic_made_anew_behind_its_back_is_read_from_its_start(
         consumer.process.send_signal(signal.SIGTERM if while_stopped else signal.SIGSTOP)
         if while_stopped:
             assert consumer.process.wait(40) == 0
-        make_topic_anew(kafka, topic)
+        recreate_topic(kafka, topic)
         new = publish(kafka, topic, events(50, start=1000))
         if not while_stopped:
             consumer.process.send_signal(signal.SIGCONT)

@@ -41,7 +41,7 @@ def test_a_member_of_another_kind_is_named_and_survived(
             "enable.auto.commit": False,
         }
     )
-    reason = "another member of the group speaks another protocol"
+    reason = "another member uses a different protocol"
 
     def named(consumer: Service) -> bool:
         other.poll(0)  # so that it stays a member

@@ -13,9 +13,14 @@ import pytest
 
 from lakefeed_common.settings import load
 from lakefeed_consumer.lean.store import open_store
+from lakefeed_consumer.object_store import (
+    ObjectExistsError,
+    ObjectStore,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
 from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.store import ObjectExistsError, ObjectStore, StoreRefusedError, StoreUnavailableError
 from tests.chaos.run import read_bucket
 from tests.helpers.consuming import (
     by_position,

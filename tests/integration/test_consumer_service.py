@@ -32,10 +32,8 @@ if TYPE_CHECKING:
 
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 
-FEEDS = [pytest.param("batches", marks=pytest.mark.smoke), "events"]
 
-
-@pytest.mark.parametrize("feed", FEEDS)
+@pytest.mark.smoke
 def test_each_event_becomes_its_object_and_a_replay_changes_none(
     kafka: str,
     topic: str,
@@ -43,9 +41,7 @@ def test_each_event_becomes_its_object_and_a_replay_changes_none(
     s3: S3Client,
     consumer_settings: dict[str, str],
     tmp_path: Path,
-    feed: str,
 ) -> None:
-    consumer_settings["LAKEFEED_FEED"] = feed
     make_topic(kafka, topic, partitions=3)
     held: dict[Position, bytes | None] = {}
     for number, compression in enumerate(COMPRESSIONS):
@@ -60,8 +56,6 @@ def test_each_event_becomes_its_object_and_a_replay_changes_none(
     assert by_position(stored) == held
     assert all(key.startswith(f"events/{topic}/dt=20") for key in stored)
     assert committed(kafka, topic, consumer_settings["LAKEFEED_CONSUMER_GROUP"], 3) == ends(held)
-    if feed == "events":
-        return  # what a replay does is the sink's, whatever feeds it
 
     written = {entry["Key"]: entry["LastModified"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]}
     consumer_settings["LAKEFEED_CONSUMER_GROUP"] = f"again-{topic}"
@@ -89,7 +83,7 @@ def test_what_is_no_event_becomes_a_dead_letter(
     assert "array" in letters[2]["reason"]
 
 
-@pytest.mark.parametrize("feed", FEEDS)
+@pytest.mark.smoke
 def test_stopped_or_killed_in_the_middle_nothing_is_lost(
     kafka: str,
     topic: str,
@@ -97,9 +91,7 @@ def test_stopped_or_killed_in_the_middle_nothing_is_lost(
     s3: S3Client,
     consumer_settings: dict[str, str],
     tmp_path: Path,
-    feed: str,
 ) -> None:
-    consumer_settings["LAKEFEED_FEED"] = feed
     make_topic(kafka, topic, partitions=2)
     held = publish(kafka, topic, events(600))
     group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]

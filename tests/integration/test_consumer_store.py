@@ -11,13 +11,13 @@ import pytest
 
 from lakefeed_common.settings import load
 from lakefeed_consumer.lean.store import LeanObjectStore, open_store
-from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.store import (
+from lakefeed_consumer.object_store import (
     ObjectExistsError,
     ObjectStore,
     StoreRefusedError,
     StoreUnavailableError,
 )
+from lakefeed_consumer.settings import ConsumerSettings
 from tests.helpers.consuming import ReadsOnly, run
 from tests.helpers.memory_store import MemoryStore
 from tests.helpers.seaweed import SeaweedS3, access

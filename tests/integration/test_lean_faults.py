@@ -24,9 +24,9 @@ from lakefeed_consumer.lean.connections import Connections
 from lakefeed_consumer.lean.credentials import RenewedKeys
 from lakefeed_consumer.lean.signing import Keys
 from lakefeed_consumer.lean.store import LeanObjectStore, open_store
+from lakefeed_consumer.object_store import ObjectStore, StoreUnavailableError
 from lakefeed_consumer.s3 import S3ObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.store import ObjectStore, StoreUnavailableError
 from tests.helpers.scripted_s3 import GOOD, Put, Script, ScriptedS3, answer_well, scripted_s3
 from tests.helpers.services import free_port
 

@@ -11,8 +11,8 @@ import trustme
 
 from lakefeed_common.settings import load
 from lakefeed_consumer.lean.store import LeanObjectStore, open_store
+from lakefeed_consumer.object_store import StoreUnavailableError
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.store import StoreUnavailableError
 from tests.helpers.consuming import ReadsOnly, run
 from tests.helpers.seaweed import SeaweedS3, access
 

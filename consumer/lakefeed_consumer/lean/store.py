@@ -15,14 +15,14 @@ from lakefeed_consumer.lean.answers import Answer, doubtful
 from lakefeed_consumer.lean.connections import Connections
 from lakefeed_consumer.lean.credentials import RenewedKeys
 from lakefeed_consumer.lean.signing import Signer, request_path
-from lakefeed_consumer.s3 import S3ObjectStore
-from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.store import (
+from lakefeed_consumer.object_store import (
     ObjectExistsError,
     ObjectStore,
     StoreRefusedError,
     StoreUnavailableError,
 )
+from lakefeed_consumer.s3 import S3ObjectStore
+from lakefeed_consumer.settings import ConsumerSettings
 
 log = logging.getLogger(__name__)
 

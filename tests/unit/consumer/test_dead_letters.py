@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lakefeed_common.errors import InputError
 from lakefeed_consumer.dead_letters import DeadLetter, why_dead
-from lakefeed_consumer.records import Partition, Record, object_key
+from lakefeed_consumer.record import Partition, Record, object_key
 from tests.helpers.broken_records import KINDS, STORED, Kind
 from tests.helpers.memory_store import MemoryStore
 from tests.helpers.sink_bench import Bench

@@ -11,8 +11,8 @@ from lakefeed_common.errors import InputError, MissingError
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.dead_letters import DeadLetter
 from lakefeed_consumer.letters import Found, Letters, Place, Position, Selection
-from lakefeed_consumer.records import Partition, Record, object_key
-from lakefeed_consumer.store import StoreUnavailableError
+from lakefeed_consumer.object_store import StoreUnavailableError
+from lakefeed_consumer.record import Partition, Record, object_key
 from tests.helpers.memory_store import Fault, MemoryStore
 
 DAY_MS = 86_400_000

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lakefeed_common.errors import ExitCode
 from lakefeed_consumer.limit import DeadLetterLimit, DeadLetterLimitError
-from lakefeed_consumer.records import Partition, Record
+from lakefeed_consumer.record import Partition, Record
 
 DEAD = "not JSON"
 

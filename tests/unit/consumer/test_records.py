@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakefeed_consumer.records import Partition, Record, object_key
+from lakefeed_consumer.record import Partition, Record, object_key
 
 
 def record(offset: int = 7, value: bytes | None = b"{}", timestamp_ms: int = 1_767_225_600_000) -> Record:

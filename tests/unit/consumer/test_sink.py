@@ -7,9 +7,9 @@ import orjson
 import pytest
 
 from lakefeed_consumer.limit import DeadLetterLimitError
-from lakefeed_consumer.records import Partition, Record, object_key
+from lakefeed_consumer.object_store import StoreRefusedError, StoreUnavailableError
+from lakefeed_consumer.record import Partition, Record, object_key
 from lakefeed_consumer.sink import Sink
-from lakefeed_consumer.store import StoreRefusedError, StoreUnavailableError
 from tests.helpers.memory_store import Fault, MemoryStore
 from tests.helpers.sink_bench import Bench
 

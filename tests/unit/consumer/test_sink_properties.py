@@ -13,9 +13,9 @@ from lakefeed_common.health import Health
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.records import Partition, Record, object_key
+from lakefeed_consumer.object_store import ObjectExistsError, StoreUnavailableError
+from lakefeed_consumer.record import Partition, Record, object_key
 from lakefeed_consumer.sink import Sink
-from lakefeed_consumer.store import ObjectExistsError, StoreUnavailableError
 from tests.helpers.memory_store import MemoryStore
 
 PARTITIONS = [Partition("t", number) for number in range(2)]

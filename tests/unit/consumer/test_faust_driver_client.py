@@ -22,9 +22,9 @@ from aiokafka.errors import (
 from aiokafka.protocol.commit import OffsetFetchResponse_v1, OffsetFetchResponse_v3
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from lakefeed_consumer import client as client_module
-from lakefeed_consumer.client import CheckedClient
-from lakefeed_consumer.topic_ids import MetadataAnswer, TopicIdsRequest, topic_ids
+from lakefeed_consumer.faust_driver import checked_client
+from lakefeed_consumer.faust_driver.checked_client import CheckedClient
+from lakefeed_consumer.faust_driver.topic_ids import MetadataResponse, TopicIdsRequest, request_topic_ids
 
 ONE = TopicPartition("t", 0)
 LOADING, MOVED, GROUP_REFUSED = 14, 16, 30
@@ -137,13 +137,13 @@ def topic(code: int, name: str, topic_id: bytes) -> tuple[Any, ...]:
 
 def metadata(*topics: Any) -> Any:
     brokers: list[tuple[Any, ...]] = [(1, "one", 9092, None, {}), (2, "two", 9092, "rack", {})]
-    whole = MetadataAnswer(0, brokers, "cluster", 1, list(topics), 0, {})
-    return MetadataAnswer.decode(BytesIO(whole.encode()))
+    whole = MetadataResponse(0, brokers, "cluster", 1, list(topics), 0, {})
+    return MetadataResponse.decode(BytesIO(whole.encode()))
 
 
 def test_topics_have_ids() -> None:
     async def scenario(group: Group) -> None:
-        assert await topic_ids(group.coordinator, ["a", "b"]) == {"a": b"0123456789abcdef", "b": None}
+        assert await request_topic_ids(group.coordinator, ["a", "b"]) == {"a": b"0123456789abcdef", "b": None}
 
     run(scenario, metadata(topic(0, "a", b"0123456789abcdef"), topic(3, "b", bytes(16))))
 
@@ -151,7 +151,7 @@ def test_topics_have_ids() -> None:
 def test_topics_without_ids() -> None:
     async def scenario(group: Group) -> None:
         with pytest.raises(NotImplementedError):
-            await topic_ids(group.coordinator, ["a"])
+            await request_topic_ids(group.coordinator, ["a"])
 
     run(scenario, metadata(topic(0, "a", bytes(16))))
 
@@ -159,7 +159,7 @@ def test_topics_without_ids() -> None:
 def test_a_topic_that_is_not_ours_to_see_is_an_error_and_not_a_deleted_one() -> None:
     async def scenario(group: Group) -> None:
         with pytest.raises(TopicAuthorizationFailedError):
-            await topic_ids(group.coordinator, ["a"])
+            await request_topic_ids(group.coordinator, ["a"])
 
     run(scenario, metadata(topic(29, "a", bytes(16))))
 
@@ -187,7 +187,7 @@ class MemoryClient:
         self.updates: list[bool] = []
         self.hosts = [("first", 9092, 0), ("second", 9092, 0)]
         self._conns: dict[Any, Any] = {}
-        for name in client_module._CONNECTION:
+        for name in checked_client._CONNECTION_OPTIONS:
             setattr(self, f"_{name}", None)
 
     async def send(self, node: int, request: Any, **options: Any) -> Any:
@@ -247,7 +247,7 @@ def test_the_first_addresses_are_asked_when_no_known_broker_answers(monkeypatch:
             raise KafkaConnectionError("refused")
         return host
 
-    monkeypatch.setattr(client_module, "create_conn", connect)
+    monkeypatch.setattr(checked_client, "create_conn", connect)
 
     async def scenario(client: Any, _fixes: CheckedClient, _reported: object) -> None:
         client.updates = [True]
@@ -270,12 +270,12 @@ def test_where_none_answers_at_all_the_next_try_waits(monkeypatch: pytest.Monkey
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    monkeypatch.setattr(client_module, "create_conn", connect)
+    monkeypatch.setattr(checked_client, "create_conn", connect)
 
     async def scenario(client: Any, _fixes: CheckedClient, _reported: object) -> None:
         client.updates = [False]
         monkeypatch.setattr(asyncio, "sleep", sleep)
         assert not await client._metadata_update(None, ())
-        assert waits == [client_module._PAUSE_SECONDS]
+        assert waits == [checked_client._PAUSE_SECONDS]
 
     with_client(scenario)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from lakefeed_consumer.backlog import Backlog
+from lakefeed_consumer.faust_driver.backlog import Backlog
 
 
 @pytest.mark.parametrize(("records", "size", "full"), [(10, 100, False), (11, 1, True), (1, 101, True)])

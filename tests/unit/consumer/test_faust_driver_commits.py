@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakefeed_consumer.commits import Commits, PartitionKey
+from lakefeed_consumer.faust_driver.commits import Commits, PartitionKey
 
 ONE, TWO, OTHER = ("t", 0), ("t", 1), ("other", 0)
 PARTITIONS = (ONE, TWO, OTHER)
@@ -118,7 +118,7 @@ def test_after_the_end_nothing_is_ever_due(
 def test_nothing_is_due_before_something_is_stored() -> None:
     commits = Commits()
     assert not commits.any_stored
-    commits.hand(ONE, 7)
+    commits.deliver(ONE, 7)
     assert not commits.any_stored
     assert commits.due({ONE}) == {}
     commits.store(ONE, 7)
@@ -200,14 +200,14 @@ def test_only_the_first_of_several_failures_is_worth_a_line() -> None:
 
 def test_a_record_is_undelivered_until_it_is_stored_or_its_partition_revoked() -> None:
     commits = Commits()
-    assert not commits.undelivered(ONE)
-    commits.hand(ONE, 0)
-    assert commits.undelivered(ONE)
+    assert not commits.has_unstored(ONE)
+    commits.deliver(ONE, 0)
+    assert commits.has_unstored(ONE)
     commits.store(ONE, 0)
-    assert not commits.undelivered(ONE)
-    commits.hand(ONE, 9)
+    assert not commits.has_unstored(ONE)
+    commits.deliver(ONE, 9)
     commits.store(ONE, 8)
-    assert commits.undelivered(ONE)
-    assert not commits.undelivered(TWO)
+    assert commits.has_unstored(ONE)
+    assert not commits.has_unstored(TWO)
     commits.forget({ONE})
-    assert not commits.undelivered(ONE)
+    assert not commits.has_unstored(ONE)

@@ -1,6 +1,6 @@
-"""What Faust does not do: asks the broker for the topic before it starts.
+"""Checks for the topic before Faust starts.
 
-Faust itself would crash without a broker, and see a topic made later only after minutes.
+Faust itself crashes without a broker, and notices a topic that is created later only after minutes.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from aiokafka.errors import KafkaError
 
 from lakefeed_common import kafka_client
 from lakefeed_common.errors import MissingError
-from lakefeed_consumer.access import check_rights, why_not
+from lakefeed_consumer.faust_driver.diagnosis import diagnose_connection
+from lakefeed_consumer.faust_driver.permissions import check_permissions
 from lakefeed_consumer.settings import ConsumerSettings
 
 
-async def find_topic(settings: ConsumerSettings) -> None:
-    """Return when the topic exists.
+async def check_topic(settings: ConsumerSettings) -> None:
+    """Return if the topic exists and this user may read it.
 
     Raises:
         UnavailableError: the broker does not answer.
-        RefusedError: it does not let us in, or does not let us read.
-        MissingError: it has no such topic.
+        RefusedError: it refuses the connection, or reading.
+        MissingError: there is no such topic.
     """
     admin = AIOKafkaAdminClient(
         bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
@@ -33,16 +34,16 @@ async def find_topic(settings: ConsumerSettings) -> None:
         async with asyncio.timeout(settings.kafka_timeout_seconds):
             try:
                 await admin.start()
-                await check_rights(admin, settings)
+                await check_permissions(admin, settings)
                 topics = await admin.list_topics()
             finally:
                 await admin.close()
     except (KafkaError, OSError, TimeoutError) as error:
-        raise await why_not(settings, error) from error
+        raise await diagnose_connection(settings, error) from error
     if settings.topic not in topics:
         raise MissingError(no_topic(settings))
 
 
 def no_topic(settings: ConsumerSettings) -> str:
     """Why there is nothing to consume although the broker answers."""
-    return f"there is no topic {settings.topic} yet; the producer makes it with its first file"
+    return f"there is no topic {settings.topic} yet; the producer creates it with its first file"

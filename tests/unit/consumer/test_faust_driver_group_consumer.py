@@ -1,4 +1,4 @@
-"""The transport over a Kafka client in memory: commits, seeks, batches, stops."""
+"""The group consumer over a Kafka client in memory: commits, seeks, batches, stops."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from aiokafka.errors import (
 )
 from faust.types import TP
 
-from lakefeed_consumer import transport
-from lakefeed_consumer.transport import Look, MembershipLostError, TopicMadeAnewError
+from lakefeed_consumer.faust_driver import group_consumer
+from lakefeed_consumer.faust_driver.errors import MembershipLostError, TopicRecreatedError
+from lakefeed_consumer.faust_driver.snapshot import BrokerSnapshot
+from lakefeed_consumer.record import Partition
 from tests.helpers.fake_kafka_client import InMemory
 
 ONE, TWO = TP("t", 0), TP("t", 1)
@@ -40,11 +42,11 @@ def test_what_is_stored_is_committed_once() -> None:
     async def scenario(memory: InMemory) -> None:
         consumer = memory.consumer
         assert not await consumer.force_commit()
-        consumer.stored(ONE, 9)
-        consumer.stored(TWO, 4)
+        consumer.store(ONE, 9)
+        consumer.store(TWO, 4)
         assert await consumer.force_commit()
         assert not await consumer.force_commit()
-        consumer.stored(TWO, 5)
+        consumer.store(TWO, 5)
         assert await consumer.force_commit()
         assert memory.client.commits == [{ONE: 10, TWO: 5}, {TWO: 6}]
         assert consumer.committed(TWO) == 6
@@ -70,30 +72,30 @@ def test_a_broker_that_refuses_a_commit_is_asked_again(
     async def scenario(memory: InMemory) -> None:
         consumer, client = memory.consumer, memory.client
         client.refuse = [error] * 5
-        consumer.stored(ONE, 9)
+        consumer.store(ONE, 9)
         for _ in range(5):
             assert not await consumer.force_commit()
             assert consumer.committed(ONE) is None
         assert await consumer.force_commit()
         assert client.commits == [{ONE: 10}]
-        consumer.stored(ONE, 10)
+        consumer.store(ONE, 10)
         client.refuse = [error]
         await consumer.force_commit()
 
     run(scenario)
-    assert [record.message[:31] for record in caplog.records] == ["offsets cannot be committed now"] * 2
+    assert [record.message[:31] for record in caplog.records] == ["Offsets cannot be committed now"] * 2
     assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_a_broker_that_does_not_answer_a_commit_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(group_consumer, "_RESPONSE_SECONDS", 0.01)
 
     async def scenario(memory: InMemory) -> None:
         async def is_silent(_: object) -> None:
             await asyncio.Event().wait()
 
         commit, memory.client.commit = memory.client.commit, is_silent  # type: ignore[assignment, method-assign]
-        memory.consumer.stored(ONE, 9)
+        memory.consumer.store(ONE, 9)
         assert not await asyncio.wait_for(memory.consumer.force_commit(), 10)
         memory.client.commit = commit  # type: ignore[method-assign]
         assert await memory.consumer.force_commit()
@@ -106,7 +108,7 @@ def test_a_commit_after_the_partitions_went_to_others_is_given_up_quietly(
 ) -> None:
     async def scenario(memory: InMemory) -> None:
         memory.client.refuse = [CommitFailedError("rebalanced")]
-        memory.consumer.stored(ONE, 9)
+        memory.consumer.store(ONE, 9)
         assert not await memory.consumer.force_commit()
         memory.consumer.forget({ONE, TWO})
         assert not await memory.consumer.force_commit()
@@ -120,13 +122,13 @@ def test_no_partition_is_committed_that_was_revoked() -> None:
     async def scenario(memory: InMemory) -> None:
         consumer = memory.consumer
         for tp in (ONE, TWO):
-            consumer.stored(tp, 9)
+            consumer.store(tp, 9)
         memory.assign({TWO})
         assert await consumer.force_commit()
         assert memory.client.commits == [{TWO: 10}]
         consumer.forget({TWO})
         memory.assign({ONE, TWO})
-        consumer.stored(TWO, 9)
+        consumer.store(TWO, 9)
         memory.client.before_commit = lambda: consumer.forget({ONE})
         await consumer.force_commit()
         assert consumer.committed(ONE) is None
@@ -147,18 +149,18 @@ def test_commits_that_went_with_their_topic_end_it_and_nothing_more_is_committed
         if then is None:
             client.topic_ids = None
         await consumer.perform_seek()
-        consumer.stored(ONE, 9)
+        consumer.store(ONE, 9)
         assert await consumer.force_commit()
         # The topic is deleted, and the group's offsets with it.
         client.topic_ids = then
         client.group.clear()
-        consumer.stored(ONE, 10)
+        consumer.store(ONE, 10)
         assert not await consumer.force_commit()
-        with pytest.raises(TopicMadeAnewError, match="committed of t, partition 0"):
+        with pytest.raises(TopicRecreatedError, match="t, partition 0: the broker no longer"):
             await memory.lost
         # What still comes back from the bucket is of the old topic, on each partition.
-        consumer.stored(ONE, 11)
-        consumer.stored(TWO, 3)
+        consumer.store(ONE, 11)
+        consumer.store(TWO, 3)
         assert not await consumer.force_commit()
         assert client.commits == [{ONE: 10}]
 
@@ -173,13 +175,13 @@ def test_a_commit_that_is_lost_while_its_topic_is_the_same_is_made_again(
         await consumer.perform_seek()
         for offset in (9, 10):
             client.group.clear()
-            consumer.stored(ONE, offset)
+            consumer.store(ONE, offset)
             assert await consumer.force_commit()
         assert client.commits == [{ONE: 10}, {ONE: 11}]
         assert not memory.lost.done()
 
     run(scenario)
-    assert "has lost what was committed of t, partition 0" in caplog.text
+    assert "t, partition 0: the broker has lost the committed offset" in caplog.text
 
 
 def test_ids_of_topics_that_are_not_told_at_the_assignment_are_asked_for_with_a_commit() -> None:
@@ -194,10 +196,10 @@ def test_ids_of_topics_that_are_not_told_at_the_assignment_are_asked_for_with_a_
         await consumer.perform_seek()
         client._coordinator.ensure_coordinator_known = known
         for offset in (9, 10):
-            consumer.stored(ONE, offset)
+            consumer.store(ONE, offset)
             assert await consumer.force_commit()
         client.group.clear()
-        consumer.stored(ONE, 11)
+        consumer.store(ONE, 11)
         assert await consumer.force_commit()
         assert not memory.lost.done()
 
@@ -211,10 +213,10 @@ def test_a_right_that_is_taken_away_is_not_a_recreated_topic(error: Exception) -
             raise error
 
         consumer, coordinator = memory.consumer, memory.client._coordinator
-        consumer.stored(ONE, 9)
+        consumer.store(ONE, 9)
         assert await consumer.force_commit()
         allowed, coordinator.fetch_committed_offsets = coordinator.fetch_committed_offsets, refused
-        consumer.stored(ONE, 10)
+        consumer.store(ONE, 10)
         assert not await consumer.force_commit()
         coordinator.fetch_committed_offsets = allowed
         assert await consumer.force_commit()
@@ -239,10 +241,10 @@ def test_an_error_that_aiokafka_keeps_is_taken_so_that_it_joins_again() -> None:
         await consumer.perform_seek()
         client.error = GroupAuthorizationFailedError("g")
         with pytest.raises(GroupAuthorizationFailedError):
-            await consumer.look([ONE])
-        memory.thread.checks.join_refused = 23
+            await consumer.snapshot([ONE])
+        memory.thread.client.join_refused = 23
         client.error = KafkaError("another protocol")
-        assert (await consumer.look([ONE])).join_refused == 23
+        assert (await consumer.snapshot([ONE])).join_refused == 23
         assert client.error is None
 
     run(scenario)
@@ -252,7 +254,7 @@ def test_a_membership_that_aiokafka_gave_up_is_lost() -> None:
     async def scenario(memory: InMemory) -> None:
         memory.client.error, memory.client.given_up = KafkaError("it broke"), True
         with pytest.raises(KafkaError):
-            await memory.consumer.look([ONE])
+            await memory.consumer.snapshot([ONE])
         with pytest.raises(MembershipLostError, match="it broke"):
             await memory.lost
 
@@ -273,22 +275,22 @@ def test_a_fetch_is_one_message_of_each_partition() -> None:
     async def scenario(memory: InMemory) -> None:
         memory.fetch(ONE, [3, 4, 9])
         assert await batches(memory.consumer) == [(ONE, [3, 4, 9])]
-        assert memory.consumer.undelivered(ONE)
-        memory.consumer.stored(ONE, 9)
-        assert not memory.consumer.undelivered(ONE)
+        assert memory.consumer.has_unstored(ONE)
+        memory.consumer.store(ONE, 9)
+        assert not memory.consumer.has_unstored(ONE)
 
     run(scenario)
 
 
 def test_nothing_is_fetched_while_the_agent_has_not_taken_what_was() -> None:
     async def scenario(memory: InMemory) -> None:
-        memory.fetch(ONE, range(transport._MOST_WAITING + 1))
+        memory.fetch(ONE, range(group_consumer._MAX_BACKLOG_RECORDS + 1))
         memory.fetch(ONE, [5000])
         first = [message async for _, message in memory.consumer.getmany(0.01)]
         assert await batches(memory.consumer) == []
         waiting = asyncio.create_task(memory.consumer._getmany({ONE}, 60))
         await asyncio.sleep(0)
-        memory.consumer.taken(first[0])
+        memory.consumer.take(first[0])
         assert await asyncio.wait_for(waiting, 10) == {}, "Faust asks again"
         assert await batches(memory.consumer) == [(ONE, [5000])]
 
@@ -297,7 +299,7 @@ def test_nothing_is_fetched_while_the_agent_has_not_taken_what_was() -> None:
 
 def test_what_a_rebalance_throws_away_makes_room() -> None:
     async def scenario(memory: InMemory) -> None:
-        memory.fetch(ONE, range(transport._MOST_WAITING + 1))
+        memory.fetch(ONE, range(group_consumer._MAX_BACKLOG_RECORDS + 1))
         memory.fetch(ONE, [0])
         assert len(await batches(memory.consumer)) == 1
         memory.consumer.forget({ONE, TWO})
@@ -358,10 +360,10 @@ def test_a_rebalance_waits_for_what_is_in_flight_and_commits_it(
     async def scenario(memory: InMemory) -> None:
         async def drain(seconds: float) -> int:
             assert seconds == 2.5
-            memory.consumer.stored(ONE, 9)
+            memory.consumer.store(ONE, 9)
             return left
 
-        memory.transport.drain, memory.transport.drain_seconds = drain, 2.5
+        memory.drain = drain
         await memory.consumer.wait_empty()
         assert memory.client.commits == [{ONE: 10}]
 
@@ -371,12 +373,14 @@ def test_a_rebalance_waits_for_what_is_in_flight_and_commits_it(
     )
 
 
-def test_a_look_says_where_partitions_begin_and_end_and_what_comes_next() -> None:
+def test_a_snapshot_has_the_start_end_and_position_of_each_partition() -> None:
+    one, two = Partition(*ONE), Partition(*TWO)
+
     async def scenario(memory: InMemory) -> None:
         memory.client.group[ONE] = 30
         await memory.consumer.perform_seek()
-        assert await memory.consumer.look([ONE, TWO]) == Look(
-            {"t"}, {ONE: 0, TWO: 2}, {ONE: 100, TWO: 9}, {ONE: 30, TWO: 2}
+        assert await memory.consumer.snapshot([one, two]) == BrokerSnapshot(
+            {"t"}, {one: 0, two: 2}, {one: 100, two: 9}, {one: 30, two: 2}
         )
 
     run(scenario, {ONE: (0, 100), TWO: (2, 9)})
