@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lakefeed_common import console
-from lakefeed_consumer import dead_letters_cli
+from lakefeed_consumer.dead_letters import cli as dead_letters_cli
 
 app = console.command_line(
     "Store each event of a Kafka topic as a JSON object of its own in S3. "

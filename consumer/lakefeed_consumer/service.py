@@ -17,13 +17,13 @@ from lakefeed_common.errors import LakefeedError
 from lakefeed_common.health import Health
 from lakefeed_common.web import StatusServer
 from lakefeed_consumer.backoff import Backoff
+from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
 from lakefeed_consumer.faust_driver.errors import MembershipLostError, TopicRecreatedError
 from lakefeed_consumer.faust_driver.topic_check import check_topic
 from lakefeed_consumer.feeder import STOP_SECONDS, Feeder
-from lakefeed_consumer.lean.store import open_store
-from lakefeed_consumer.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.object_store import ObjectStore
+from lakefeed_consumer.s3.client import open_store
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.sink import Sink, StoredUpTo
 
@@ -48,6 +48,8 @@ async def run(settings: ConsumerSettings) -> None:
         UnavailableError: Faust gave up.
         DeadLetterLimitError: the topic brings too many dead letters.
     """
+    for deprecation in settings.deprecations:
+        log.warning(deprecation)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def end() -> None:

@@ -17,8 +17,9 @@ from typing import Literal, ParamSpec, TypeVar
 
 from lakefeed_common.health import Health
 from lakefeed_consumer.backoff import Backoff
-from lakefeed_consumer.dead_letters import DeadLetter, why_dead
-from lakefeed_consumer.limit import DeadLetterLimit
+from lakefeed_consumer.dead_letters.format import DeadLetter
+from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
+from lakefeed_consumer.dead_letters.validation import invalid_reason
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.object_store import (
     ObjectExistsError,
@@ -229,7 +230,7 @@ class Sink:
                 self._settled.set()
 
     async def _store_record(self, record: Record) -> Outcome:
-        reason = why_dead(record.value)
+        reason = invalid_reason(record.value)
         self._limit.count(record, reason)
         if record.value is None or reason is not None:
             await self._store_aside(record, reason or "null value")

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError
-from lakefeed_consumer.s3 import S3ObjectStore
+from lakefeed_consumer.s3.obstore import ObstoreObjectStore
 from tests.helpers.services import Service
 from tests.helpers.waiting import wait_for
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Position = tuple[int, int]
 
 
-class ReadsOnly(S3ObjectStore):
-    """obstore's client, refusing the puts that the lean one is not sure of."""
+class ReadsOnly(ObstoreObjectStore):
+    """obstore's client, refusing the puts that the fast one is not sure of."""
 
     async def create(self, key: str, body: bytes) -> None:
         raise StoreRefusedError("left to obstore")
@@ -56,12 +56,12 @@ sys.exit(cli.main())
 def with_slow_puts(seconds: float) -> str:
     """The consumer's own command, each put of which takes so much longer."""
     return changed(f"""
-from lakefeed_consumer.lean.store import LeanObjectStore
-create = LeanObjectStore.create
+from lakefeed_consumer.s3.fast.store import FastObjectStore
+create = FastObjectStore.create
 async def slowly(self, key, body):
     await asyncio.sleep({seconds})
     await create(self, key, body)
-LeanObjectStore.create = slowly
+FastObjectStore.create = slowly
 """)
 
 

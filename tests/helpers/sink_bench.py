@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from lakefeed_common.health import Health
 from lakefeed_consumer.backoff import Backoff
-from lakefeed_consumer.limit import DeadLetterLimit
+from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.record import Partition
 from lakefeed_consumer.sink import Sink

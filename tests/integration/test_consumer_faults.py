@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from lakefeed_common.settings import load
-from lakefeed_consumer.lean.store import open_store
 from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError, StoreUnavailableError
+from lakefeed_consumer.s3.client import open_store
 from lakefeed_consumer.settings import ConsumerSettings
 from tests.helpers.consuming import run
 
@@ -38,7 +38,7 @@ class Answers(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(params=["lean", "obstore"])
+@pytest.fixture(params=["fast", "obstore"])
 def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever)

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from lakefeed_common.settings import load
-from lakefeed_consumer.lean.store import open_store
 from lakefeed_consumer.object_store import (
     ObjectExistsError,
     ObjectStore,
     StoreRefusedError,
     StoreUnavailableError,
 )
-from lakefeed_consumer.s3 import S3ObjectStore
+from lakefeed_consumer.s3.client import open_store
+from lakefeed_consumer.s3.obstore import ObstoreObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 from tests.chaos.run import read_bucket
 from tests.helpers.consuming import (
@@ -44,7 +44,7 @@ MEMORY = 80 << 20
 TAKEN = "lakefeed_consumer_events_taken_total"
 
 
-@pytest.fixture(params=["lean", "obstore"])
+@pytest.fixture(params=["fast", "obstore"])
 def store(
     request: pytest.FixtureRequest,
     seaweed: SeaweedS3,
@@ -94,7 +94,7 @@ def test_a_request_that_arrives_after_its_retry_replaces_nothing(
     store: ObjectStore, proxy: S3Proxy, seaweed: SeaweedS3, topic: str
 ) -> None:
     async def scenario() -> None:
-        # Later than the lean client and obstore have each given up.
+        # Later than the fast client and obstore have each given up.
         proxy.set(Faults({"late_request": 1.0}, seconds=6))
         with pytest.raises(StoreUnavailableError):
             await store.create("events/a.json", b"late")
@@ -103,7 +103,7 @@ def test_a_request_that_arrives_after_its_retry_replaces_nothing(
 
     run(store, scenario)
     first = seaweed.client().head_object(Bucket=topic, Key="events/a.json")
-    # The lean client's, and after it obstore's.
+    # The fast client's, and after it obstore's.
     wait_for(lambda: proxy.counts()["came_late"] == proxy.counts()["late_request"], 20, "all are answered")
     assert seaweed.client().head_object(Bucket=topic, Key="events/a.json")["ETag"] == first["ETag"]
     assert asyncio.run(read_bucket(seaweed, topic)) == {"events/a.json": b"first"}
@@ -278,7 +278,7 @@ def test_a_program_that_gives_no_more_credentials_is_told_of_and_asked_again(
     seaweed.client().create_bucket(Bucket=topic)
 
     async def scenario() -> None:
-        store = S3ObjectStore(load(ConsumerSettings, {"bucket": topic}))
+        store = ObstoreObjectStore(load(ConsumerSettings, {"bucket": topic}))
         await store.create("events/a.json", b"{}")
         (tmp_path / "answer.json").unlink()
         with pytest.raises(StoreRefusedError, match=r"cannot be renewed \(CredentialRetrievalError\)"):

@@ -10,20 +10,21 @@ from itertools import product
 import pytest
 
 from lakefeed_common.settings import load
-from lakefeed_consumer.lean.store import LeanObjectStore, open_store
 from lakefeed_consumer.object_store import (
     ObjectExistsError,
     ObjectStore,
     StoreRefusedError,
     StoreUnavailableError,
 )
+from lakefeed_consumer.s3.client import open_store
+from lakefeed_consumer.s3.fast.store import FastObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 from tests.helpers.consuming import ReadsOnly, run
 from tests.helpers.memory_store import MemoryStore
 from tests.helpers.seaweed import SeaweedS3, access
 from tests.helpers.services import free_port
 
-CLIENTS = ("lean", "obstore")
+CLIENTS = ("fast", "obstore")
 
 
 @pytest.fixture
@@ -102,11 +103,11 @@ def test_keys_come_in_order_under_a_prefix_and_behind_a_key(store: ObjectStore) 
 
 
 @pytest.mark.parametrize("server", ["bucket", "seaweed_bucket"])
-def test_the_lean_client_needs_no_help_with_whatever_key_and_body(
+def test_the_fast_client_needs_no_help_with_whatever_key_and_body(
     server: str, request: pytest.FixtureRequest
 ) -> None:
     settings = load(ConsumerSettings, {"bucket": request.getfixturevalue(server)})
-    store = LeanObjectStore(settings, ReadsOnly(settings))
+    store = FastObjectStore(settings, ReadsOnly(settings))
     names = ["a b", "é!*'()~x", "a+b&c?d#e", "a%20b", "=@:,;$", "üñ中", "{}[]|<>^`"]
     objects = {f"events/{name}/{n}-{name}.json": name.encode() * n for n, name in enumerate(names)}
     objects |= {f"events/t/dt=2026-01-01/{n:020d}.json": str(n).encode() for n in range(200)}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakefeed_common.errors import ExitCode
-from lakefeed_consumer.limit import DeadLetterLimit, DeadLetterLimitError
+from lakefeed_consumer.dead_letters.limit import DeadLetterLimit, DeadLetterLimitError
 from lakefeed_consumer.record import Partition, Record
 
 DEAD = "not JSON"
@@ -72,16 +72,17 @@ def test_a_share_of_one_is_no_limit_and_zero_leaves_the_number_alone() -> None:
     assert counted(DeadLetterLimit(5, 0, 600, Clock()), ([None] * 999 + [DEAD]) * 6) == 5999
 
 
-def test_the_message_says_what_where_and_what_to_do() -> None:
+def test_the_message_has_the_cause_the_position_and_the_fix() -> None:
     limit = DeadLetterLimit(2, 0.25, 60, Clock())
     assert counted(limit, [None, DEAD, DEAD]) is None
     with pytest.raises(DeadLetterLimitError) as caught:
         limit.count(record(3), DEAD)
     assert str(caught.value) == (
-        "stopped, because topic prices is broken: 3 of 4 events read within 60 s are dead letters, such as "
-        "partition 3, offset 3: not JSON. What was not stored will be read again. See `lakefeed-consumer "
-        "dead-letters list --topic prices` and mend the producer; or raise LAKEFEED_DEAD_LETTER_LIMIT=2 or "
-        "LAKEFEED_DEAD_LETTER_LIMIT_SHARE=0.25, which must both be exceeded."
+        "stopped because topic prices is broken: 3 of 4 events read within 60 s are dead letters, for "
+        "example partition 3, offset 3: not JSON. What was not stored will be read again. See "
+        "`lakefeed-consumer dead-letters list --topic prices` and fix the producer, or raise "
+        "LAKEFEED_DEAD_LETTER_LIMIT=2 or "
+        "LAKEFEED_DEAD_LETTER_LIMIT_SHARE=0.25; the consumer stops only when both are exceeded."
     )
     assert caught.value.exit_code == ExitCode.FAILED
 

@@ -6,7 +6,7 @@ import random
 import orjson
 import pytest
 
-from lakefeed_consumer.limit import DeadLetterLimitError
+from lakefeed_consumer.dead_letters.limit import DeadLetterLimitError
 from lakefeed_consumer.object_store import StoreRefusedError, StoreUnavailableError
 from lakefeed_consumer.record import Partition, Record, object_key
 from lakefeed_consumer.sink import Sink

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lakefeed_common.health import Health
 from lakefeed_consumer.backoff import Backoff
-from lakefeed_consumer.limit import DeadLetterLimit
+from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.object_store import ObjectExistsError, StoreUnavailableError
 from lakefeed_consumer.record import Partition, Record, object_key

@@ -1,4 +1,4 @@
-"""The lean client before servers that do everything wrong: a doubt goes to obstore and is no success."""
+"""The fast client before servers that do everything wrong: a doubt goes to obstore and is no success."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from botocore.credentials import ReadOnlyCredentials
 
 from lakefeed_common import aws
 from lakefeed_common.settings import load
-from lakefeed_consumer.lean.addresses import Addresses
-from lakefeed_consumer.lean.connections import Connections
-from lakefeed_consumer.lean.credentials import RenewedKeys
-from lakefeed_consumer.lean.signing import Keys
-from lakefeed_consumer.lean.store import LeanObjectStore, open_store
 from lakefeed_consumer.object_store import ObjectStore, StoreUnavailableError
-from lakefeed_consumer.s3 import S3ObjectStore
+from lakefeed_consumer.s3.client import open_store
+from lakefeed_consumer.s3.fast.addresses import Addresses
+from lakefeed_consumer.s3.fast.connections import Connections
+from lakefeed_consumer.s3.fast.credentials import RefreshedKeys
+from lakefeed_consumer.s3.fast.signing import Keys
+from lakefeed_consumer.s3.fast.store import FastObjectStore
+from lakefeed_consumer.s3.obstore import ObstoreObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 from tests.helpers.scripted_s3 import GOOD, Put, Script, ScriptedS3, answer_well, scripted_s3
 from tests.helpers.services import free_port
@@ -110,7 +111,7 @@ def test_a_good_answer_in_any_form_is_a_success(script: Script, new_loop: Callab
                 await store.create(f"events/{n}.json", b"{}")
                 # A connection that the server closes is told of in its own time.
                 await asyncio.sleep(0.02)
-            assert server.clients == ["lean"] * 5
+            assert server.clients == ["fast"] * 5
             assert server.puts[0].body == b"{}"
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -147,12 +148,12 @@ def test_a_doubt_is_handed_over_and_its_connection_is_not_used_again(
     async def scenario() -> None:
         async with scripted_s3(script) as server, store_at(server) as store:
             await asyncio.wait_for(store.create("events/a.json", b'{"a":1}'), 5)
-            assert server.clients == ["lean", "obstore"]
+            assert server.clients == ["fast", "obstore"]
             assert {put.body for put in server.puts} == {b'{"a":1}'}
             server.script = answer_well
             await store.create("events/b.json", b"{}")
-            assert server.clients[2:] == ["lean"]
-            used = [put.connection for put in server.puts if put.lean]
+            assert server.clients[2:] == ["fast"]
+            used = [put.connection for put in server.puts if put.fast]
             assert len(set(used)) == 2
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -165,13 +166,13 @@ def test_objects_that_are_there_are_left_to_obstore_for_a_while() -> None:
         async with scripted_s3(exists) as server, store_at(server) as store:
             for n in range(20):
                 await store.create(f"events/{n}.json", b"{}")
-            assert server.clients[:2] == ["lean", "obstore"]
+            assert server.clients[:2] == ["fast", "obstore"]
             assert server.clients.count("obstore") == 20
-            assert server.clients.count("lean") <= 2
+            assert server.clients.count("fast") <= 2
             server.script = answer_well
 
             end = time.monotonic() + 5
-            while server.clients[-1] != "lean":
+            while server.clients[-1] != "fast":
                 await store.create("events/another.json", b"{}")
                 assert time.monotonic() < end
 
@@ -198,11 +199,11 @@ def test_connections_are_used_again_and_opened_only_when_all_are_busy() -> None:
             await puts
             await asyncio.gather(*(store.create(f"events/c{n}.json", b"{}") for n in range(100)))
             assert server.opened == 100
-            assert set(server.clients) == {"lean"}
+            assert set(server.clients) == {"fast"}
             # What is not used is closed before the server would do it.
             await until(lambda: not server.open)
             await store.create("events/d.json", b"{}")
-            assert server.clients[-1] == "lean"
+            assert server.clients[-1] == "fast"
 
     asyncio.run(scenario())
 
@@ -216,7 +217,7 @@ def test_a_connection_that_the_server_has_closed_is_replaced_without_a_doubt() -
             await until(lambda: not server.open)
             await asyncio.sleep(0.05)
             await store.create("events/b.json", b"{}")
-            assert server.clients == ["lean", "lean"]
+            assert server.clients == ["fast", "fast"]
             assert server.opened == 2
 
     asyncio.run(scenario())
@@ -230,7 +231,7 @@ def test_what_comes_to_an_idle_connection_ends_it() -> None:
             await until(lambda: not server.open)
             server.script = is_silent
             await store.create("events/b.json", b"{}")
-            assert server.clients == ["lean", "lean", "obstore"]
+            assert server.clients == ["fast", "fast", "obstore"]
 
     asyncio.run(scenario())
 
@@ -249,7 +250,7 @@ def test_a_put_that_was_given_up_leaves_its_answer_to_nobody() -> None:
             assert not second.done()
             server.puts[1].writer.write(GOOD)
             await second
-            assert server.clients == ["lean", "lean"]
+            assert server.clients == ["fast", "fast"]
             assert server.opened == 2
 
     asyncio.run(scenario())
@@ -265,11 +266,11 @@ def test_a_server_in_trouble_is_asked_by_obstore_alone_until_it_works() -> None:
                 with pytest.raises(StoreUnavailableError) as caught:
                     await store.create(f"events/{n}.json", b"{}")
                 assert caught.value.cause == "slow_down"
-            assert server.clients == ["lean"] + ["obstore"] * 5
+            assert server.clients == ["fast"] + ["obstore"] * 5
             server.script = answer_well
             for n in range(3):
                 await store.create(f"events/{n}.json", b"{}")
-            assert server.clients[6:] == ["obstore", "lean", "lean"]
+            assert server.clients[6:] == ["obstore", "fast", "fast"]
 
     asyncio.run(scenario())
 
@@ -288,13 +289,13 @@ def test_a_server_that_is_away_is_unavailable_and_used_again_when_it_is_back(
                 with pytest.raises(StoreUnavailableError):
                     await store.create("events/a.json", b"{}")
             back = await asyncio.start_server(away.serve, "127.0.0.1", port)
-            while away.clients[-1:] != ["lean"]:
+            while away.clients[-1:] != ["fast"]:
                 await store.create("events/a.json", b"{}")
                 await asyncio.sleep(0.05)
             back.close()
 
     asyncio.run(asyncio.wait_for(scenario(), 20))
-    told = [record for record in caplog.records if "left to obstore" in record.message]
+    told = [record for record in caplog.records if "passed on to obstore" in record.message]
     assert len(told) == 1
     assert "cannot connect" in told[0].message
 
@@ -347,10 +348,10 @@ def test_a_name_of_which_nothing_is_left_is_asked_for_again(names: list[str]) ->
         names.extend(["127.0.0.1", "127.0.0.2"])
         addresses = Addresses("store.test", 443)
         assert sorted(await addresses.in_turn()) == names
-        addresses.leave_out("127.0.0.1")
+        addresses.exclude("127.0.0.1")
         names[:] = ["127.0.0.3"]
         assert await addresses.in_turn() == ["127.0.0.2"]
-        addresses.leave_out("127.0.0.2")
+        addresses.exclude("127.0.0.2")
         assert await addresses.in_turn() == ["127.0.0.3"]
 
     asyncio.run(scenario())
@@ -400,7 +401,7 @@ def test_connecting_ends_in_time_however_many_addresses_are_silent(
         tried.append(host)
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("lakefeed_consumer.lean.connections._ADDRESS_SECONDS", 0.1)
+    monkeypatch.setattr("lakefeed_consumer.s3.fast.connections._ADDRESS_SECONDS", 0.1)
     monkeypatch.setattr("asyncio.base_events.BaseEventLoop.create_connection", is_silent)
 
     async def scenario() -> None:
@@ -473,7 +474,7 @@ def test_keys_that_a_server_does_not_take_any_more_are_renewed_at_once(
 
             async def put() -> str:
                 await store.create("events/c.json", b"{}")
-                return signed_by([each for each in server.puts if each.lean][-1])
+                return signed_by([each for each in server.puts if each.fast][-1])
 
             end = time.monotonic() + 5
             while await put() != "new":
@@ -490,7 +491,7 @@ def test_keys_are_looked_at_from_time_to_time_and_trusted_for_a_while(
     async def scenario() -> None:
         chain = aws.session(load(ConsumerSettings)).get_credentials()
         assert chain is not None
-        keys = RenewedKeys(chain, every=0.05, trusted=1.0)
+        keys = RefreshedKeys(chain, every=0.05, trusted=1.0)
 
         def current() -> str | None:
             found = keys.current(time.monotonic())
@@ -527,7 +528,7 @@ class Chain:
 def test_keys_are_renewed_also_while_nothing_is_put() -> None:
     async def scenario() -> None:
         chain: Any = Chain()
-        keys = RenewedKeys(chain, every=0.02, trusted=0.2)
+        keys = RefreshedKeys(chain, every=0.02, trusted=0.2)
         assert keys.current(time.monotonic()) == Keys("key", "hidden-secret")
         began = time.monotonic()
         await until(lambda: chain.asked > 3 and time.monotonic() > began + 0.3)
@@ -542,7 +543,7 @@ def test_a_chain_that_fails_in_whatever_way_is_asked_again(error: Exception) -> 
     async def scenario() -> None:
         chain: Any = Chain()
         chain.error = error
-        keys = RenewedKeys(chain, every=0.02)
+        keys = RefreshedKeys(chain, every=0.02)
         assert keys.current(time.monotonic()) is None
         chain.error = None
         await until(lambda: keys.current(time.monotonic()) is not None)
@@ -556,8 +557,8 @@ def test_without_keys_obstore_says_what_is_missing(tmp_path: Path, monkeypatch: 
 
     async def scenario() -> None:
         async with scripted_s3() as server, store_at(server) as store:
-            assert isinstance(store, LeanObjectStore)
-            store._keys._good_until = 0.0
+            assert isinstance(store, FastObjectStore)
+            store._keys._valid_until = 0.0
             await store.create("events/a.json", b"{}")
             assert server.clients == ["obstore"]
 
@@ -567,14 +568,15 @@ def test_without_keys_obstore_says_what_is_missing(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("variables", "chosen"),
     [
-        ({}, LeanObjectStore),
-        ({"LAKEFEED_S3_CLIENT": "lean"}, LeanObjectStore),
-        ({"LAKEFEED_S3_CLIENT": "obstore"}, S3ObjectStore),
+        ({}, FastObjectStore),
+        ({"LAKEFEED_S3_CLIENT": "fast"}, FastObjectStore),
+        ({"LAKEFEED_S3_CLIENT": "lean"}, FastObjectStore),  # its former name
+        ({"LAKEFEED_S3_CLIENT": "obstore"}, ObstoreObjectStore),
         # obstore finds its way through a proxy.
-        ({"HTTP_PROXY": "http://127.0.0.1:9"}, S3ObjectStore),
-        ({"ALL_PROXY": "http://127.0.0.1:9"}, S3ObjectStore),
-        ({"HTTPS_PROXY": "http://127.0.0.1:9"}, LeanObjectStore),
-        ({"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}, LeanObjectStore),
+        ({"HTTP_PROXY": "http://127.0.0.1:9"}, ObstoreObjectStore),
+        ({"ALL_PROXY": "http://127.0.0.1:9"}, ObstoreObjectStore),
+        ({"HTTPS_PROXY": "http://127.0.0.1:9"}, FastObjectStore),
+        ({"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}, FastObjectStore),
     ],
 )
 def test_a_setting_and_a_proxy_choose_the_client(

@@ -1,3 +1,5 @@
+"""Which records are valid events: each kind of record, and properties over any JSON."""
+
 from __future__ import annotations
 
 import asyncio
@@ -10,8 +12,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from lakefeed_common.errors import InputError
-from lakefeed_consumer.dead_letters import DeadLetter, why_dead
+from lakefeed_consumer.dead_letters.format import DeadLetter
+from lakefeed_consumer.dead_letters.validation import invalid_reason
 from lakefeed_consumer.record import Partition, Record, object_key
 from tests.helpers.broken_records import KINDS, STORED, Kind
 from tests.helpers.memory_store import MemoryStore
@@ -21,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 optional_bytes = st.none() | st.binary(max_size=64)
 headers = st.lists(st.tuples(st.text(max_size=8), optional_bytes), max_size=4).map(tuple)
-# Bytes alone are hardly ever JSON: so JSON as others write it, whole and with a piece cut out or put in.
+# Random bytes are hardly ever JSON: so JSON as programs write it, intact or with a piece removed or added.
 numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 scalars = st.none() | st.booleans() | numbers | st.text(max_size=8)
 documents = st.recursive(
@@ -33,39 +35,39 @@ jsons = st.builds(
     st.dictionaries(st.text(max_size=4), documents, max_size=4) | documents,
     st.sampled_from([0, orjson.OPT_INDENT_2, orjson.OPT_APPEND_NEWLINE]),
 )
-spoilt = st.builds(
+corrupted = st.builds(
     lambda value, start, length, piece: value[:start] + piece + value[start + length :],
     jsons,
     st.integers(0, 40),
     st.integers(0, 3),
     st.binary(max_size=3),
 )
-values = st.none() | st.binary(max_size=64) | jsons | spoilt
+values = st.none() | st.binary(max_size=64) | jsons | corrupted
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_kind_of_record_is_stored_or_dead_for_its_reason(kind: Kind) -> None:
-    reason = why_dead(kind.value)
+def test_a_kind_of_record_is_valid_or_invalid_for_its_reason(kind: Kind) -> None:
+    reason = invalid_reason(kind.value)
     if kind.outcome == STORED:
         assert reason is None
     else:
         assert kind.outcome in str(reason)
 
 
-def test_the_document_lists_these_kinds_with_their_outcomes() -> None:
+def test_the_documentation_lists_these_kinds_with_their_outcomes() -> None:
     text = (ROOT / "docs" / "reliability.md").read_text()
     section = text.split("## Broken records\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", section, re.MULTILINE)
     assert rows[0] == ("kind", "outcome")
-    told = [
+    expected = [
         (kind.name, STORED if kind.outcome == STORED else f"dead letter: {kind.outcome}") for kind in KINDS
     ]
-    assert [row for row in rows if not row[0].startswith("---")][1:] == told
+    assert [row for row in rows if not row[0].startswith("---")][1:] == expected
 
 
 @given(value=values, key=optional_bytes, headers=headers, timestamp_ms=st.integers(-(2**63), 2**63 - 1))
 @example(value=b'{"a" :1,"a":":"}', key=None, headers=(), timestamp_ms=0)
-def test_a_record_becomes_its_object_or_a_dead_letter_that_gives_it_back(
+def test_a_record_becomes_an_object_or_a_dead_letter_that_restores_it(
     value: bytes | None,
     key: bytes | None,
     headers: tuple[tuple[str, bytes | None], ...],
@@ -82,7 +84,7 @@ def test_a_record_becomes_its_object_or_a_dead_letter_that_gives_it_back(
             assert isinstance(orjson.loads(stored[1]), dict)
             line, *others = re.split(rb"\r\n|\r|\n", stored[1])
             assert line.strip()
-            assert others in ([], [b""]), "what Hadoop takes for lines"
+            assert others in ([], [b""]), "the lines that Hadoop reads"
         else:
             assert stored[0] == object_key("dead", record)
             assert DeadLetter.parse(stored[1]).record == record
@@ -92,15 +94,15 @@ def test_a_record_becomes_its_object_or_a_dead_letter_that_gives_it_back(
 
 
 @given(st.dictionaries(st.text(max_size=4), documents, max_size=4))
-def test_a_document_on_one_line_is_an_event_unless_athena_cannot_have_its_keys(
+def test_a_document_on_one_line_is_an_event_unless_its_keys_cannot_be_columns(
     document: dict[str, object],
 ) -> None:
     value = orjson.dumps(document)
-    assert (why_dead(value) is not None) == is_dead(value)
+    assert (invalid_reason(value) is not None) == is_invalid(value)
 
 
-def is_dead(value: bytes) -> bool:
-    """The verdict, by rules that look at each key and line end as they are, however long that takes."""
+def is_invalid(value: bytes) -> bool:
+    """The result, by simple and slow rules that check each key and line end."""
     try:
         document = orjson.loads(value)
     except orjson.JSONDecodeError:
@@ -134,62 +136,26 @@ def is_dead(value: bytes) -> bool:
 @example(b'{"\xce\xa3":1,"\xcf\x83":2}')
 @example(b"{}\r\n")
 @example(b"{}\n\r")
-def test_the_verdict_is_that_of_the_plain_rules(value: bytes) -> None:
-    assert (why_dead(value) is not None) == is_dead(value)
+def test_the_result_is_that_of_the_plain_rules(value: bytes) -> None:
+    assert (invalid_reason(value) is not None) == is_invalid(value)
 
 
 @settings(max_examples=50)
 @given(jsons.filter(lambda value: value.startswith(b"{") and b"\n" not in value), st.data())
-def test_a_key_twice_is_found_wherever_it_is(value: bytes, data: st.DataObject) -> None:
+def test_a_duplicate_key_is_found_anywhere(value: bytes, data: st.DataObject) -> None:
     name = orjson.dumps(data.draw(st.text(max_size=3)))
     inner = data.draw(
         st.sampled_from([b"%b", b'{"x":%b}', b'{"y":[1,{"z": "a:b"},%b]}', b'{"\\\\":":", "v":%b}'])
     )
     twice = b'{%b:1, "between":[%b] ,%b : 2}' % (name, value, name)
-    assert "twice" in str(why_dead(inner % twice))
+    assert "duplicate key" in str(invalid_reason(inner % twice))
 
 
 @given(jsons.filter(lambda value: value.startswith(b"{") and b"\n" not in value), st.data())
-def test_keys_that_differ_only_in_case_are_found_wherever_they_are(value: bytes, data: st.DataObject) -> None:
+def test_keys_that_differ_only_in_case_are_found_anywhere(value: bytes, data: st.DataObject) -> None:
     inner = data.draw(
         st.sampled_from([b"%b", b'{"x":%b}', b'{"y":[1,{"z": "a:b"},%b]}', b'{"\\\\":":", "v":%b}'])
     )
-    assume(why_dead(value) is None)
+    assume(invalid_reason(value) is None)
     both = b'{"\xc3\x89tat":1,"%b":[%b] ,"\xc3\xa9TAT":2}' % (b"between", value)
-    assert "differ only in case" in str(why_dead(inner % both))
-
-
-@pytest.mark.parametrize(
-    ("body", "complaint"),
-    [
-        (b"", "zero-length"),
-        (b"not json", "invalid literal"),
-        (b"[]", "indices must be"),
-        (b"null", "not subscriptable"),
-        (b"{}", "topic is missing"),
-        (b'{"topic":1,"partition":0}', "1 where str should be"),
-    ],
-)
-def test_a_body_that_is_no_dead_letters_is_damaged(body: bytes, complaint: str) -> None:
-    with pytest.raises(InputError, match=f"damaged: .*{complaint}"):
-        DeadLetter.parse(body)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("value", "%%%"),
-        ("value", 5),
-        ("key", "AAA"),
-        ("headers", [["a"]]),
-        ("headers", [[1, None]]),
-        ("headers", None),
-        ("partition", True),
-        ("offset", "7"),
-        ("reason", None),
-    ],
-)
-def test_a_field_that_is_damaged_is_noticed(field: str, value: object) -> None:
-    letter = orjson.loads(DeadLetter(Record(Partition("t", 1), 2, 3, b"k", b"v"), "why").body())
-    with pytest.raises(InputError, match="damaged: "):
-        DeadLetter.parse(orjson.dumps({**letter, field: value}))
+    assert "differ only in case" in str(invalid_reason(inner % both))

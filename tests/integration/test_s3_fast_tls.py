@@ -1,4 +1,4 @@
-"""The lean client over TLS, to a real S3 server: nothing goes to one whose certificate is wrong."""
+"""The fast client over TLS, to a real S3 server: nothing goes to one whose certificate is wrong."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 import trustme
 
 from lakefeed_common.settings import load
-from lakefeed_consumer.lean.store import LeanObjectStore, open_store
 from lakefeed_consumer.object_store import StoreUnavailableError
+from lakefeed_consumer.s3.client import open_store
+from lakefeed_consumer.s3.fast.store import FastObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 from tests.helpers.consuming import ReadsOnly, run
 from tests.helpers.seaweed import SeaweedS3, access
@@ -65,7 +66,7 @@ def test_a_server_with_a_good_certificate_gets_the_objects(
 ) -> None:
     trust(authority, tmp_path, monkeypatch)
     settings = load(ConsumerSettings, {"bucket": bucket})
-    store = LeanObjectStore(settings, ReadsOnly(settings))
+    store = FastObjectStore(settings, ReadsOnly(settings))
 
     async def scenario() -> None:
         for n in range(20):

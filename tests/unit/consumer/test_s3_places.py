@@ -21,8 +21,8 @@ from urllib3 import HTTPResponse
 from lakefeed_common import aws
 from lakefeed_common.errors import SettingsError
 from lakefeed_common.settings import load
-from lakefeed_consumer.lean.store import LeanObjectStore
-from lakefeed_consumer.s3 import S3ObjectStore
+from lakefeed_consumer.s3.fast.store import FastObjectStore
+from lakefeed_consumer.s3.obstore import ObstoreObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 
 KEY = "events/t/dt=2026-01-01/00000-00000000000000000000.json"
@@ -206,17 +206,17 @@ def by_boto3(settings: ConsumerSettings) -> tuple[str, str]:
     return unquote(sent[0].url), text.split("/")[2]
 
 
-def by_obstore(store: S3ObjectStore) -> tuple[str, str]:
+def by_obstore(store: ObstoreObjectStore) -> tuple[str, str]:
     url = urlsplit(obstore.sign(store._store, "PUT", KEY, timedelta(minutes=1)))
     (credential,) = parse_qs(url.query)["X-Amz-Credential"]
     return f"{url.scheme}://{url.netloc}{unquote(url.path)}", credential.split("/")[2]
 
 
-async def by_lean(settings: ConsumerSettings, fallback: S3ObjectStore) -> tuple[str, str]:
-    store = LeanObjectStore(settings, fallback)
+async def by_fast(settings: ConsumerSettings, fallback: ObstoreObjectStore) -> tuple[str, str]:
+    store = FastObjectStore(settings, fallback)
     keys = store._keys.current(0)
     assert keys is not None
-    head = store._signer.head(KEY, b"{}", keys, 0).decode()
+    head = store._signer.header(KEY, b"{}", keys, 0).decode()
     path, host = head.split(" ")[1], head.split("Host: ")[1].split("\r\n")[0]
     connections = store._connections
     scheme = "https" if connections._tls else "http"
@@ -236,11 +236,11 @@ def test_each_client_is_where_the_table_says(
         monkeypatch.setenv(name, value)
     settings = load(ConsumerSettings, {"bucket": case.bucket})
     assert settings.aws_region == case.region
-    store = S3ObjectStore(settings)
+    store = ObstoreObjectStore(settings)
     expected = f"{case.url}{KEY}", case.region
     assert by_boto3(settings) == expected
     assert by_obstore(store) == expected
-    assert asyncio.run(by_lean(settings, store)) == expected
+    assert asyncio.run(by_fast(settings, store)) == expected
     for service, url in case.services.items():
         assert aws.client(service, settings).meta.endpoint_url == url
 
@@ -248,7 +248,7 @@ def test_each_client_is_where_the_table_says(
 def test_the_environment_is_the_same_after_the_store_was_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", OWN)
     before = dict(os.environ)
-    S3ObjectStore(load(ConsumerSettings))
+    ObstoreObjectStore(load(ConsumerSettings))
     assert dict(os.environ) == before
 
 
@@ -273,7 +273,7 @@ def test_what_cannot_be_used_is_named_with_its_source(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
-        S3ObjectStore(load(ConsumerSettings))
+        ObstoreObjectStore(load(ConsumerSettings))
     assert complaint in str(caught.value)
 
 
@@ -287,11 +287,11 @@ def test_each_client_trusts_the_authorities_of_one_file(
     if source != "config":
         monkeypatch.setenv(source, str(file))
     settings = load(ConsumerSettings)
-    store = S3ObjectStore(settings)
+    store = ObstoreObjectStore(settings)
     assert aws.client("s3", settings)._endpoint.http_session._verify == str(file)
     given = store._store.client_options
     assert given is not None
     assert file.read_bytes() in (given["root_certificate"], str(given["root_certificate"]).encode())
-    lean = LeanObjectStore(settings, store)._connections._tls
-    assert lean is not None
-    assert len(lean.get_ca_certs()) == 1
+    fast = FastObjectStore(settings, store)._connections._tls
+    assert fast is not None
+    assert len(fast.get_ca_certs()) == 1

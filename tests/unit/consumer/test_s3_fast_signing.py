@@ -1,4 +1,4 @@
-"""The lean client's signatures are botocore's, byte for byte."""
+"""The fast client's signatures are botocore's, byte for byte."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from botocore.utils import percent_encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakefeed_consumer.lean.signing import Keys, Signer, request_path
-from lakefeed_consumer.lean.store import host_header
+from lakefeed_consumer.s3.fast.signing import Keys, Signer, request_path
+from lakefeed_consumer.s3.fast.store import host_header
 
 HOST, REGION = "lake.s3.eu-central-1.amazonaws.com", "eu-central-1"
 SIGNER = Signer(HOST, "/", REGION)
@@ -50,7 +50,7 @@ def by_botocore(url: str, body: bytes, signing: Keys, now: float) -> dict[str, s
 def test_a_put_is_signed_as_botocore_signs_it(key: str, body: bytes, signing: Keys, now: float) -> None:
     path = request_path(key)
     assert path is not None
-    head = SIGNER.head(path, body, signing, now)
+    head = SIGNER.header(path, body, signing, now)
     assert head.startswith(f"PUT /{path} HTTP/1.1\r\n".encode())
     assert head.endswith(b"\r\n\r\n")
     ours = fields(head)
@@ -73,7 +73,7 @@ def test_what_is_kept_for_a_second_is_that_of_its_keys_and_its_second(
 ) -> None:
     signer = Signer(HOST, "/", REGION)
     for put in (*sequence, *sequence):
-        assert signer.head("a", b"{}", *put) == Signer(HOST, "/", REGION).head("a", b"{}", *put)
+        assert signer.header("a", b"{}", *put) == Signer(HOST, "/", REGION).header("a", b"{}", *put)
 
 
 @given(st.lists(st.sampled_from(["", ".", "..", "a", "a.b"]), min_size=1, max_size=4))

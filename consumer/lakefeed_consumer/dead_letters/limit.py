@@ -1,4 +1,4 @@
-"""A topic that is broken, not a record of it: so many dead letters that going on would only copy them."""
+"""Stops the consumer when the topic as a whole is broken: copying it into dead letters would not help."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lakefeed_common.errors import InputError
 from lakefeed_consumer.record import Record
 
-# The window moves on by this part of itself; so counting costs the same however many events there are.
+# The window moves by this fraction of itself, so counting costs the same at any rate of events.
 _SLOTS = 60
 
 
@@ -26,11 +26,11 @@ class _Slot:
 
 
 class DeadLetterLimit:
-    """Counts the events of the last while, and the dead letters among them.
+    """Counts recent events, and the dead letters among them.
 
     Args:
-        number, share: both must be exceeded: a handful of bad records in a slow topic stops nothing, and
-            neither do many that are few among the good ones. A share of 1 is never exceeded.
+        number, share: both must be exceeded: a few invalid records in a slow topic do not stop the consumer,
+            nor do many that are a small share. A share of 1 is never exceeded.
         window_seconds: how far back it counts.
         clock: monotonic seconds.
     """
@@ -50,10 +50,10 @@ class DeadLetterLimit:
         self._exceeded: DeadLetterLimitError | None = None
 
     def count(self, record: Record, reason: str | None) -> None:
-        """Count a record that is an event, or that has a reason to be a dead letter.
+        """Count a record; `reason` says why it is a dead letter, None for an event.
 
         Raises:
-            DeadLetterLimitError: this dead letter is one too many. Each later one is, too.
+            DeadLetterLimitError: this dead letter exceeds the limit, and so does each later one.
         """
         now = self._clock()
         if now - self._slots[-1].began > self._window_seconds / _SLOTS:
@@ -82,10 +82,10 @@ class DeadLetterLimit:
     def _explain(self, dead: int, events: int, record: Record, reason: str) -> str:
         topic, partition = record.partition
         return (
-            f"stopped, because topic {topic} is broken: {dead} of {events} events read within "
-            f"{self._window_seconds:g} s are dead letters, such as partition {partition}, offset "
+            f"stopped because topic {topic} is broken: {dead} of {events} events read within "
+            f"{self._window_seconds:g} s are dead letters, for example partition {partition}, offset "
             f"{record.offset}: {reason}. What was not stored will be read again. "
-            f"See `lakefeed-consumer dead-letters list --topic {topic}` and mend the producer; or raise "
-            f"LAKEFEED_DEAD_LETTER_LIMIT={self._number} or LAKEFEED_DEAD_LETTER_LIMIT_SHARE={self._share:g}, "
-            "which must both be exceeded."
+            f"See `lakefeed-consumer dead-letters list --topic {topic}` and fix the producer, or raise "
+            f"LAKEFEED_DEAD_LETTER_LIMIT={self._number} or LAKEFEED_DEAD_LETTER_LIMIT_SHARE={self._share:g}; "
+            "the consumer stops only when both are exceeded."
         )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakefeed_consumer.lean.answers import Answer, Judge, read
+from lakefeed_consumer.s3.fast.responses import PutResult, ResponseParser, parse
 
 GOOD = b'HTTP/1.1 200 OK\r\nServer: S3\r\nETag: "0a"\r\nContent-Length: 0\r\nDate: today\r\n\r\n'
 CHUNKED = b'HTTP/1.1 200 OK\r\nETag: "0a"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'
@@ -84,13 +84,13 @@ def is_good(data: bytes) -> bool:
     return values.get(b"content-length") == [b"0"] and found["body"] == b""
 
 
-def judge_in_pieces(judge: Judge, data: bytes, cuts: list[int]) -> Answer | None:
+def parse_in_pieces(parser: ResponseParser, data: bytes, cuts: list[int]) -> PutResult | None:
     """As a connection does: what came so far is judged each time that something comes."""
     received = b""
     ends = [*sorted(cut for cut in cuts if cut < len(data)), len(data)]
     for start, end in zip([0, *ends], ends, strict=False):
         received += data[start:end]
-        answer = judge(received)
+        answer = parser(received)
         if answer is not None:
             return answer
     return None
@@ -99,10 +99,10 @@ def judge_in_pieces(judge: Judge, data: bytes, cuts: list[int]) -> Answer | None
 @settings(max_examples=400)
 @given(st.lists(answers, max_size=3), answers, st.lists(st.integers(0, 200), max_size=5))
 def test_only_a_good_answer_is_a_success(before: list[bytes], data: bytes, cuts: list[int]) -> None:
-    judge = Judge()
+    parser = ResponseParser()
     for each in (GOOD, *before):
-        judge(each)
-    found = judge_in_pieces(judge, data, cuts)
+        parser(each)
+    found = parse_in_pieces(parser, data, cuts)
     if found is not None and found.stored:
         # Later bytes of an answer that was whole belong to no put.
         assert any(is_good(data[:end]) for end in (*cuts, len(data)))
@@ -111,28 +111,28 @@ def test_only_a_good_answer_is_a_success(before: list[bytes], data: bytes, cuts:
 @settings(max_examples=400)
 @given(st.lists(answers, max_size=3), answers)
 def test_what_was_learned_changes_no_judgement(before: list[bytes], data: bytes) -> None:
-    judge = Judge()
+    parser = ResponseParser()
     for each in before:
-        judge(each)
-    assert judge(data) == read(data)
+        parser(each)
+    assert parser(data) == parse(data)
 
 
 @given(st.lists(st.integers(0, 200), max_size=8), st.sampled_from([GOOD, CHUNKED]), st.integers(0, 3))
 def test_a_good_answer_is_one_in_any_pieces(cuts: list[int], good: bytes, interims: int) -> None:
-    judge, data = Judge(), INTERIM * interims + good
+    parser, data = ResponseParser(), INTERIM * interims + good
     for _ in range(2):
-        assert judge_in_pieces(judge, data, cuts) == Answer(stored=True, reusable=True, status=200)
+        assert parse_in_pieces(parser, data, cuts) == PutResult(stored=True, reusable=True, status=200)
 
 
 @given(st.integers(0, len(GOOD) - 1), st.sampled_from([GOOD, CHUNKED, INTERIM + GOOD]))
 def test_a_part_of_an_answer_is_not_judged(end: int, good: bytes) -> None:
-    judge = Judge()
-    judge(good)
-    assert judge(good[: min(end, len(good) - 1)]) is None
+    parser = ResponseParser()
+    parser(good)
+    assert parser(good[: min(end, len(good) - 1)]) is None
 
 
 @pytest.mark.parametrize(
-    ("data", "doubt"),
+    ("data", "reason"),
     [
         (GOOD.replace(b"200 OK", b"412 Precondition Failed"), "answered 412"),
         (GOOD.replace(b"200 OK", b"204 No Content"), "answered 204"),
@@ -145,20 +145,20 @@ def test_a_part_of_an_answer_is_not_judged(end: int, good: bytes) -> None:
         (GOOD.replace(b"Content-Length: 0\r\n", b""), "200 with a body"),
         (GOOD.replace(b"\r\nDate", b"\r\nTransfer-Encoding: chunked\r\nDate"), "200 with a body"),
         (CHUNKED.replace(b"0\r\n\r\n", b"5\r\nhello\r\n"), "200 with a body"),
-        (GOOD + GOOD, "more than one answer"),
-        (GOOD + b"x", "more than one answer"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "no answer of HTTP/1.1"),
-        (b"HTTP/2 200\r\n\r\n", "no answer of HTTP/1.1"),
-        (INTERIM * 1000, "without an end"),
-        (b"x" * 20_000, "without an end"),
+        (GOOD + GOOD, "more than one response"),
+        (GOOD + b"x", "more than one response"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "not an HTTP/1.1 response"),
+        (b"HTTP/2 200\r\n\r\n", "not an HTTP/1.1 response"),
+        (INTERIM * 1000, "does not end"),
+        (b"x" * 20_000, "does not end"),
     ],
 )
-def test_a_doubt_says_why_and_ends_the_connection(data: bytes, doubt: str) -> None:
-    found = Judge()(data)
+def test_a_doubt_says_why_and_ends_the_connection(data: bytes, reason: str) -> None:
+    found = ResponseParser()(data)
     assert found is not None
     assert not found.stored
     assert not found.reusable
-    assert doubt in found.doubt
+    assert reason in found.reason
 
 
 @pytest.mark.parametrize(
@@ -170,4 +170,4 @@ def test_a_doubt_says_why_and_ends_the_connection(data: bytes, doubt: str) -> No
     ],
 )
 def test_a_connection_that_the_server_closes_is_not_used_again(good: bytes) -> None:
-    assert Judge()(good) == Answer(stored=True, reusable=False, status=200)
+    assert ResponseParser()(good) == PutResult(stored=True, reusable=False, status=200)

@@ -1,4 +1,4 @@
-"""Signature Version 4 of a conditional put: what stays the same for a second is computed once a second."""
+"""Signature Version 4 of a conditional put: what is the same within a second is computed once a second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLAIN_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]+")
 
 
 class Keys(NamedTuple):
-    """What signs: an access key, its secret, and the token of keys that expire."""
+    """An access key, its secret, and the token of temporary keys."""
 
     access_key: str
     secret_key: str
@@ -26,9 +26,9 @@ class Keys(NamedTuple):
 
 
 def request_path(key: str) -> str | None:
-    """An object's key as part of a URL; None for a key that other clients write in another way.
+    """An object's key as part of a URL; None for a key that clients encode differently.
 
-    Those have empty parts or parts of dots only, which a client or a proxy may take away.
+    Such a key has empty parts or parts of dots only, which a client or a proxy may remove.
     """
     folder, slash, name = key.rpartition("/")
     if not _PLAIN_NAME.fullmatch(name):
@@ -47,12 +47,12 @@ def _quoted(path: str) -> str | None:
 
 
 class Signer:
-    """Writes the heads of signed puts.
+    """Writes the headers of signed puts.
 
     Args:
         host: for the `Host` header, with the port unless it is the scheme's own.
-        root: path before the object's key, from slash to slash.
-        region: of the bucket.
+        root: the path before the object's key, with both slashes.
+        region: the bucket's.
     """
 
     def __init__(self, host: str, root: str, region: str) -> None:
@@ -62,12 +62,12 @@ class Signer:
         self._second = -1
         self._keys: Keys | None = None
 
-    def head(self, path: str, body: bytes, keys: Keys, now: float) -> bytes:
-        """A request's bytes up to its body.
+    def header(self, path: str, body: bytes, keys: Keys, now: float) -> bytes:
+        """The bytes of a request before its body.
 
         Args:
             path: see `request_path`.
-            now: seconds since 1970; S3 takes a request for 15 minutes from then.
+            now: seconds since 1970; S3 accepts the request for 15 minutes from then.
         """
         second = int(now)
         if second != self._second or keys is not self._keys:
@@ -75,8 +75,8 @@ class Signer:
         path = self._root + path
         hashed = sha256(body).digest()
         digest, checksum = hashed.hex(), b2a_base64(hashed, newline=False).decode("ascii")
-        before, between, behind = self._canonical
-        request = f"PUT\n{path}{before}{checksum}{between}{digest}{behind}{digest}"
+        before, between, after = self._canonical
+        request = f"PUT\n{path}{before}{checksum}{between}{digest}{after}{digest}"
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(sha256(request.encode()).hexdigest().encode())
         outer.update(inner.digest())
@@ -86,11 +86,11 @@ class Signer:
         ).encode()
 
     def _prepare(self, second: int, keys: Keys) -> None:
-        """Everything of a request that neither its path nor its body changes."""
+        """Compute what does not depend on the path or the body."""
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
         day = stamp[:8]
         scope = f"{day}/{self._region}/s3/aws4_request"
-        # A bucket with a default Object Lock takes no put without a checksum; the hash is there anyway.
+        # A bucket with a default Object Lock rejects a put without a checksum; the hash is computed anyway.
         names = "host;if-none-match;x-amz-checksum-sha256;x-amz-content-sha256;x-amz-date"
         token, token_header = "", ""
         if keys.token is not None:
@@ -112,8 +112,8 @@ class Signer:
         key = f"AWS4{keys.secret_key}".encode()
         for part in (day, self._region, "s3", "aws4_request"):
             key = hmac.digest(key, part.encode(), "sha256")
-        # The two hashes of an HMAC (RFC 2104): copying them costs half as much as copying it. What is
-        # signed begins the same way for the whole second.
+        # The two hashes of an HMAC (RFC 2104): copying them costs half as much as copying the HMAC. What is
+        # signed has the same beginning for the whole second.
         self._inner = sha256(bytes(byte ^ 0x36 for byte in key.ljust(64, b"\0")))
         self._outer = sha256(bytes(byte ^ 0x5C for byte in key.ljust(64, b"\0")))
         self._inner.update(f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n".encode())

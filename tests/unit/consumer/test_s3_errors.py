@@ -1,4 +1,4 @@
-"""What S3 says to a put is what the consumer says, and only credentials are blamed that S3 blames."""
+"""The errors of puts have S3's own code and message, and advice that fits."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import pytest
 
 from lakefeed_common.errors import SettingsError
 from lakefeed_common.settings import load
-from lakefeed_consumer.lean.store import open_store
+from lakefeed_consumer.metrics import RETRY_CAUSES
 from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError, StoreUnavailableError
+from lakefeed_consumer.s3.client import open_store
+from lakefeed_consumer.s3.errors import Failure, translate
 from lakefeed_consumer.settings import ConsumerSettings
 
 
@@ -103,7 +105,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("status", "body", "said"), REFUSED)
-def test_a_refusal_is_what_s3_said(server: type[Answers], status: int, body: bytes, said: str) -> None:
+def test_a_refusal_has_s3s_message_and_advice(
+    server: type[Answers], status: int, body: bytes, said: str
+) -> None:
     server.status, server.body = status, body
     with pytest.raises(StoreRefusedError) as caught:
         put("obstore")
@@ -115,7 +119,7 @@ def test_a_refusal_is_what_s3_said(server: type[Answers], status: int, body: byt
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "KMS.ThrottlingException", "SlowDown", "Throttling"])
-def test_throttling_can_pass_whatever_its_status(server: type[Answers], code: str) -> None:
+def test_throttling_is_retried_whatever_its_status(server: type[Answers], code: str) -> None:
     server.status, server.body = 400, error(code, "Rate exceeded")
     with pytest.raises(StoreUnavailableError, match=f"400 {code}: Rate exceeded") as caught:
         put("obstore")
@@ -124,19 +128,19 @@ def test_throttling_can_pass_whatever_its_status(server: type[Answers], code: st
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
 @pytest.mark.parametrize("spoilt", ["word\n", "wo\r\nrd", " word", "w\u00f6rd", "\x7f"])
-def test_a_credential_that_no_header_carries_is_named(
+def test_a_credential_that_no_header_can_carry_is_named(
     name: str, spoilt: str, server: type[Answers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, spoilt)
     with pytest.raises(SettingsError, match=f"^{name} has a line break") as caught:
-        put("lean")
+        put("fast")
     assert len(str(caught.value).splitlines()) == 1
     assert "word" not in str(caught.value)
     assert not server.heads
 
 
-@pytest.mark.parametrize("client", ["lean", "obstore"])
-def test_each_put_has_the_checksum_that_object_lock_wants(client: str, server: type[Answers]) -> None:
+@pytest.mark.parametrize("client", ["fast", "obstore"])
+def test_each_put_has_the_checksum_that_object_lock_requires(client: str, server: type[Answers]) -> None:
     put(client)
     (head,) = server.heads
     assert head["x-amz-checksum-sha256"] == b64encode(sha256(b"{}").digest()).decode()
@@ -144,3 +148,33 @@ def test_each_put_has_the_checksum_that_object_lock_wants(client: str, server: t
     assert head["if-none-match"] == "*"
     signed = head["authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
     assert "x-amz-checksum-sha256" in signed
+
+
+@pytest.mark.parametrize(
+    ("failure", "error", "cause"),
+    [
+        (Failure(404, "NoSuchBucket"), StoreRefusedError, "refused"),
+        (Failure(301, "PermanentRedirect"), StoreRefusedError, "refused"),
+        (Failure(400, "AuthorizationHeaderMalformed", region="eu-west-1"), StoreRefusedError, "refused"),
+        (Failure(403), StoreRefusedError, "refused"),
+        (Failure(501, "NotImplemented"), StoreRefusedError, "refused"),
+        (Failure(403, "RequestTimeTooSkewed"), StoreUnavailableError, "other"),
+        (Failure(409, "ConditionalRequestConflict"), StoreUnavailableError, "other"),
+        (Failure(304), StoreUnavailableError, "other"),
+        (Failure(503), StoreUnavailableError, "slow_down"),
+        (Failure(400, "ThrottlingException"), StoreUnavailableError, "slow_down"),
+        (Failure(502), StoreUnavailableError, "server_error"),
+        (Failure(no_response="timeout"), StoreUnavailableError, "timeout"),
+        (Failure(no_response="connection"), StoreUnavailableError, "connection"),
+        (Failure(), StoreUnavailableError, "other"),
+    ],
+    ids=str,
+)
+def test_each_failure_of_a_client_is_one_error_of_the_store(
+    failure: Failure, error: type[StoreRefusedError | StoreUnavailableError], cause: str
+) -> None:
+    translated = translate(failure, "bucket lake at s3.test")
+    assert type(translated) is error
+    assert translated.cause == cause
+    assert cause in ("refused", *RETRY_CAUSES)
+    assert str(translated).startswith("bucket lake at s3.test: ")

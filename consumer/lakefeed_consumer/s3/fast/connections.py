@@ -7,27 +7,27 @@ import random
 import ssl
 from time import monotonic
 
-from lakefeed_consumer.lean.addresses import Addresses
-from lakefeed_consumer.lean.answers import Answer, Judge, doubtful
+from lakefeed_consumer.s3.fast.addresses import Addresses
+from lakefeed_consumer.s3.fast.responses import PutResult, ResponseParser, unconfirmed
 
-# For one address, and for a connection in all.
+# For one address, and for a connection in total.
 _ADDRESS_SECONDS = 2.0
 _CONNECT_SECONDS = 5.0
 
 
 class Connection(asyncio.Protocol):
-    """One connection: idle, or waiting for the answer to a put.
+    """One connection: idle, or waiting for the response to a put.
 
     Attributes:
-        since: when the put was sent or the connection became idle, by `time.monotonic`.
+        since: when the put was sent, or the connection became idle; by `time.monotonic`.
     """
 
     def __init__(self, pool: Connections, now: float) -> None:
         self._pool = pool
-        self._waiting: asyncio.Future[Answer] | None = None
+        self._waiting: asyncio.Future[PutResult] | None = None
         self._received = b""
         self.since = now
-        # Not all at the same time, when all were opened at the same time.
+        # Connections that were opened together are not replaced together.
         self.replace_at = now + pool.age * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -35,8 +35,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
         self._pool.open.add(self)
 
-    def put(self, request: bytes, now: float) -> asyncio.Future[Answer]:
-        """Send a whole request; the answer always comes, if only to say that none came."""
+    def put(self, request: bytes, now: float) -> asyncio.Future[PutResult]:
+        """Send a whole request; the future always gets a result, also when no response comes."""
         self._waiting = waiting = self._pool.loop.create_future()
         self.since = now
         self._transport.write(request)
@@ -46,30 +46,34 @@ class Connection(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         if self._received:
             data = self._received + data
-        # What comes while nothing was asked belongs to no put.
-        answer = self._pool.judge(data) if self._waiting is not None else doubtful("an answer to nothing")
-        if answer is None:
+        # What arrives while no put is in flight belongs to none.
+        result = (
+            self._pool.parse(data)
+            if self._waiting is not None
+            else unconfirmed("a response without a request")
+        )
+        if result is None:
             self._received = data
         else:
             self._received = b""
-            self._end(answer)
+            self._end(result)
 
     def connection_lost(self, error: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._pool.open.discard(self)
-        self._end(doubtful(f"connection lost ({error or 'closed by the server'})"))
+        self._end(unconfirmed(f"connection lost ({error or 'closed by the server'})"))
 
-    def _end(self, answer: Answer) -> None:
+    def _end(self, result: PutResult) -> None:
         waiting, self._waiting = self._waiting, None
         now = monotonic()
-        if answer.reusable and now < self.replace_at:
+        if result.reusable and now < self.replace_at:
             self.since = now
             self._pool.idle.append(self)
         else:
             self.abort()
-        # Who asked may have been cancelled.
+        # The caller may have been cancelled.
         if waiting is not None and not waiting.done():
-            waiting.set_result(answer)
+            waiting.set_result(result)
 
     def abort(self) -> None:
         """Close it at once."""
@@ -78,25 +82,25 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def check(self, now: float) -> None:
-        """Give up a put without an answer, and close what was idle for so long that the server may do so."""
+        """End a put that has timed out; close a connection before the server closes it as idle."""
         if self._waiting is None:
             if now - self.since >= self._pool.idle_seconds:
                 self.abort()
         elif now - self.since >= self._pool.timeout:
-            self._end(doubtful("no answer in time"))
+            self._end(unconfirmed("no response in time"))
 
 
 class Connections:
-    """The connections to one server: a new one is opened when none is idle, and there are as many as puts.
+    """The connections to one server: one is opened when none is idle, so there are as many as puts in flight.
 
     Args:
         addresses: of the server.
-        port: the same at all of them.
-        tls: what checks its certificate; None for plain HTTP.
-        name: whose certificate it must be.
-        timeout: how long an answer is waited for, in seconds.
-        idle_seconds: of an unused connection. Servers close theirs after 5 s or more.
-        age: of a connection, in seconds; about then it is replaced, perhaps by one to another address.
+        port: the same for all addresses.
+        tls: verifies the server's certificate; None for plain HTTP.
+        name: the host name that the certificate must have.
+        timeout: how long to wait for a response, in seconds.
+        idle_seconds: how long to keep an unused connection. Servers close theirs after 5 s or more.
+        age: after about this many seconds a connection is replaced, possibly by one to another address.
     """
 
     def __init__(
@@ -117,17 +121,17 @@ class Connections:
         self.timeout = timeout
         self.idle_seconds = idle_seconds
         self.age = age
-        self.judge = Judge()
+        self.parse = ResponseParser()
         self.open: set[Connection] = set()
-        # The one used last comes first, so that those which are too many grow old.
+        # Used as a stack, so that surplus connections become idle.
         self.idle: list[Connection] = []
-        self._checking: asyncio.TimerHandle | None = None
+        self._check_timer: asyncio.TimerHandle | None = None
 
     async def connect(self) -> Connection:
         """Open another connection.
 
         Raises:
-            OSError: no address of the server can be reached, or its certificate is wrong.
+            OSError: no address of the server can be reached, or its certificate is invalid.
         """
         self.loop = asyncio.get_running_loop()
         async with asyncio.timeout(min(_CONNECT_SECONDS, self.timeout)):
@@ -146,23 +150,23 @@ class Connections:
                         server_hostname=self._name if self._tls else None,
                     )
             except OSError as error:
-                self._addresses.leave_out(address)
+                self._addresses.exclude(address)
                 failure = error
             else:
-                if self._checking is None:
+                if self._check_timer is None:
                     self._check()
                 return made
         raise failure
 
     def close(self) -> None:
-        """Close all; puts that wait are told that there was no answer."""
+        """Close all connections; puts in flight end without a response."""
         for connection in list(self.open):
             connection.abort()
 
     def _check(self) -> None:
-        """Look after all connections, several times within the shortest wait, as long as there are any."""
+        """Check all connections, several times within the shortest timeout, while there are any."""
         now = monotonic()
         for connection in list(self.open):
             connection.check(now)
         period = min(self.timeout, self.idle_seconds) / 8
-        self._checking = self.loop.call_later(period, self._check) if self.open else None
+        self._check_timer = self.loop.call_later(period, self._check) if self.open else None
