@@ -16,7 +16,7 @@ from lakefeed_consumer.group_monitor import GroupMonitor, MonitoredMember, Progr
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.record import Partition, Record
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.sink import Sink, StoredUpTo
+from lakefeed_consumer.sink.sink import Sink, StoredUpTo
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The seam to S3: a store that creates objects and never replaces one."""
+"""The interface to S3: a store that creates objects and never replaces one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from lakefeed_common.errors import RefusedError, UnavailableError
 
 
 class ObjectExistsError(Exception):
-    """There is an object under this key already; nothing was changed."""
+    """The key has an object already; nothing was changed."""
 
 
 class StoreUnavailableError(UnavailableError):
-    """The store cannot do it now; `cause` is one of `metrics.RETRY_CAUSES`."""
+    """The store is unavailable; a retry can succeed. `cause` is one of `metrics.RETRY_CAUSES`."""
 
     def __init__(self, message: str, cause: str) -> None:
         super().__init__(message)
@@ -21,7 +21,7 @@ class StoreUnavailableError(UnavailableError):
 
 
 class StoreRefusedError(RefusedError):
-    """The store will not do it until somebody changes a setting, a right or the bucket."""
+    """The store refuses until a user changes a setting, a permission or the bucket."""
 
     cause = "refused"
 
@@ -30,25 +30,25 @@ class ObjectStore(Protocol):
     """What the consumer needs of a bucket. Every method may be called concurrently.
 
     Raises, every method:
-        StoreUnavailableError: trying again later can help.
-        StoreRefusedError: it cannot, before somebody mends the bucket or the credentials.
+        StoreUnavailableError: a retry can succeed.
+        StoreRefusedError: it cannot, until a user fixes the bucket or the credentials.
     """
 
     async def create(self, key: str, body: bytes) -> None:
         """Create an object, durably.
 
         Raises:
-            ObjectExistsError: the key is taken, whatever its body.
+            ObjectExistsError: the key has an object, whatever its body.
         """
 
     async def read(self, key: str) -> bytes | None:
-        """The body of an object; None when there is none."""
+        """The body of an object; None if there is no object."""
 
     def keys(self, prefix: str, after: str = "") -> AsyncIterator[str]:
-        """Keys under `prefix` (whole parts between slashes) that sort behind `after`, in order of bytes."""
+        """Keys under `prefix` (whole parts between slashes) that sort after `after`, in byte order."""
 
     async def check(self) -> None:
-        """Return when the bucket can be reached with these credentials."""
+        """Return if the bucket can be reached with these credentials."""
 
     async def close(self) -> None:
-        """Close its connections, after the last call has ended."""
+        """Close all connections, after the last call has ended."""

@@ -1,4 +1,4 @@
-"""A Kafka record as the consumer's core sees it, and the keys of the objects it becomes."""
+"""A Kafka record, and the key of the object that it becomes."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ class Record(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-# Records of one partition and day come one after the other.
+# Consecutive records mostly have the same partition and day.
 @lru_cache(maxsize=1024)
 def _stem(prefix: str, partition: Partition, day: int) -> str:
-    # Kafka marks a record without a timestamp by -1, and a producer that writes micro- or nanoseconds
-    # brings it into years that no date has.
+    # A record without a timestamp has -1, and one in micro- or nanoseconds is in a year that no date has.
     when = date.fromordinal(_EPOCH + min(max(day, 0), _LAST_DAY))
     return f"{prefix}/{partition.topic}/{PARTITION_KEY}={when.isoformat()}/{partition.number:05d}-"
 
@@ -43,7 +42,7 @@ def _stem(prefix: str, partition: Partition, day: int) -> str:
 def object_key(prefix: str, record: Record) -> str:
     """`<prefix>/<topic>/dt=<YYYY-MM-DD>/<partition, 5 digits>-<offset, 20 digits>.json`.
 
-    The same record always has the same key: that is what makes writing again harmless.
+    The same record always has the same key, which makes a second put harmless.
     """
     stem = _stem(prefix, record.partition, record.timestamp_ms // _DAY_MS)
     return f"{stem}{record.offset:020d}.json"

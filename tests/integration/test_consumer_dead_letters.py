@@ -273,7 +273,7 @@ def test_dead_letters_are_listed_and_shown(bucket: str, s3: S3Client, consumer_s
     assert f"{keys[1]}: damaged: " in damaged.stderr
 
 
-def test_a_replay_sends_the_very_records_to_their_topic_and_marks_them(
+def test_a_replay_sends_the_original_records_to_their_topic_and_marks_them(
     kafka: str,
     topic: str,
     bucket: str,

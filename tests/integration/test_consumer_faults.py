@@ -65,7 +65,7 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         ("200-Reset", "connection"),
     ],
 )
-def test_what_passes_is_tried_again(store: ObjectStore, answer: str, cause: str) -> None:
+def test_a_transient_failure_is_unavailable(store: ObjectStore, answer: str, cause: str) -> None:
     with pytest.raises(StoreUnavailableError) as caught:
         run(store, lambda: store.create(answer, b"{}"))
     assert caught.value.cause == cause
@@ -84,7 +84,7 @@ def test_what_passes_is_tried_again(store: ObjectStore, answer: str, cause: str)
         ("301-PermanentRedirect", "AWS_REGION"),
     ],
 )
-def test_what_somebody_must_mend_is_refused(store: ObjectStore, answer: str, said: str) -> None:
+def test_a_failure_that_needs_a_fix_is_refused(store: ObjectStore, answer: str, said: str) -> None:
     with pytest.raises(StoreRefusedError, match=said) as caught:
         run(store, lambda: store.create(answer, b"{}"))
     assert "hidden-secret" not in str(caught.value)

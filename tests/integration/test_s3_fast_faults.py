@@ -104,7 +104,7 @@ GOOD_ANSWERS = {
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 @pytest.mark.parametrize("script", GOOD_ANSWERS.values(), ids=GOOD_ANSWERS)
-def test_a_good_answer_in_any_form_is_a_success(script: Script, new_loop: Callable[[], Any]) -> None:
+def test_a_good_response_in_any_form_confirms_the_put(script: Script, new_loop: Callable[[], Any]) -> None:
     async def scenario() -> None:
         async with scripted_s3(script) as server, store_at(server) as store:
             for n in range(5):
@@ -142,7 +142,7 @@ DOUBTS = {
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 @pytest.mark.parametrize("script", DOUBTS.values(), ids=DOUBTS)
-def test_a_doubt_is_handed_over_and_its_connection_is_not_used_again(
+def test_an_unconfirmed_put_is_passed_on_and_its_connection_is_not_reused(
     script: Script, new_loop: Callable[[], Any]
 ) -> None:
     async def scenario() -> None:
@@ -160,7 +160,7 @@ def test_a_doubt_is_handed_over_and_its_connection_is_not_used_again(
         runner.run(scenario())
 
 
-def test_objects_that_are_there_are_left_to_obstore_for_a_while() -> None:
+def test_existing_objects_are_passed_on_to_obstore_for_a_while() -> None:
     async def scenario() -> None:
         exists = sends(b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n")
         async with scripted_s3(exists) as server, store_at(server) as store:
@@ -179,7 +179,7 @@ def test_objects_that_are_there_are_left_to_obstore_for_a_while() -> None:
     asyncio.run(scenario())
 
 
-def test_connections_are_used_again_and_opened_only_when_all_are_busy() -> None:
+def test_connections_are_reused_and_opened_only_when_all_are_busy() -> None:
     async def scenario() -> None:
         go_on = asyncio.Event()
 
@@ -208,7 +208,7 @@ def test_connections_are_used_again_and_opened_only_when_all_are_busy() -> None:
     asyncio.run(scenario())
 
 
-def test_a_connection_that_the_server_has_closed_is_replaced_without_a_doubt() -> None:
+def test_a_connection_closed_by_the_server_is_replaced_and_the_put_confirmed() -> None:
     async def scenario() -> None:
         async with scripted_s3() as server, store_at(server) as store:
             await store.create("events/a.json", b"{}")
@@ -223,7 +223,7 @@ def test_a_connection_that_the_server_has_closed_is_replaced_without_a_doubt() -
     asyncio.run(scenario())
 
 
-def test_what_comes_to_an_idle_connection_ends_it() -> None:
+def test_data_on_an_idle_connection_ends_it() -> None:
     async def scenario() -> None:
         async with scripted_s3() as server, store_at(server) as store:
             await store.create("events/a.json", b"{}")
@@ -236,7 +236,7 @@ def test_what_comes_to_an_idle_connection_ends_it() -> None:
     asyncio.run(scenario())
 
 
-def test_a_put_that_was_given_up_leaves_its_answer_to_nobody() -> None:
+def test_the_response_to_a_cancelled_put_belongs_to_no_other() -> None:
     async def scenario() -> None:
         async with scripted_s3(is_silent) as server, store_at(server, put_timeout_seconds=20) as store:
             first = asyncio.create_task(store.create("events/a.json", b"{}"))
@@ -256,7 +256,7 @@ def test_a_put_that_was_given_up_leaves_its_answer_to_nobody() -> None:
     asyncio.run(scenario())
 
 
-def test_a_server_in_trouble_is_asked_by_obstore_alone_until_it_works() -> None:
+def test_only_obstore_is_used_while_the_server_fails() -> None:
     slow_down = sends(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n")
 
     async def scenario() -> None:
@@ -275,7 +275,7 @@ def test_a_server_in_trouble_is_asked_by_obstore_alone_until_it_works() -> None:
     asyncio.run(scenario())
 
 
-def test_a_server_that_is_away_is_unavailable_and_used_again_when_it_is_back(
+def test_an_unreachable_server_is_used_again_when_it_is_available(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
@@ -319,7 +319,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_connections_go_to_all_addresses_in_turn_but_not_where_nobody_listens(names: list[str]) -> None:
+def test_connections_use_all_reachable_addresses_in_turn(names: list[str]) -> None:
     async def scenario() -> None:
         async with scripted_s3(host="0.0.0.0") as server:  # noqa: S104  # all of the loopback's addresses
             names.extend(["127.0.0.1", "127.0.0.2", "127.0.0.3"])
@@ -343,7 +343,7 @@ def test_connections_go_to_all_addresses_in_turn_but_not_where_nobody_listens(na
     asyncio.run(scenario())
 
 
-def test_a_name_of_which_nothing_is_left_is_asked_for_again(names: list[str]) -> None:
+def test_a_name_without_reachable_addresses_is_looked_up_again(names: list[str]) -> None:
     async def scenario() -> None:
         names.extend(["127.0.0.1", "127.0.0.2"])
         addresses = Addresses("store.test", 443)
@@ -357,7 +357,7 @@ def test_a_name_of_which_nothing_is_left_is_asked_for_again(names: list[str]) ->
     asyncio.run(scenario())
 
 
-def test_a_name_service_that_does_not_answer_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_callers_share_one_failing_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
 
     def answer(*args: object, **kwargs: object) -> list[Any]:
@@ -376,7 +376,7 @@ def test_a_name_service_that_does_not_answer_is_waited_for_once(monkeypatch: pyt
     assert asked == 1
 
 
-def test_known_addresses_stay_good_while_the_name_service_is_away(
+def test_known_addresses_stay_valid_while_lookups_fail(
     names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
@@ -392,7 +392,7 @@ def test_known_addresses_stay_good_while_the_name_service_is_away(
     asyncio.run(scenario())
 
 
-def test_connecting_ends_in_time_however_many_addresses_are_silent(
+def test_connecting_times_out_however_many_addresses_are_silent(
     names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[object] = []
@@ -414,7 +414,7 @@ def test_connecting_ends_in_time_however_many_addresses_are_silent(
     asyncio.run(asyncio.wait_for(scenario(), 5))
 
 
-def test_a_name_is_asked_for_again_and_old_connections_are_replaced(names: list[str]) -> None:
+def test_names_are_looked_up_again_and_old_connections_replaced(names: list[str]) -> None:
     async def scenario() -> None:
         async with scripted_s3(host="0.0.0.0") as server:  # noqa: S104  # all of the loopback's addresses
             pool = connections(server.port, every=0.0, age=0.0)
@@ -457,9 +457,7 @@ def signed_by(put: Put) -> str:
     return key
 
 
-def test_keys_that_a_server_does_not_take_any_more_are_renewed_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rejected_keys_are_refreshed_immediately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_program(tmp_path, "old", monkeypatch)
     expired = sends(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
@@ -483,7 +481,7 @@ def test_keys_that_a_server_does_not_take_any_more_are_renewed_at_once(
     asyncio.run(scenario())
 
 
-def test_keys_are_looked_at_from_time_to_time_and_trusted_for_a_while(
+def test_keys_are_refreshed_regularly_and_trusted_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_program(tmp_path, "old", monkeypatch)
@@ -525,7 +523,7 @@ class Chain:
         return ReadOnlyCredentials("key", "hidden-secret", None)
 
 
-def test_keys_are_renewed_also_while_nothing_is_put() -> None:
+def test_keys_are_refreshed_while_nothing_is_put() -> None:
     async def scenario() -> None:
         chain: Any = Chain()
         keys = RefreshedKeys(chain, every=0.02, trusted=0.2)
@@ -539,7 +537,7 @@ def test_keys_are_renewed_also_while_nothing_is_put() -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("refreshed, still expired"), ValueError("no JSON")])
-def test_a_chain_that_fails_in_whatever_way_is_asked_again(error: Exception) -> None:
+def test_a_failing_credential_chain_is_asked_again(error: Exception) -> None:
     async def scenario() -> None:
         chain: Any = Chain()
         chain.error = error
@@ -552,7 +550,7 @@ def test_a_chain_that_fails_in_whatever_way_is_asked_again(error: Exception) -> 
     asyncio.run(scenario())
 
 
-def test_without_keys_obstore_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_puts_without_keys_are_passed_on_to_obstore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_program(tmp_path, "old", monkeypatch)
 
     async def scenario() -> None:
@@ -579,7 +577,7 @@ def test_without_keys_obstore_says_what_is_missing(tmp_path: Path, monkeypatch: 
         ({"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}, FastObjectStore),
     ],
 )
-def test_a_setting_and_a_proxy_choose_the_client(
+def test_the_setting_and_proxies_select_the_client(
     variables: dict[str, str], chosen: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():

@@ -10,7 +10,7 @@ from lakefeed_consumer.faust_driver.backlog import Backlog
 
 
 @pytest.mark.parametrize(("records", "size", "full"), [(10, 100, False), (11, 1, True), (1, 101, True)])
-def test_it_is_full_beyond_either_limit(records: int, size: int, full: bool) -> None:
+def test_a_backlog_is_full_beyond_either_limit(records: int, size: int, full: bool) -> None:
     backlog = Backlog(10, 100)
     backlog.add(records, size)
     assert backlog.full is full
@@ -18,7 +18,7 @@ def test_it_is_full_beyond_either_limit(records: int, size: int, full: bool) -> 
     assert not backlog.full
 
 
-def test_what_is_taken_after_a_rebalance_has_cleared_it_does_not_count() -> None:
+def test_records_taken_after_the_backlog_was_cleared_do_not_count() -> None:
     backlog = Backlog(10, 100)
     backlog.add(5, 50)
     backlog.clear()
@@ -45,7 +45,7 @@ def test_a_wait_ends_when_there_is_room(end: str) -> None:
     asyncio.run(scenario())
 
 
-def test_a_wait_ends_in_time_though_nothing_is_taken() -> None:
+def test_a_wait_times_out_if_nothing_is_taken() -> None:
     async def scenario() -> None:
         backlog = Backlog(10, 100)
         backlog.add(20, 20)

@@ -79,7 +79,7 @@ def partition(offset: int, code: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("code", [LOADING, MOVED])
-def test_a_coordinator_that_moves_or_loads_is_asked_again(code: int) -> None:
+def test_a_request_is_retried_while_the_coordinator_moves_or_loads(code: int) -> None:
     async def scenario(group: Group) -> None:
         assert await group.coordinator.fetch_committed_offsets([ONE]) == {ONE: OffsetAndMetadata(7, "")}
         assert group.lookups > 1, "it may be another broker by now"
@@ -87,7 +87,7 @@ def test_a_coordinator_that_moves_or_loads_is_asked_again(code: int) -> None:
     run(scenario, failed(code), failed(code), partition(7))
 
 
-def test_a_partition_that_the_coordinator_does_not_know_yet_is_asked_for_again() -> None:
+def test_a_request_is_retried_while_the_coordinator_does_not_know_a_partition() -> None:
     async def scenario(group: Group) -> None:
         assert await group.coordinator.fetch_committed_offsets([ONE]) == {ONE: OffsetAndMetadata(7, "")}
 
@@ -98,7 +98,7 @@ def test_a_partition_that_the_coordinator_does_not_know_yet_is_asked_for_again()
     "answer",
     [failed(GROUP_REFUSED), partition(-1, GROUP_REFUSED), partition(-1, TopicAuthorizationFailedError.errno)],
 )
-def test_a_right_that_is_missing_is_an_error(answer: Any) -> None:
+def test_a_missing_permission_is_an_error(answer: Any) -> None:
     async def scenario(group: Group) -> None:
         with pytest.raises(KafkaError, match="Authorization"):
             await group.coordinator.fetch_committed_offsets([ONE])
@@ -107,7 +107,7 @@ def test_a_right_that_is_missing_is_an_error(answer: Any) -> None:
 
 
 @pytest.mark.parametrize("answer", [partition(-1), OffsetFetchResponse_v1([("t", [(0, -1, "", 0)])])])
-def test_no_commit_is_no_commit(answer: Any) -> None:
+def test_a_response_without_a_commit_is_not_an_error(answer: Any) -> None:
     async def scenario(group: Group) -> None:
         assert await group.coordinator.fetch_committed_offsets([ONE]) == {}
 
@@ -156,7 +156,7 @@ def test_topics_without_ids() -> None:
     run(scenario, metadata(topic(0, "a", bytes(16))))
 
 
-def test_a_topic_that_is_not_ours_to_see_is_an_error_and_not_a_deleted_one() -> None:
+def test_an_unauthorized_topic_is_an_error_and_does_not_count_as_deleted() -> None:
     async def scenario(group: Group) -> None:
         with pytest.raises(TopicAuthorizationFailedError):
             await request_topic_ids(group.coordinator, ["a"])
@@ -164,7 +164,7 @@ def test_a_topic_that_is_not_ours_to_see_is_an_error_and_not_a_deleted_one() -> 
     run(scenario, metadata(topic(29, "a", bytes(16))))
 
 
-def test_the_request_for_ids_is_of_the_version_that_has_them() -> None:
+def test_topic_ids_are_requested_in_the_version_that_has_them() -> None:
     request = TopicIdsRequest(["a"]).prepare({3: (0, 12)})
     assert request.encode() == b"\x02" + bytes(16) + b"\x02a\x00" + b"\x00\x00\x00" + b"\x00"
     with pytest.raises(NotImplementedError):
@@ -212,7 +212,7 @@ def with_client(
     asyncio.run(whole())
 
 
-def test_only_an_offset_that_is_out_of_range_is_reported() -> None:
+def test_only_an_offset_out_of_range_is_reported() -> None:
     async def scenario(
         client: Any, _fixes: CheckedClient, reported: list[tuple[TopicPartition, int]]
     ) -> None:
@@ -226,7 +226,7 @@ def test_only_an_offset_that_is_out_of_range_is_reported() -> None:
     with_client(scenario)
 
 
-def test_a_fatal_answer_to_joining_is_known_until_another_comes() -> None:
+def test_a_fatal_response_to_joining_is_kept_until_the_next_one() -> None:
     async def scenario(client: Any, fixes: CheckedClient, _reported: object) -> None:
         seen = []
         for code in (16, 23, 79, 81, 0, 27):
@@ -238,7 +238,7 @@ def test_a_fatal_answer_to_joining_is_known_until_another_comes() -> None:
     with_client(scenario)
 
 
-def test_the_first_addresses_are_asked_when_no_known_broker_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bootstrap_server_is_asked_when_no_known_broker_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     async def connect(host: str, port: int, **_: Any) -> str:
@@ -261,7 +261,7 @@ def test_the_first_addresses_are_asked_when_no_known_broker_answers(monkeypatch:
     with_client(scenario)
 
 
-def test_where_none_answers_at_all_the_next_try_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_attempt_waits_if_no_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = []
 
     async def connect(*_: object, **_options: object) -> None:

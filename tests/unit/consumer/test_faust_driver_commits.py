@@ -88,7 +88,9 @@ class Model:
 
 @given(st.lists(steps, max_size=40))
 @settings(max_examples=150)
-def test_whatever_happens_what_is_committed_is_stored_and_ours(taken: Sequence[tuple[str, object]]) -> None:
+def test_only_stored_offsets_of_assigned_partitions_are_committed(
+    taken: Sequence[tuple[str, object]],
+) -> None:
     model = Model()
     for step in taken:
         model.step(*step)
@@ -126,14 +128,14 @@ def test_nothing_is_due_before_something_is_stored() -> None:
     assert commits.due({ONE}) == {ONE: 8}, "the offset that is read next"
 
 
-def test_of_a_partition_that_is_not_assigned_nothing_is_due() -> None:
+def test_nothing_is_due_for_a_partition_that_is_not_assigned() -> None:
     commits = Commits()
     for each in (ONE, TWO):
         commits.store(each, 9)
     assert commits.due({TWO}) == {TWO: 10}
 
 
-def test_of_a_partition_that_was_revoked_nothing_is_known_any_more() -> None:
+def test_a_revoked_partition_is_forgotten() -> None:
     commits = Commits()
     commits.store(ONE, 9)
     commits.succeed({ONE: 10})
@@ -146,7 +148,7 @@ def test_of_a_partition_that_was_revoked_nothing_is_known_any_more() -> None:
     assert commits.committed_before(due) == set()
 
 
-def test_a_lower_offset_than_before_is_committed_too() -> None:
+def test_an_offset_lower_than_the_last_commit_is_committed_too() -> None:
     commits = Commits()
     commits.store(ONE, 99)
     commits.succeed({ONE: 100})
@@ -165,7 +167,7 @@ def test_what_the_group_had_committed_is_not_committed_again() -> None:
     assert commits.due({ONE, TWO}) == {TWO: 5}
 
 
-def test_only_what_was_committed_before_must_still_be_known_to_the_broker() -> None:
+def test_only_earlier_commits_are_expected_at_the_broker() -> None:
     commits = Commits()
     commits.resume({ONE: 5, TWO: None})
     for each in (ONE, TWO):
@@ -177,7 +179,7 @@ def test_only_what_was_committed_before_must_still_be_known_to_the_broker() -> N
     assert commits.committed_before(commits.due({ONE, TWO})) == {TWO}
 
 
-def test_a_partition_that_is_revoked_while_its_commit_is_on_its_way_stays_forgotten() -> None:
+def test_a_partition_revoked_during_its_commit_stays_forgotten() -> None:
     commits = Commits()
     for each in (ONE, TWO):
         commits.store(each, 9)
@@ -190,7 +192,7 @@ def test_a_partition_that_is_revoked_while_its_commit_is_on_its_way_stays_forgot
     assert commits.due({ONE, TWO}) == {ONE: 10}
 
 
-def test_only_the_first_of_several_failures_is_worth_a_line() -> None:
+def test_only_the_first_of_consecutive_failures_is_reported() -> None:
     commits = Commits()
     commits.store(ONE, 9)
     assert [commits.fail(), commits.fail()] == [True, False]
@@ -198,7 +200,7 @@ def test_only_the_first_of_several_failures_is_worth_a_line() -> None:
     assert commits.fail()
 
 
-def test_a_record_is_undelivered_until_it_is_stored_or_its_partition_revoked() -> None:
+def test_a_record_is_unstored_until_it_is_stored_or_its_partition_revoked() -> None:
     commits = Commits()
     assert not commits.has_unstored(ONE)
     commits.deliver(ONE, 0)

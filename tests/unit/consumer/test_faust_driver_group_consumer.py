@@ -54,7 +54,7 @@ def test_what_is_stored_is_committed_once() -> None:
     run(scenario)
 
 
-def test_before_there_is_an_assignment_nothing_is_asked_for() -> None:
+def test_nothing_is_requested_before_there_is_an_assignment() -> None:
     async def scenario(memory: InMemory) -> None:
         def none_yet() -> set[TP]:
             raise AssertionError("Faust's thread has no client yet")
@@ -66,9 +66,7 @@ def test_before_there_is_an_assignment_nothing_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("error", [UnknownError("the disk is full"), IllegalStateError(ONE), TimeoutError()])
-def test_a_broker_that_refuses_a_commit_is_asked_again(
-    error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_refused_commit_is_retried(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(memory: InMemory) -> None:
         consumer, client = memory.consumer, memory.client
         client.refuse = [error] * 5
@@ -87,7 +85,7 @@ def test_a_broker_that_refuses_a_commit_is_asked_again(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_a_broker_that_does_not_answer_a_commit_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unanswered_commit_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_consumer, "_RESPONSE_SECONDS", 0.01)
 
     async def scenario(memory: InMemory) -> None:
@@ -103,7 +101,7 @@ def test_a_broker_that_does_not_answer_a_commit_is_asked_again(monkeypatch: pyte
     run(scenario)
 
 
-def test_a_commit_after_the_partitions_went_to_others_is_given_up_quietly(
+def test_a_commit_after_the_partitions_were_reassigned_is_dropped_without_a_log_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def scenario(memory: InMemory) -> None:
@@ -118,7 +116,7 @@ def test_a_commit_after_the_partitions_went_to_others_is_given_up_quietly(
     assert caplog.records == []
 
 
-def test_no_partition_is_committed_that_was_revoked() -> None:
+def test_a_revoked_partition_is_not_committed() -> None:
     async def scenario(memory: InMemory) -> None:
         consumer = memory.consumer
         for tp in (ONE, TWO):
@@ -141,7 +139,7 @@ def test_no_partition_is_committed_that_was_revoked() -> None:
     [{"t": bytes(15) + b"2"}, {}, None],
     ids=["another topic has its name", "no topic has its name", "the broker knows no ids"],
 )
-def test_commits_that_went_with_their_topic_end_it_and_nothing_more_is_committed(
+def test_commits_end_when_the_topic_was_recreated(
     then: dict[str, bytes] | None,
 ) -> None:
     async def scenario(memory: InMemory) -> None:
@@ -167,7 +165,7 @@ def test_commits_that_went_with_their_topic_end_it_and_nothing_more_is_committed
     run(scenario)
 
 
-def test_a_commit_that_is_lost_while_its_topic_is_the_same_is_made_again(
+def test_a_commit_that_the_broker_has_lost_is_repeated_if_the_topic_is_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def scenario(memory: InMemory) -> None:
@@ -184,7 +182,7 @@ def test_a_commit_that_is_lost_while_its_topic_is_the_same_is_made_again(
     assert "t, partition 0: the broker has lost the committed offset" in caplog.text
 
 
-def test_ids_of_topics_that_are_not_told_at_the_assignment_are_asked_for_with_a_commit() -> None:
+def test_topic_ids_that_are_unavailable_at_the_assignment_are_requested_with_a_commit() -> None:
     async def scenario(memory: InMemory) -> None:
         consumer, client = memory.consumer, memory.client
 
@@ -207,7 +205,7 @@ def test_ids_of_topics_that_are_not_told_at_the_assignment_are_asked_for_with_a_
 
 
 @pytest.mark.parametrize("error", [TopicAuthorizationFailedError("t"), GroupAuthorizationFailedError("g")])
-def test_a_right_that_is_taken_away_is_not_a_recreated_topic(error: Exception) -> None:
+def test_a_revoked_permission_is_not_a_recreated_topic(error: Exception) -> None:
     async def scenario(memory: InMemory) -> None:
         async def refused(_: object) -> None:
             raise error
@@ -226,7 +224,7 @@ def test_a_right_that_is_taken_away_is_not_a_recreated_topic(error: Exception) -
     run(scenario)
 
 
-def test_a_group_that_committed_the_first_offset_begins_there() -> None:
+def test_a_group_that_committed_offset_0_starts_there() -> None:
     async def scenario(memory: InMemory) -> None:
         memory.client.group |= {ONE: 0, TWO: 8}
         await memory.consumer.perform_seek()
@@ -235,7 +233,7 @@ def test_a_group_that_committed_the_first_offset_begins_there() -> None:
     run(scenario, {ONE: (7, 100), TWO: (7, 100)})
 
 
-def test_an_error_that_aiokafka_keeps_is_taken_so_that_it_joins_again() -> None:
+def test_an_error_that_aiokafka_keeps_is_taken_so_that_it_rejoins() -> None:
     async def scenario(memory: InMemory) -> None:
         consumer, client = memory.consumer, memory.client
         await consumer.perform_seek()
@@ -250,7 +248,7 @@ def test_an_error_that_aiokafka_keeps_is_taken_so_that_it_joins_again() -> None:
     run(scenario)
 
 
-def test_a_membership_that_aiokafka_gave_up_is_lost() -> None:
+def test_a_membership_that_aiokafka_has_ended_is_lost() -> None:
     async def scenario(memory: InMemory) -> None:
         memory.client.error, memory.client.given_up = KafkaError("it broke"), True
         with pytest.raises(KafkaError):
@@ -261,7 +259,7 @@ def test_a_membership_that_aiokafka_gave_up_is_lost() -> None:
     run(scenario)
 
 
-def test_it_begins_where_the_group_is_and_where_it_is_nowhere_at_the_start() -> None:
+def test_reading_starts_at_the_committed_offset_or_else_at_the_start() -> None:
     async def scenario(memory: InMemory) -> None:
         memory.client.group[ONE] = 30
         await memory.consumer.perform_seek()
@@ -282,7 +280,7 @@ def test_a_fetch_is_one_message_of_each_partition() -> None:
     run(scenario)
 
 
-def test_nothing_is_fetched_while_the_agent_has_not_taken_what_was() -> None:
+def test_fetching_pauses_while_the_backlog_is_full() -> None:
     async def scenario(memory: InMemory) -> None:
         memory.fetch(ONE, range(group_consumer._MAX_BACKLOG_RECORDS + 1))
         memory.fetch(ONE, [5000])
@@ -297,7 +295,7 @@ def test_nothing_is_fetched_while_the_agent_has_not_taken_what_was() -> None:
     run(scenario)
 
 
-def test_what_a_rebalance_throws_away_makes_room() -> None:
+def test_a_rebalance_clears_the_backlog() -> None:
     async def scenario(memory: InMemory) -> None:
         memory.fetch(ONE, range(group_consumer._MAX_BACKLOG_RECORDS + 1))
         memory.fetch(ONE, [0])
@@ -308,7 +306,7 @@ def test_what_a_rebalance_throws_away_makes_room() -> None:
     run(scenario)
 
 
-def test_what_is_fetched_while_a_rebalance_stops_the_flow_is_fetched_again() -> None:
+def test_records_fetched_while_a_rebalance_stops_the_flow_are_fetched_again() -> None:
     async def scenario(memory: InMemory) -> None:
         consumer = memory.consumer
         memory.client.group |= {ONE: 3, TWO: 5}
@@ -327,7 +325,7 @@ def test_what_is_fetched_while_a_rebalance_stops_the_flow_is_fetched_again() -> 
 
 
 @pytest.mark.parametrize("change", ["a rebalance begins", "a rebalance is over"])
-def test_of_a_fetch_nothing_is_given_out_after_a_rebalance(change: str) -> None:
+def test_no_more_of_a_fetch_is_delivered_after_a_rebalance(change: str) -> None:
     async def scenario(memory: InMemory) -> None:
         memory.fetch(ONE, [1])
         memory.fetch(TWO, [2])
@@ -344,7 +342,7 @@ def test_of_a_fetch_nothing_is_given_out_after_a_rebalance(change: str) -> None:
     run(scenario)
 
 
-def test_records_of_a_partition_that_was_taken_away_are_not_given_out() -> None:
+def test_records_of_a_revoked_partition_are_not_delivered() -> None:
     async def scenario(memory: InMemory) -> None:
         memory.assign({TWO})
         memory.fetch(ONE, [1])

@@ -221,7 +221,7 @@ def running(scenario: Callable[[Bench], Awaitable[None]], **options: Any) -> Ben
 # ---- start and end ----------------------------------------------------------------------------------
 
 
-def test_asked_to_stop_it_ends_in_order() -> None:
+def test_a_stop_ends_in_order() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.rounds()
         assert bench.member.started
@@ -234,7 +234,7 @@ def test_asked_to_stop_it_ends_in_order() -> None:
 
 
 @pytest.mark.parametrize("error", [KafkaConnectionError("no connection"), OSError("no route")])
-def test_a_broker_that_goes_while_faust_starts_is_named(error: Exception) -> None:
+def test_a_broker_that_becomes_unreachable_while_faust_starts_is_named(error: Exception) -> None:
     async def scenario(bench: Bench) -> None:
         bench.member.start_error = error
         with pytest.raises(UnavailableError, match=r"cannot start with the broker at kafka\.test:9092: .*no"):
@@ -245,7 +245,7 @@ def test_a_broker_that_goes_while_faust_starts_is_named(error: Exception) -> Non
     run(scenario, kafka_bootstrap_servers="kafka.test:9092")
 
 
-def test_faust_that_stops_by_itself_ends_it_with_its_reason() -> None:
+def test_the_feeder_ends_with_the_reason_why_faust_stopped() -> None:
     async def scenario(bench: Bench) -> None:
         bench.member.crash_reason = RuntimeError("a bug")
         bench.member.ended.set()
@@ -258,7 +258,7 @@ def test_faust_that_stops_by_itself_ends_it_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize("of", ["member", "sink"])
-def test_a_loss_of_the_topic_and_a_failure_of_the_sink_end_it(of: str) -> None:
+def test_the_feeder_ends_when_the_topic_is_lost_or_the_sink_fails(of: str) -> None:
     async def scenario(bench: Bench) -> None:
         life = asyncio.create_task(bench.feeder.run(bench.stop))
         await bench.rounds()
@@ -273,7 +273,7 @@ def test_a_loss_of_the_topic_and_a_failure_of_the_sink_end_it(of: str) -> None:
     run(scenario)
 
 
-def test_a_faust_that_does_not_stop_is_given_up(
+def test_the_feeder_ends_although_faust_does_not_stop(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(feeder, "STOP_SECONDS", 0.01)
@@ -292,7 +292,7 @@ def test_a_faust_that_does_not_stop_is_given_up(
 # ---- offsets that a log does not have ---------------------------------------------------------------
 
 
-def test_an_event_that_was_deleted_unread_is_counted_and_named_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_events_deleted_unread_are_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(bench: Bench) -> None:
         for start in (1500, 1500, 1600):
             bench.member.handler.out_of_range(TWO, 1000, start)
@@ -305,7 +305,7 @@ def test_an_event_that_was_deleted_unread_is_counted_and_named_once(caplog: pyte
     assert found == ["1000 to 1499", "1500 to 1599", "1000 to 1009"]
 
 
-def test_what_was_deleted_unread_is_not_lag() -> None:
+def test_events_deleted_unread_are_not_lag() -> None:
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE)
         bench.member.commits[ONE] = 1000
@@ -329,7 +329,7 @@ def test_records_go_to_the_sink_and_stored_offsets_to_the_member() -> None:
     run(scenario)
 
 
-def test_partitions_that_come_and_go_are_counted_and_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+def test_assigned_and_revoked_partitions_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
 
     async def scenario(bench: Bench) -> None:
@@ -355,7 +355,7 @@ def test_partitions_that_come_and_go_are_counted_and_forgotten(caplog: pytest.Lo
 # ---- liveness -------------------------------------------------------------------------------------------
 
 
-def test_while_there_is_nothing_to_do_all_loops_live() -> None:
+def test_all_loops_are_live_while_there_is_nothing_to_do() -> None:
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE)
         bench.member.says(p0=(0, 10, 10))
@@ -383,7 +383,7 @@ def test_a_client_thread_that_hangs_fails_liveness_within_30_seconds() -> None:
 
 
 @pytest.mark.parametrize("where", ["in the topic", "with the agent"])
-def test_events_that_nobody_takes_fail_liveness_within_30_seconds(where: str) -> None:
+def test_events_that_are_not_taken_fail_liveness_within_30_seconds(where: str) -> None:
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE, TWO)
         if where == "in the topic":
@@ -417,7 +417,7 @@ def test_events_that_are_being_stored_or_taken_do_not_fail_liveness() -> None:
     running(scenario)
 
 
-def test_a_broker_that_is_away_does_not_fail_liveness() -> None:
+def test_an_unreachable_broker_does_not_fail_liveness() -> None:
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE)
         bench.member.says(p0=(0, 10, 5))
@@ -431,7 +431,7 @@ def test_a_broker_that_is_away_does_not_fail_liveness() -> None:
 # ---- readiness and lag ------------------------------------------------------------------------------------
 
 
-def test_readiness_says_what_is_missing() -> None:
+def test_readiness_reports_what_is_missing() -> None:
     async def scenario(bench: Bench) -> None:
         async def reason() -> str | None:
             await bench.rounds()
@@ -453,7 +453,7 @@ def test_readiness_says_what_is_missing() -> None:
     running(scenario)
 
 
-def test_a_broker_that_does_not_answer_in_time_is_told() -> None:
+def test_a_broker_that_does_not_answer_in_time_is_reported() -> None:
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE)
         asked = 0
@@ -472,7 +472,7 @@ def test_a_broker_that_does_not_answer_in_time_is_told() -> None:
     running(scenario, kafka_timeout_seconds=0.01)
 
 
-def test_lag_counts_from_what_is_committed_or_else_from_the_start() -> None:
+def test_lag_counts_from_the_committed_offset_or_else_from_the_start() -> None:
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE, TWO)
         bench.member.commits = {ONE: 40}
@@ -487,7 +487,7 @@ def test_lag_counts_from_what_is_committed_or_else_from_the_start() -> None:
     running(scenario)
 
 
-def test_of_a_partition_that_goes_while_it_is_looked_at_nothing_is_told() -> None:
+def test_a_partition_revoked_during_a_poll_is_not_reported() -> None:
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE, TWO)
         bench.member.says(p0=(0, 100, 100), p1=(0, 100, 100))

@@ -11,7 +11,7 @@ def record(offset: int = 7, value: bytes | None = b"{}", timestamp_ms: int = 1_7
     return Record(Partition("prices", 3), offset, timestamp_ms, b"k", value, (("source", b"a.csv"),))
 
 
-def test_the_key_is_the_contracts() -> None:
+def test_an_object_key_has_the_documented_form() -> None:
     assert object_key("events", record()) == "events/prices/dt=2026-01-01/00003-00000000000000000007.json"
 
 
@@ -28,7 +28,7 @@ def test_the_key_is_the_contracts() -> None:
         (2**63 - 1, "9999-12-31"),
     ],
 )
-def test_the_day_is_the_records_own_in_utc(timestamp_ms: int, day: str) -> None:
+def test_the_day_is_that_of_the_records_timestamp_in_utc(timestamp_ms: int, day: str) -> None:
     assert f"dt={day}/" in object_key("events", record(timestamp_ms=timestamp_ms))
 
 

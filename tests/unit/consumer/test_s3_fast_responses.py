@@ -98,7 +98,9 @@ def parse_in_pieces(parser: ResponseParser, data: bytes, cuts: list[int]) -> Put
 
 @settings(max_examples=400)
 @given(st.lists(answers, max_size=3), answers, st.lists(st.integers(0, 200), max_size=5))
-def test_only_a_good_answer_is_a_success(before: list[bytes], data: bytes, cuts: list[int]) -> None:
+def test_only_a_complete_good_response_confirms_a_put(
+    before: list[bytes], data: bytes, cuts: list[int]
+) -> None:
     parser = ResponseParser()
     for each in (GOOD, *before):
         parser(each)
@@ -110,7 +112,7 @@ def test_only_a_good_answer_is_a_success(before: list[bytes], data: bytes, cuts:
 
 @settings(max_examples=400)
 @given(st.lists(answers, max_size=3), answers)
-def test_what_was_learned_changes_no_judgement(before: list[bytes], data: bytes) -> None:
+def test_a_learned_pattern_changes_no_result(before: list[bytes], data: bytes) -> None:
     parser = ResponseParser()
     for each in before:
         parser(each)
@@ -118,14 +120,14 @@ def test_what_was_learned_changes_no_judgement(before: list[bytes], data: bytes)
 
 
 @given(st.lists(st.integers(0, 200), max_size=8), st.sampled_from([GOOD, CHUNKED]), st.integers(0, 3))
-def test_a_good_answer_is_one_in_any_pieces(cuts: list[int], good: bytes, interims: int) -> None:
+def test_a_good_response_confirms_a_put_in_any_pieces(cuts: list[int], good: bytes, interims: int) -> None:
     parser, data = ResponseParser(), INTERIM * interims + good
     for _ in range(2):
         assert parse_in_pieces(parser, data, cuts) == PutResult(stored=True, reusable=True, status=200)
 
 
 @given(st.integers(0, len(GOOD) - 1), st.sampled_from([GOOD, CHUNKED, INTERIM + GOOD]))
-def test_a_part_of_an_answer_is_not_judged(end: int, good: bytes) -> None:
+def test_an_incomplete_response_has_no_result(end: int, good: bytes) -> None:
     parser = ResponseParser()
     parser(good)
     assert parser(good[: min(end, len(good) - 1)]) is None
@@ -153,7 +155,7 @@ def test_a_part_of_an_answer_is_not_judged(end: int, good: bytes) -> None:
         (b"x" * 20_000, "does not end"),
     ],
 )
-def test_a_doubt_says_why_and_ends_the_connection(data: bytes, reason: str) -> None:
+def test_an_unconfirmed_put_has_its_reason_and_ends_the_connection(data: bytes, reason: str) -> None:
     found = ResponseParser()(data)
     assert found is not None
     assert not found.stored

@@ -68,7 +68,7 @@ def test_a_path_is_encoded_as_botocore_encodes_it(key: str) -> None:
 
 @settings(max_examples=40)
 @given(st.lists(st.tuples(keys, seconds), min_size=2, max_size=6))
-def test_what_is_kept_for_a_second_is_that_of_its_keys_and_its_second(
+def test_cached_parts_belong_to_their_keys_and_second(
     sequence: list[tuple[Keys, float]],
 ) -> None:
     signer = Signer(HOST, "/", REGION)
@@ -77,7 +77,7 @@ def test_what_is_kept_for_a_second_is_that_of_its_keys_and_its_second(
 
 
 @given(st.lists(st.sampled_from(["", ".", "..", "a", "a.b"]), min_size=1, max_size=4))
-def test_parts_that_urls_do_not_keep_are_left_to_others(found: list[str]) -> None:
+def test_keys_that_urls_would_change_are_passed_on(found: list[str]) -> None:
     unusual = any(part in ("", ".", "..") for part in found)
     assert (request_path("/".join(found)) is None) == unusual
 
@@ -93,7 +93,7 @@ def test_parts_that_urls_do_not_keep_are_left_to_others(found: list[str]) -> Non
         ("[::1]:9000", "http", "[::1]:9000"),
     ],
 )
-def test_the_host_header_has_neither_a_user_nor_the_schemes_own_port(
+def test_the_host_header_has_neither_a_user_nor_the_default_port(
     netloc: str, scheme: str, expected: str
 ) -> None:
     assert host_header(netloc, scheme) == expected

@@ -228,7 +228,7 @@ async def by_fast(settings: ConsumerSettings, fallback: ObstoreObjectStore) -> t
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_each_client_is_where_the_table_says(
+def test_each_client_uses_the_address_of_the_table(
     case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "config").write_text(case.config)
@@ -245,7 +245,7 @@ def test_each_client_is_where_the_table_says(
         assert aws.client(service, settings).meta.endpoint_url == url
 
 
-def test_the_environment_is_the_same_after_the_store_was_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_the_store_does_not_change_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", OWN)
     before = dict(os.environ)
     ObstoreObjectStore(load(ConsumerSettings))
@@ -262,7 +262,7 @@ def test_the_environment_is_the_same_after_the_store_was_opened(monkeypatch: pyt
         ({"AWS_CA_BUNDLE": "/nowhere.pem"}, "", "AWS_CA_BUNDLE=/nowhere.pem: no certificates can be read"),
     ],
 )
-def test_what_cannot_be_used_is_named_with_its_source(
+def test_an_unusable_value_is_named_with_its_source(
     variables: dict[str, str],
     config: str,
     complaint: str,

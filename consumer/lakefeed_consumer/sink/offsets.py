@@ -1,4 +1,4 @@
-"""Ordered acknowledgement: up to which offset everything of a partition is stored."""
+"""Ordered acknowledgement: up to which offset every record of a partition is stored."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections import deque
 class OffsetRun:
     """The offsets of one partition during one assignment, taken in order, stored in any order.
 
-    Offsets may have gaps (compaction, transactions). A run that has ended reports nothing
-    more: what its puts still bring about belongs to whoever has the partition by then.
+    Offsets may have gaps (compaction, transactions). A run that has ended reports nothing more: the partition
+    may be assigned to another member by then.
 
     Attributes:
-        last: the offset taken last, -1 before the first.
-        ended: whether the partition is no longer ours, or is read anew.
+        last: the last offset taken; -1 before the first.
+        ended: whether the partition was revoked, or is read again from an earlier offset.
     """
 
     __slots__ = ("_early", "_waiting", "ended", "last")
@@ -22,16 +22,16 @@ class OffsetRun:
         self.last = -1
         self.ended = False
         self._waiting: deque[int] = deque()
-        # Stored while an offset before it was not.
+        # Stored before an earlier offset.
         self._early: set[int] = set()
 
     @property
     def unreported(self) -> int:
-        """How many offsets are taken and not reported yet."""
+        """How many offsets are taken and not yet reported."""
         return len(self._waiting)
 
     def take(self, offset: int) -> None:
-        """Note that an offset is to be stored.
+        """Note that an offset is being stored.
 
         Raises:
             ValueError: the offset is not greater than the last one.
@@ -45,7 +45,7 @@ class OffsetRun:
         """Note that an offset is stored.
 
         Returns:
-            The highest offset up to which everything taken is stored, if this moved it.
+            The highest offset up to which every record taken is stored, if it has changed.
         """
         if self.ended:
             return None
@@ -60,7 +60,7 @@ class OffsetRun:
         return reached
 
     def end(self) -> None:
-        """The partition is no longer ours, or is read again from an earlier offset."""
+        """End the run: the partition was revoked, or is read again from an earlier offset."""
         self.ended = True
         self._waiting.clear()
         self._early.clear()
