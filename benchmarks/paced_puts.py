@@ -17,7 +17,7 @@ import uvloop
 from benchmarks.pace import TICK_SECONDS, Pace
 from benchmarks.topics import events
 from lakefeed_common.settings import load
-from lakefeed_consumer.lean.store import open_store
+from lakefeed_consumer.s3.client import open_store
 from lakefeed_consumer.settings import ConsumerSettings
 
 

@@ -1,1 +1,1 @@
-"""Stores each Kafka event as an S3 object of its own."""
+"""Stores each Kafka event as an S3 object."""

@@ -1,4 +1,4 @@
-"""`lakefeed-consumer`: stores each event of a Kafka topic as an S3 object of its own."""
+"""The command line `lakefeed-consumer`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from lakefeed_common import console
-from lakefeed_consumer import dead_letters_cli
+from lakefeed_consumer.dead_letters import cli as dead_letters_cli
 
 app = console.command_line(
     "Store each event of a Kafka topic as a JSON object of its own in S3. "
-    "Settings are environment variables, LAKEFEED_…; AWS's own keep their names.",
+    "Settings are environment variables: LAKEFEED_…, and those of AWS.",
 )
 app.add_typer(dead_letters_cli.app, name="dead-letters")
 
@@ -22,11 +22,11 @@ def run(
     topic: Annotated[str | None, typer.Option(help="Topic of the events [LAKEFEED_TOPIC].")] = None,
     bucket: Annotated[str | None, typer.Option(help="Bucket of the objects [LAKEFEED_BUCKET].")] = None,
 ) -> None:
-    """Consume until SIGTERM or Ctrl-C; what is in flight is then stored and committed.
+    """Consume until SIGTERM or Ctrl-C; then store and commit what is in flight.
 
-    Exit codes: 0 stopped when asked to, 1 failed, 2 wrong usage or setting.
+    Exit codes: 0 stopped on request, 1 failed, 2 wrong usage or setting.
     """
-    # A command imports what it works with when it is called: `--help` and a wrong option need none of it.
+    # A command imports its modules when it is called: `--help` and a usage error need none of them.
     from lakefeed_common.settings import load
     from lakefeed_consumer.settings import ConsumerSettings
 
@@ -43,10 +43,10 @@ def run(
 
 
 def _quieten() -> None:
-    """Let the libraries speak only of what is wrong."""
-    for chatty in ("faust", "mode", "aiokafka", "botocore", "lakefeed_consumer.transport"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    # A broker that has just started says this some times before its first group; aiokafka tries again.
+    """Let libraries log only what is wrong."""
+    for verbose in ("faust", "mode", "aiokafka", "botocore", "lakefeed_consumer.faust_driver"):
+        logging.getLogger(verbose).setLevel(logging.WARNING)
+    # A broker that has just started reports this before its first group; aiokafka retries.
     logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(
         lambda record: "GroupCoordinatorNotAvailableError" not in record.getMessage()
     )

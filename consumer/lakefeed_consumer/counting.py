@@ -1,7 +1,7 @@
-"""Metrics that the event loop alone changes: without a lock, counting costs next to nothing.
+"""Metrics that only the event loop updates: without a lock, counting costs almost nothing.
 
-Another thread reads them at each scrape, as they are. The client library's own take a lock and check
-their arguments each time, which for an event's five counts is more than all else that is done with it.
+Another thread reads them at each scrape. The client library's own metrics take a lock and check their
+arguments at each update, which for an event's five counts costs more than everything else done with it.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from prometheus_client.utils import floatToGoString
 
 class _Plain:
     def __init__(self, name: str, documentation: str, registry: CollectorRegistry) -> None:
-        self._about = name, documentation
+        self._description = name, documentation
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """What a scrape reads."""
+        """The metrics for a scrape."""
         raise NotImplementedError
 
     def describe(self) -> Iterable[Metric]:
-        """Which metrics these are."""
+        """The metrics that are registered."""
         return self.collect()
 
 
 class PlainCounter(_Plain):
-    """A counter; whoever counts raises `value`."""
+    """A counter; add to `value`."""
 
     value = 0
 
     def collect(self) -> Iterable[Metric]:
         """See `_Plain.collect`."""
-        return [CounterMetricFamily(*self._about, value=self.value)]
+        return [CounterMetricFamily(*self._description, value=self.value)]
 
 
 class PlainCounters(_Plain):
-    """A counter for each value of a label; whoever counts raises `values[label]`."""
+    """A counter for each value of a label; add to `values[label]`."""
 
     def __init__(
         self, name: str, documentation: str, label: str, values: Iterable[str], registry: CollectorRegistry
@@ -52,20 +52,20 @@ class PlainCounters(_Plain):
 
     def collect(self) -> Iterable[Metric]:
         """See `_Plain.collect`."""
-        family = CounterMetricFamily(*self._about, labels=[self._label])
+        family = CounterMetricFamily(*self._description, labels=[self._label])
         for label, value in self.values.items():
             family.add_metric([label], value)
         return [family]
 
 
 class PlainGauge(_Plain):
-    """A gauge; whoever measures sets `value`."""
+    """A gauge; set `value`."""
 
     value = 0.0
 
     def collect(self) -> Iterable[Metric]:
         """See `_Plain.collect`."""
-        return [GaugeMetricFamily(*self._about, value=self.value)]
+        return [GaugeMetricFamily(*self._description, value=self.value)]
 
 
 class PlainHistogram(_Plain):
@@ -80,11 +80,11 @@ class PlainHistogram(_Plain):
         super().__init__(name, documentation, registry)
 
     def observe(self, value: float) -> None:
-        """Count a value in its bucket: the first whose bound is not below it."""
+        """Count a value in the first bucket whose bound is not below it."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
     def collect(self) -> Iterable[Metric]:
         """See `_Plain.collect`."""
         buckets = list(zip(map(floatToGoString, self._bounds), accumulate(self._counts), strict=True))
-        return [HistogramMetricFamily(*self._about, buckets=buckets, sum_value=self._sum)]
+        return [HistogramMetricFamily(*self._description, buckets=buckets, sum_value=self._sum)]

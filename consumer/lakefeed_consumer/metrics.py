@@ -14,49 +14,49 @@ AGES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 360
 
 
 class ConsumerMetrics(ServiceMetrics):
-    """What the consumer tells Prometheus."""
+    """The consumer's metrics."""
 
     def __init__(self) -> None:
         super().__init__("consumer")
-        # What changes with each event.
+        # Updated with each event.
         self.events_taken = PlainCounter(
             "lakefeed_consumer_events_taken_total", "Events read from Kafka.", self.registry
         )
         self.objects = PlainCounters(
             "lakefeed_consumer_objects_total",
-            "Events that are safe in the bucket, by what became of them: stored; already_there, the same "
-            "body was stored before; conflict, another body had its key, so it was stored aside; "
-            "dead_letter, it was no JSON object.",
+            "Events in the bucket, by outcome: stored; already_there, the same body was stored before; "
+            "conflict, the key has another body, so the event is stored as a dead letter; dead_letter, the "
+            "record is not a valid event.",
             "outcome",
             OUTCOMES,
             self.registry,
         )
         self.object_bytes = PlainCounter(
             "lakefeed_consumer_object_bytes_total",
-            "Bytes of the events stored, as `stored` counts them.",
+            "Bytes of stored events (outcome `stored`).",
             self.registry,
         )
         self.put_seconds = PlainHistogram(
             "lakefeed_consumer_put_seconds",
-            "Time of each single put, failed ones included.",
+            "S3 PUT latency, each attempt counted, also failed ones.",
             SECONDS,
             self.registry,
         )
         self.event_age_seconds = PlainHistogram(
             "lakefeed_consumer_event_age_seconds",
-            "Age of an event, from its record's timestamp, when its object is stored.",
+            "End-to-end latency: the age of an event, by its record's timestamp, when its object is stored.",
             AGES,
             self.registry,
         )
         self.last_stored = PlainGauge(
             "lakefeed_consumer_last_stored_timestamp_seconds",
-            "When an object was last stored, in seconds since 1970.",
+            "Time when an object was last stored, in seconds since 1970.",
             self.registry,
         )
-        # What changes now and then.
+        # Updated rarely.
         self.retries = Counter(
             "lakefeed_consumer_put_retries_total",
-            "Puts that failed and were tried again, by cause.",
+            "Failed puts that were retried, by cause.",
             ["cause"],
             registry=self.registry,
         )
@@ -79,18 +79,18 @@ class ConsumerMetrics(ServiceMetrics):
         )
         self.never_read = Counter(
             "lakefeed_consumer_events_never_read_total",
-            "Offsets that Kafka deleted before this worker read them, by retention or DeleteRecords.",
+            "Offsets that Kafka deleted, by retention or DeleteRecords, before this worker read them.",
             ["topic", "partition"],
             registry=self.registry,
         )
         self.partitions = Gauge(
             "lakefeed_consumer_assigned_partitions",
-            "Partitions that the group has given to this worker.",
+            "Partitions that are assigned to this worker.",
             registry=self.registry,
         )
         self.rebalances = Counter(
             "lakefeed_consumer_rebalances_total",
-            "How often partitions were given to this worker anew.",
+            "Assignments of partitions to this worker.",
             registry=self.registry,
         )
         for cause in RETRY_CAUSES:

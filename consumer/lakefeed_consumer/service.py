@@ -17,26 +17,28 @@ from lakefeed_common.errors import LakefeedError
 from lakefeed_common.health import Health
 from lakefeed_common.web import StatusServer
 from lakefeed_consumer.backoff import Backoff
-from lakefeed_consumer.broker import find_topic
+from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
+from lakefeed_consumer.faust_driver.errors import MembershipLostError, TopicRecreatedError
+from lakefeed_consumer.faust_driver.topic_check import check_topic
 from lakefeed_consumer.feeder import STOP_SECONDS, Feeder
-from lakefeed_consumer.lean.store import open_store
-from lakefeed_consumer.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
+from lakefeed_consumer.object_store import ObjectStore
+from lakefeed_consumer.s3.client import open_store
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.sink import Sink, StoredUpTo
-from lakefeed_consumer.store import ObjectStore
-from lakefeed_consumer.transport import MembershipLostError, TopicMadeAnewError
+from lakefeed_consumer.sink.record_writer import Prefixes, RecordWriter
+from lakefeed_consumer.sink.sink import Sink, StoredUpTo
+from lakefeed_consumer.sink.store_retry import StoreRetry
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PULSE_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 1.0
 # For what is closed after Faust: connections, tasks, threads.
-_LEFT_SECONDS = 5.0
-# Objects; the events of a fetch have fewer.
+_CLOSE_SECONDS = 5.0
+# Objects; the events of a fetch are fewer.
 _COLLECT_AFTER = 50_000
-# Waits of the start, while the broker, the topic or the bucket is not there yet.
+# While the broker, the topic or the bucket is not available yet.
 _START_BACKOFF = Backoff(base=0.5, cap=5.0)
 
 
@@ -45,29 +47,31 @@ async def run(settings: ConsumerSettings) -> None:
 
     Raises:
         SettingsError: the port for metrics is taken.
-        UnavailableError: Faust gave up.
-        DeadLetterLimitError: the topic brings too many dead letters.
+        UnavailableError: Faust stopped by itself.
+        DeadLetterLimitError: the topic has too many dead letters.
     """
+    for deprecation in settings.deprecations:
+        log.warning(deprecation)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def end() -> None:
+    def request_stop() -> None:
         stop.set()
-        _end_at_last(settings.drain_seconds + STOP_SECONDS + _LEFT_SECONDS)
+        _exit_after(settings.drain_seconds + STOP_SECONDS + _CLOSE_SECONDS)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
+        loop.add_signal_handler(number, request_stop)
     kafka_client.quiet_lost_connections(loop)
     metrics = ConsumerMetrics()
     health = Health(metrics, ("kafka", "bucket"), stall_seconds=settings.stall_seconds)
     with StatusServer(settings, metrics, health) as server:
         log.info(
-            "consuming %s from %s into s3://%s; metrics on port %d",
+            "Consuming %s from %s into s3://%s; metrics on port %d",
             settings.topic,
             settings.kafka_bootstrap_servers,
             settings.bucket,
             server.port,
         )
-        pulse = asyncio.create_task(_pulse(health))
+        heartbeat = asyncio.create_task(_send_heartbeats(health))
         try:
             store = await _unless(stop, _prepare(settings, health))
             if store is None:
@@ -77,16 +81,16 @@ async def run(settings: ConsumerSettings) -> None:
             finally:
                 await store.close()
         finally:
-            pulse.cancel()
-    log.info("stopped")
+            heartbeat.cancel()
+    log.info("Stopped")
 
 
-def _end_at_last(seconds: float) -> None:
-    """End the process after so long: a call that never returns would keep it until it is killed."""
+def _exit_after(seconds: float) -> None:
+    """End the process after this long: a call that never returns would keep it until it is killed."""
 
     def end() -> None:
         log.warning(
-            "Not everything has stopped within %g s. The process ends; what is not committed is read again",
+            "Not everything has stopped within %g s: the process exits. What is not committed is read again",
             seconds,
         )
         logging.shutdown()
@@ -97,11 +101,11 @@ def _end_at_last(seconds: float) -> None:
     timer.start()
 
 
-async def _pulse(health: Health) -> None:
-    """Show that the event loop goes round, however long it waits for what is away."""
+async def _send_heartbeats(health: Health) -> None:
+    """Show that the event loop runs, however long it waits for something that is unavailable."""
     while True:
         health.beat("event loop")
-        await asyncio.sleep(_PULSE_SECONDS)
+        await asyncio.sleep(_HEARTBEAT_SECONDS)
 
 
 async def _consume(
@@ -111,71 +115,65 @@ async def _consume(
     health: Health,
     stop: asyncio.Event,
 ) -> None:
+    backoff = Backoff(settings.retry_base_seconds, settings.retry_cap_seconds)
+    prefixes = Prefixes(settings.events_prefix, settings.dead_letter_prefix)
     limit = DeadLetterLimit(
         settings.dead_letter_limit, settings.dead_letter_limit_share, settings.dead_letter_window_seconds
     )
 
     def make_sink(on_stored: StoredUpTo) -> Sink:
-        return Sink(
-            store,
-            events_prefix=settings.events_prefix,
-            dead_letter_prefix=settings.dead_letter_prefix,
-            in_flight=settings.puts_in_flight,
-            backoff=Backoff(settings.retry_base_seconds, settings.retry_cap_seconds),
-            on_stored=on_stored,
-            limit=limit,
-            metrics=metrics,
-            health=health,
-        )
+        retry = StoreRetry(backoff, metrics, health)
+        writer = RecordWriter(store, prefixes, retry, limit, metrics)
+        return Sink(writer, settings.puts_in_flight, on_stored, metrics)
 
-    # What is loaded by now stays to the end. Without this the collector looks at all of it again and again,
-    # at a quarter of an event's CPU time. Events come in thousands and have no cycles: to look at them each
-    # time that some hundred are there finds nothing.
+    # What is loaded by now stays to the end. Without this the garbage collector would scan it again and
+    # again, for a quarter of an event's CPU time. Events come in thousands and have no cycles, so scanning
+    # them each time that some hundred exist would find nothing.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
     while not stop.is_set():
         try:
             await Feeder(settings, make_sink, metrics, health).run(stop)
-        except TopicMadeAnewError as error:
-            log.warning("%s: the topic was made anew, and is read from its start", error)
+        except TopicRecreatedError as error:
+            log.warning("The topic was recreated and is read from its start (%s)", error)
         except MembershipLostError as error:
-            log.warning("The membership of the group is lost, and is asked for again: %s", error)
+            log.warning("The membership of the group is lost, and the consumer joins again: %s", error)
         if not stop.is_set():
-            await _unless(stop, _until_usable("kafka", partial(find_topic, settings), health))
+            await _unless(stop, _until_usable("kafka", partial(check_topic, settings), health))
 
 
 async def _prepare(settings: ConsumerSettings, health: Health) -> ObjectStore:
-    """Wait until the bucket can be used and the topic is there; returns the bucket's store."""
+    """Wait until the bucket can be used and the topic exists; returns the bucket's store."""
     store = await _until_usable("bucket", partial(_open_store, settings), health)
     health.ready("bucket")
-    await _until_usable("kafka", partial(find_topic, settings), health)
+    await _until_usable("kafka", partial(check_topic, settings), health)
     return store
 
 
 async def _open_store(settings: ConsumerSettings) -> ObjectStore:
-    # AWS's chain may ask services for its keys, and waits for their answers.
+    # The credentials chain may ask services for keys, and waits for their responses.
     store = await asyncio.to_thread(open_store, settings)
     await store.check()
     return store
 
 
 async def _until_usable(dependency: str, attempt: Callable[[], Awaitable[T]], health: Health) -> T:
-    """Try until it works; until then readiness says why it does not."""
+    """Retry until it works; until then readiness reports the reason."""
     failures = 0
     while True:
         try:
-            found = await attempt()
+            result = await attempt()
         except LakefeedError as error:
             health.unready(dependency, str(error))
             failures += 1
             await asyncio.sleep(_START_BACKOFF.wait(failures))
         else:
-            return found
+            return result
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """The work's result, or None when the stop came first."""
+    """The work's result, or None if the stop came first."""
     task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
+
+from pydantic import ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from lakefeed_common.settings import KafkaSettings, LakeSettings, ServiceSettings, setting
 
@@ -15,31 +17,26 @@ class ConsumerSettings(ServiceSettings, KafkaSettings, LakeSettings):
     )
     consumer_group: str = setting(
         "lakefeed-consumer",
-        "Consumer group; workers of one group share the topic's partitions.",
+        "Consumer group; the workers of a group share the topic's partitions.",
         pattern=r"^[A-Za-z0-9._-]{1,249}$",
     )
-    s3_client: Literal["lean", "obstore"] = setting(
-        "lean",
-        "What puts the objects: `lean`, a client for this one request that leaves each doubt to obstore; or "
-        "`obstore` alone.",
-    )
-    feed: Literal["batches", "events"] = setting(
-        "batches",
-        "How events come from Kafka to the agent: in batches as they are fetched, or each by itself, which "
-        "costs ten times the CPU time and is there to compare with.",
+    s3_client: Literal["fast", "obstore"] = setting(
+        "fast",
+        "Client that puts the objects: `fast`, which only does conditional puts and passes each one that is "
+        "not confirmed on to obstore, or `obstore` alone.",
     )
     puts_in_flight: int = setting(
         256,
-        "How many objects one worker puts at the same time at the most: with puts of 20 ms, 256 are 12,800 a "
-        "second.",
+        "How many objects one worker puts at the same time, at most: with puts of 20 ms, 256 are 12,800 "
+        "objects/s.",
         ge=1,
         le=10_000,
     )
     put_timeout_seconds: float = setting(
-        30.0, "After this long without an answer a put is tried again.", unit="s", gt=0
+        30.0, "After this long without a response a put is retried.", unit="s", gt=0
     )
     retry_base_seconds: float = setting(
-        0.1, "Longest wait before a put's first retry; it doubles with each one.", unit="s", gt=0
+        0.1, "Longest wait before the first retry of a put; it doubles with each retry.", unit="s", gt=0
     )
     retry_cap_seconds: float = setting(20.0, "Longest wait before any retry.", unit="s", gt=0)
     commit_interval_seconds: float = setting(
@@ -47,30 +44,46 @@ class ConsumerSettings(ServiceSettings, KafkaSettings, LakeSettings):
     )
     session_timeout_seconds: float = setting(
         30.0,
-        "After this long without a heartbeat the group gives a worker's partitions to others; "
-        "a worker that is killed holds them for as long.",
+        "After this long without a heartbeat the group assigns a worker's partitions to others; a killed "
+        "worker keeps them for as long.",
         unit="s",
         ge=6,
         le=60,
     )
     drain_seconds: float = setting(
         25.0,
-        "How long a stop or a rebalance waits for puts in flight; what is not stored by then is read again.",
+        "How long a stop or a rebalance waits for puts in flight; events not stored by then are read again.",
         unit="s",
         ge=0,
     )
     dead_letter_limit: int = setting(
         100,
-        "A worker stops when more than this many events within the window became dead letters, and their "
+        "A worker stops when more than this many events within the window became dead letters, and the "
         "share is exceeded as well.",
         ge=0,
     )
     dead_letter_limit_share: float = setting(
         0.1,
-        "Share of the window's events, 0 to 1, that may become dead letters; 1 switches the limit off.",
+        "Share of the window's events, 0 to 1, that may become dead letters; 1 disables the limit.",
         ge=0,
         le=1,
     )
     dead_letter_window_seconds: float = setting(
-        600.0, "How far back dead letters are counted for the limit.", unit="s", gt=0
+        600.0, "Length of the window in which dead letters are counted for the limit.", unit="s", gt=0
     )
+
+    _deprecations: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def deprecations(self) -> tuple[str, ...]:
+        """What to tell the user about values that are still accepted under an old name."""
+        return self._deprecations
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _accept_old_client_name(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(values, dict) or values.get("s3_client") != "lean":
+            return handler(values)
+        settings = handler(values | {"s3_client": "fast"})
+        settings._deprecations = ("LAKEFEED_S3_CLIENT=lean is deprecated; set LAKEFEED_S3_CLIENT=fast",)
+        return settings

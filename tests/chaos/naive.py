@@ -13,11 +13,12 @@ from typing import Any
 import faust
 
 from lakefeed_common.settings import load
-from lakefeed_consumer.dead_letters import DeadLetter, why_dead
-from lakefeed_consumer.records import Partition, Record, object_key
-from lakefeed_consumer.s3 import S3ObjectStore
+from lakefeed_consumer.dead_letters.format import DeadLetter
+from lakefeed_consumer.dead_letters.validation import invalid_reason
+from lakefeed_consumer.object_store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
+from lakefeed_consumer.record import Partition, Record, object_key
+from lakefeed_consumer.s3.obstore import ObstoreObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
 
 
 def to_record(message: Any) -> Record:
@@ -48,11 +49,11 @@ def make_app(settings: ConsumerSettings) -> Any:
     )
     raw: Any = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
     topic = app.topic(settings.topic, **raw)
-    store = S3ObjectStore(settings)
+    store = ObstoreObjectStore(settings)
     slots = asyncio.Semaphore(settings.puts_in_flight)
 
     async def put(record: Record) -> None:
-        reason = why_dead(record.value)
+        reason = invalid_reason(record.value)
         prefix = settings.events_prefix if reason is None else settings.dead_letter_prefix
         body = record.value or b"" if reason is None else DeadLetter(record, reason).body()
         while True:

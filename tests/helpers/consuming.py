@@ -10,8 +10,8 @@ import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from lakefeed_consumer.s3 import S3ObjectStore
-from lakefeed_consumer.store import ObjectStore, StoreRefusedError
+from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError
+from lakefeed_consumer.s3.obstore import ObstoreObjectStore
 from tests.helpers.services import Service
 from tests.helpers.waiting import wait_for
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Position = tuple[int, int]
 
 
-class ReadsOnly(S3ObjectStore):
-    """obstore's client, refusing the puts that the lean one is not sure of."""
+class ReadsOnly(ObstoreObjectStore):
+    """obstore's client, refusing the puts that the fast one is not sure of."""
 
     async def create(self, key: str, body: bytes) -> None:
         raise StoreRefusedError("left to obstore")
@@ -45,7 +45,8 @@ def changed(change: str) -> str:
     return f"""
 import asyncio, sys, threading, time
 from unittest.mock import AsyncMock
-from lakefeed_consumer import cli, feeder, service, transport
+from lakefeed_consumer import cli, feeder, service
+from lakefeed_consumer.faust_driver import consumer_thread, group_consumer, member
 {change}
 sys.argv = ["lakefeed-consumer", "run"]
 sys.exit(cli.main())
@@ -55,12 +56,12 @@ sys.exit(cli.main())
 def with_slow_puts(seconds: float) -> str:
     """The consumer's own command, each put of which takes so much longer."""
     return changed(f"""
-from lakefeed_consumer.lean.store import LeanObjectStore
-create = LeanObjectStore.create
+from lakefeed_consumer.s3.fast.store import FastObjectStore
+create = FastObjectStore.create
 async def slowly(self, key, body):
     await asyncio.sleep({seconds})
     await create(self, key, body)
-LeanObjectStore.create = slowly
+FastObjectStore.create = slowly
 """)
 
 

@@ -1,4 +1,4 @@
-"""The consumer's Faust transport over a Kafka client in memory: no thread, no broker."""
+"""The consumer's Faust driver over a Kafka client in memory: no thread, no broker."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import faust
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.types import TP
 
-from lakefeed_consumer import transport
-from lakefeed_consumer.topic_ids import TopicIdsRequest
+from lakefeed_consumer.faust_driver.group_consumer import GroupConsumer
+from lakefeed_consumer.faust_driver.hooks import Hooks
+from lakefeed_consumer.faust_driver.topic_ids import TopicIdsRequest
+from lakefeed_consumer.faust_driver.transport import Transport
 
 
 class FakeKafkaClient:
-    """What the transport uses of aiokafka's consumer.
+    """What the driver uses of aiokafka's consumer.
 
     Attributes:
         log: first offset and the one after the last, of each partition there is.
@@ -103,9 +105,9 @@ class _Thread:
     """Calls at once what Faust's thread would call when it comes round."""
 
     def __init__(self, client: FakeKafkaClient) -> None:
-        self.client = client
+        self.kafka = client
         self.assigned: set[TP] = set()
-        self.checks = SimpleNamespace(join_refused=0)
+        self.client = SimpleNamespace(join_refused=0)
         self.fetched: list[dict[TP, Sequence[Any]]] = []
         self.beacon: Any = None
 
@@ -113,7 +115,7 @@ class _Thread:
         return await call(*args)
 
     def _ensure_consumer(self) -> FakeKafkaClient:
-        return self.client
+        return self.kafka
 
     def assignment(self) -> set[TP]:
         return set(self.assigned)
@@ -123,12 +125,13 @@ class _Thread:
 
 
 class InMemory:
-    """A transport's consumer that was given some partitions, within a running event loop.
+    """A consumer with some partitions assigned, within a running event loop.
 
     Attributes:
         consumer: the one under test.
         client: the Kafka client below it.
-        lost: what the transport tells the feeder when the offsets mean other records.
+        drain: what the consumer calls, with 2.5 seconds, to wait for events in flight.
+        lost: fails when the offsets refer to other records.
     """
 
     def __init__(self, log: dict[TP, tuple[int, int]]) -> None:
@@ -136,11 +139,13 @@ class InMemory:
         self.client = FakeKafkaClient(log)
         thread = self.thread = _Thread(self.client)
         self.app: Any = faust.App("in-memory", web_enabled=False)
-        self.transport = transport.Transport(self.app.conf.broker, self.app, loop=loop)
-        self.lost = self.transport.lost = loop.create_future()
+        self.transport = Transport(self.app.conf.broker, self.app, loop=loop)
+        self.lost: asyncio.Future[None] = loop.create_future()
+        self.drain: Callable[[float], Awaitable[int]] = self._nothing_in_flight
+        self.transport.hooks = Hooks(lambda seconds: self.drain(seconds), 2.5, self.lost, lambda *_: None)
         self.app.transport = self.transport
 
-        class Consumer(transport.BatchConsumer):
+        class Consumer(GroupConsumer):
             def _new_consumer_thread(self) -> Any:
                 return thread
 
@@ -151,6 +156,9 @@ class InMemory:
             self.transport, self._never, self._never, self._never, loop=loop, beacon=self.app.beacon
         )
         self.assign(set(log))
+
+    async def _nothing_in_flight(self, _: float) -> int:
+        return 0
 
     async def _never(self, *_: object) -> None:
         raise AssertionError("Faust calls this only while it runs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from lakefeed_consumer.store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
+from lakefeed_consumer.object_store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
 
 Fault = StoreUnavailableError | StoreRefusedError
 

@@ -23,8 +23,8 @@ class Put:
     writer: asyncio.StreamWriter
 
     @property
-    def lean(self) -> bool:
-        """Whether the lean client has sent it, not obstore."""
+    def fast(self) -> bool:
+        """Whether the fast client has sent it, not obstore."""
         return b"object_store/" not in self.head
 
     def reset(self) -> None:
@@ -42,7 +42,7 @@ class ScriptedS3:
     """The server while it runs.
 
     Attributes:
-        script: answers a put of the lean client; all others are answered well.
+        script: answers a put of the fast client; all others are answered well.
         everyone: the script is for obstore's puts too.
         puts: all that came.
         open: connections that are open now.
@@ -62,8 +62,8 @@ class ScriptedS3:
 
     @property
     def clients(self) -> list[str]:
-        """Who has sent the puts, in order: `lean` or `obstore`."""
-        return ["lean" if put.lean else "obstore" for put in self.puts]
+        """Who has sent the puts, in order: `fast` or `obstore`."""
+        return ["fast" if put.fast else "obstore" for put in self.puts]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the puts of one connection until it ends."""
@@ -77,7 +77,7 @@ class ScriptedS3:
                 body = await reader.readexactly(int(length[1]) if length else 0)
                 put = Put(head, body, number, writer)
                 self.puts.append(put)
-                if put.lean or self.everyone:
+                if put.fast or self.everyone:
                     await self.script(put)
                 else:
                     writer.write(GOOD)

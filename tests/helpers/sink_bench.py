@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 from lakefeed_common.health import Health
 from lakefeed_consumer.backoff import Backoff
-from lakefeed_consumer.limit import DeadLetterLimit
+from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.records import Partition
-from lakefeed_consumer.sink import Sink
+from lakefeed_consumer.record import Partition
+from lakefeed_consumer.sink.record_writer import Prefixes, RecordWriter
+from lakefeed_consumer.sink.sink import Sink
+from lakefeed_consumer.sink.store_retry import StoreRetry
 from tests.helpers.memory_store import MemoryStore
 
 
@@ -22,16 +24,14 @@ class Bench:
         self.metrics = ConsumerMetrics()
         self.health = Health(self.metrics, ["bucket"], stall_seconds=30)
         self.reported: list[tuple[Partition, int]] = []
+        retry = StoreRetry(Backoff(0.0001, 0.001), self.metrics, self.health)
+        limit = DeadLetterLimit(dead_letters, 0.1, 600)
+        writer = RecordWriter(store, Prefixes("events", "dead"), retry, limit, self.metrics)
         self.sink = Sink(
-            store,
-            events_prefix="events",
-            dead_letter_prefix="dead",
-            in_flight=in_flight,
-            backoff=Backoff(0.0001, 0.001),
-            on_stored=lambda partition, offset: self.reported.append((partition, offset)),
-            metrics=self.metrics,
-            health=self.health,
-            limit=DeadLetterLimit(dead_letters, 0.1, 600),
+            writer,
+            in_flight,
+            lambda partition, offset: self.reported.append((partition, offset)),
+            self.metrics,
         )
 
     async def until(self, condition: Callable[[], bool]) -> None:

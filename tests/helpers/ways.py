@@ -20,7 +20,7 @@ from lakefeed_common.health import Health
 from lakefeed_common.settings import load
 from lakefeed_consumer import cli as consumer_cli
 from lakefeed_consumer import service
-from lakefeed_consumer.broker import find_topic
+from lakefeed_consumer.faust_driver.topic_check import check_topic
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_producer import cli as producer_cli
@@ -190,7 +190,7 @@ def expect_admitted_consumer(broker: Secured, way: Way, topic: str, patch: pytes
     """The consumer finds its topic."""
     for name, value in way.variables(broker).items():
         patch.setenv(name, value)
-    uvloop.run(find_topic(load(ConsumerSettings, {"topic": topic})))
+    uvloop.run(check_topic(load(ConsumerSettings, {"topic": topic})))
 
 
 def secrets_in(text: str) -> list[str]:
@@ -217,7 +217,7 @@ async def _start(settings: ConsumerSettings) -> str:
     kafka_client.quiet_lost_connections(asyncio.get_running_loop())
     health = Health(ConsumerMetrics(), ["kafka"], stall_seconds=settings.stall_seconds)
     before = health.readiness().reasons["kafka"]
-    waiting = asyncio.create_task(service._until_usable("kafka", partial(find_topic, settings), health))
+    waiting = asyncio.create_task(service._until_usable("kafka", partial(check_topic, settings), health))
     try:
         async with asyncio.timeout(60):
             while (reason := health.readiness().reasons.get("kafka", "")) == before:

@@ -50,7 +50,7 @@ def wait_committed(consumer: Service, kafka: str, topic: str, held: dict[Positio
     wait_for(lambda: committed(kafka, topic, group, 1) == ends(held), 120, lambda: consumer.log, every=0.2)
 
 
-def test_killed_away_and_back_again(
+def test_the_consumer_survives_every_restart_of_its_broker(
     own_kafka: Broker, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
 ) -> None:
     kafka = own_kafka.bootstrap_servers
@@ -108,7 +108,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_stops_nobody_for_good(
+def test_the_consumer_resumes_after_the_brokers_disk_was_full(
     own_kafka: Broker, topic: str, bucket: str, s3: S3Client, settings: dict[str, str], tmp_path: Path
 ) -> None:
     kafka = own_kafka.bootstrap_servers
@@ -146,39 +146,39 @@ def test_a_full_disk_stops_nobody_for_good(
 
 HANGS = {
     "the event loop": """
-async def store_events(self, stream):
+async def consume(self, stream):
     async for event in stream.noack().events():
         time.sleep(3600)
-feeder.Feeder._store_events = store_events
+member.FaustMember._consume = consume
 """,
     "the fetcher": """
 async def drain(self, fetcher):
     await asyncio.sleep(3600)
-transport.Consumer._drain_messages = drain
+group_consumer.GroupConsumer._drain_messages = drain
 """,
     "Faust's stream": """
-async def store_events(self, stream):
+async def consume(self, stream):
     await asyncio.sleep(3600)
-feeder.Feeder._store_events = store_events
+member.FaustMember._consume = consume
 """,
     "an agent that has ended": """
-async def store_events(self, stream):
+async def consume(self, stream):
     async for event in stream.noack().events():
         return
-feeder.Feeder._store_events = store_events
+member.FaustMember._consume = consume
 """,
     "the client's thread": """
-init = transport.ConsumerThread.__init__
+init = consumer_thread.ConsumerThread.__init__
 def remember(self, *args, **kwargs):
     global thread
     thread = self
     init(self, *args, **kwargs)
-transport.ConsumerThread.__init__ = remember
-taken = transport.Consumer.taken
+consumer_thread.ConsumerThread.__init__ = remember
+take = group_consumer.GroupConsumer.take
 def and_hang(self, message):
-    taken(self, message)
+    take(self, message)
     thread.thread_loop.call_soon_threadsafe(time.sleep, 3600)
-transport.Consumer.taken = and_hang
+group_consumer.GroupConsumer.take = and_hang
 """,
 }
 # One of them with what is set by default, all others with less.
@@ -187,7 +187,7 @@ LESS = {"LAKEFEED_STALL_SECONDS": "3"}
 
 
 @pytest.mark.parametrize("what", HANGS)
-def test_liveness_sees_within_30_seconds_what_hangs(
+def test_liveness_reports_within_30_seconds_what_hangs(
     kafka: str, topic: str, consumer_settings: dict[str, str], tmp_path: Path, what: str
 ) -> None:
     make_topic(kafka, topic)
@@ -201,7 +201,7 @@ def test_liveness_sees_within_30_seconds_what_hangs(
         wait_for(lambda: consumer.get("/healthz")[0] == 503, 90, lambda: consumer.log, every=0.5)
 
 
-def test_liveness_bears_with_a_broker_that_stands_still(
+def test_a_suspended_broker_does_not_fail_liveness(
     own_kafka: Broker, topic: str, settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(own_kafka.bootstrap_servers, topic)
@@ -229,7 +229,7 @@ def test_liveness_bears_with_a_broker_that_stands_still(
         running.wait_ready()
 
 
-def test_liveness_bears_with_what_is_slow(
+def test_slow_puts_do_not_fail_liveness(
     kafka: str, topic: str, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic)
@@ -237,7 +237,7 @@ def test_liveness_bears_with_what_is_slow(
     program = with_slow_puts(8)
     publish(kafka, topic, events(2))
     with Service("consumer", log=tmp_path / "log", program=program, **consumer_settings) as consumer:
-        wait_for(lambda: "partitions assigned" in consumer.log, 60, lambda: consumer.log)
+        wait_for(lambda: "Partitions assigned" in consumer.log, 60, lambda: consumer.log)
         health: list[int] = []
 
         def stored() -> bool:

@@ -19,8 +19,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from lakefeed_consumer import cli
-from lakefeed_consumer.dead_letters import DeadLetter
-from lakefeed_consumer.records import Partition, Record, object_key
+from lakefeed_consumer.dead_letters.format import DeadLetter
+from lakefeed_consumer.record import Partition, Record, object_key
 from tests.helpers.broken_records import KINDS, STORED
 from tests.helpers.consuming import committed, events, make_topic, objects, publish, wait_stored
 from tests.helpers.services import Service, free_port
@@ -139,7 +139,11 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_each_kind_of_record_is_stored_or_comes_back_from_its_dead_letter(
+def offsets(dead_letters: dict[str, bytes]) -> list[int]:
+    return sorted(DeadLetter.parse(body).record.offset for body in dead_letters.values())
+
+
+def test_each_kind_of_record_is_stored_or_restored_from_its_dead_letter(
     kafka: str,
     topic: str,
     bucket: str,
@@ -163,13 +167,13 @@ def test_each_kind_of_record_is_stored_or_comes_back_from_its_dead_letter(
         if kind.outcome == STORED:
             assert stored.pop(object_key("events", record)) == kind.value, kind.name
         else:
-            letter = DeadLetter.parse(stored.pop(object_key("dead-letters", record)))
-            assert letter.record == record, kind.name
-            assert kind.outcome in letter.reason, kind.name
+            dead_letter = DeadLetter.parse(stored.pop(object_key("dead-letters", record)))
+            assert dead_letter.record == record, kind.name
+            assert kind.outcome in dead_letter.reason, kind.name
     assert stored == {}
 
 
-def test_a_broken_topic_stops_it_with_the_reason_and_loses_nothing(
+def test_a_broken_topic_stops_the_consumer_with_the_reason_and_loses_nothing(
     kafka: str,
     topic: str,
     bucket: str,
@@ -182,18 +186,20 @@ def test_a_broken_topic_stops_it_with_the_reason_and_loses_nothing(
     consumer_settings["LAKEFEED_DEAD_LETTER_LIMIT"] = "20"
     with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         assert consumer.process.wait(60) == 1
-    assert f"error: stopped, because topic {topic} is broken: 21 of 31 events" in consumer.log
+    assert f"error: stopped because topic {topic} is broken: 21 of 31 events" in consumer.log
     assert "offset 30: not JSON" in consumer.log
     assert "Traceback" not in consumer.log
-    letters = objects(s3, bucket, "dead-letters/")
-    assert sorted(DeadLetter.parse(body).record.offset for body in letters.values()) == list(range(10, 30))
+    dead_letters = objects(s3, bucket, "dead-letters/")
+    assert sorted(DeadLetter.parse(body).record.offset for body in dead_letters.values()) == list(
+        range(10, 30)
+    )
     assert committed(kafka, topic, consumer_settings["LAKEFEED_CONSUMER_GROUP"], 1) == {0: 30}
 
     # It is no better after a restart: as many again, and it stops again.
     with Service("consumer", "run", log=tmp_path / "again", **consumer_settings) as consumer:
         assert consumer.process.wait(60) == 1
     assert "offset 50: not JSON" in consumer.log
-    assert objects(s3, bucket, "dead-letters/").items() >= letters.items()
+    assert objects(s3, bucket, "dead-letters/").items() >= dead_letters.items()
     assert committed(kafka, topic, consumer_settings["LAKEFEED_CONSUMER_GROUP"], 1) == {0: 50}
 
     consumer_settings["LAKEFEED_DEAD_LETTER_LIMIT_SHARE"] = "1"
@@ -201,13 +207,15 @@ def test_a_broken_topic_stops_it_with_the_reason_and_loses_nothing(
         group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
         wait_for(lambda: committed(kafka, topic, group, 1) == {0: 80}, 60, lambda: consumer.log, every=0.2)
         assert consumer.stop() == 0
-    letters = objects(s3, bucket, "dead-letters/")
-    assert sorted(DeadLetter.parse(body).record.offset for body in letters.values()) == list(range(10, 70))
+    dead_letters = objects(s3, bucket, "dead-letters/")
+    assert sorted(DeadLetter.parse(body).record.offset for body in dead_letters.values()) == list(
+        range(10, 70)
+    )
     stored = objects(s3, bucket, "events/")
     assert sorted(stored.values()) == sorted(value for value in held.values() if value and value != b"broken")
 
 
-def test_letters_are_listed_and_shown(bucket: str, s3: S3Client, consumer_settings: Settings) -> None:
+def test_dead_letters_are_listed_and_shown(bucket: str, s3: S3Client, consumer_settings: Settings) -> None:
     first = Record(Partition("prices", 2), 7, 1_767_225_600_000, b"\xff", "né\x9b".encode(), (("h", None),))
     keys = [put(s3, bucket, first)]
     keys += [
@@ -265,7 +273,7 @@ def test_letters_are_listed_and_shown(bucket: str, s3: S3Client, consumer_settin
     assert f"{keys[1]}: damaged: " in damaged.stderr
 
 
-def test_a_replay_sends_the_very_records_to_their_topic_and_marks_them(
+def test_a_replay_sends_the_original_records_to_their_topic_and_marks_them(
     kafka: str,
     topic: str,
     bucket: str,
@@ -278,14 +286,14 @@ def test_a_replay_sends_the_very_records_to_their_topic_and_marks_them(
     with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         wait_stored(consumer, len(held))
         assert consumer.stop() == 0
-    letters = objects(s3, bucket, "dead-letters/")
+    dead_letters = objects(s3, bucket, "dead-letters/")
 
     dry = lines(command(consumer_settings, "replay", "--topic", topic, "--dry-run"))
     assert [(each["partition"], each["offset"], each["to"]) for each in dry] == [
         (record.partition.number, record.offset, topic) for record in held
     ]
     assert len(log_of(kafka, topic)) == 5
-    assert objects(s3, bucket, "dead-letters/") == letters
+    assert objects(s3, bucket, "dead-letters/") == dead_letters
 
     began = int(time.time())
     done = command(consumer_settings, "replay", "--topic", topic)
@@ -300,11 +308,11 @@ def test_a_replay_sends_the_very_records_to_their_topic_and_marks_them(
     assert all(each["replayed"] for each in lines(command(consumer_settings, "list", "--json")))
     note = orjson.loads(command(consumer_settings, "show", f"{topic}/1/0").stdout)["replayed"]
     assert (note["topic"], note["partition"], note["offset"]) == (topic, 1, 5)
-    assert objects(s3, bucket, "dead-letters/").items() >= letters.items()
+    assert objects(s3, bucket, "dead-letters/").items() >= dead_letters.items()
 
     done = command(consumer_settings, "replay", "--topic", topic)
     assert done.returncode == 0
-    assert "10 replayed before" in done.stderr
+    assert "10 already replayed" in done.stderr
     done = command(consumer_settings, "replay", f"{topic}/0/2", "--again")
     assert done.stdout == f"{object_key('dead-letters', held[2])} -> {topic}/0/10\n"
     assert content(log_of(kafka, topic)[10]) == content(held[2])
@@ -333,7 +341,7 @@ def test_a_conflict_is_an_event_again_after_its_replay_to_another_topic(
     assert [content(each) for each in log_of(kafka, f"{topic}-new")] == [content(record)]
 
 
-def test_what_cannot_be_sent_is_told_and_the_others_are_sent(
+def test_what_cannot_be_sent_is_reported_and_the_others_are_sent(
     kafka: str,
     topic: str,
     bucket: str,
@@ -349,8 +357,8 @@ def test_what_cannot_be_sent_is_told_and_the_others_are_sent(
     s3.put_object(Bucket=bucket, Key=keys[4], Body=b"spoilt")
     done = command(consumer_settings, "replay", "--topic", topic)
     assert done.returncode == 3, done.stderr
-    assert f"{keys[1]} was not sent: topic {topic} at {kafka} does not take it" in done.stderr
-    assert f"{keys[3]} was not sent: topic {topic} at {kafka} does not take it" in done.stderr
+    assert f"{keys[1]} was not sent: topic {topic} at {kafka} rejects it" in done.stderr
+    assert f"{keys[3]} was not sent: topic {topic} at {kafka} rejects it" in done.stderr
     assert f"{keys[4]} was not sent: damaged: " in done.stderr
     assert "3 sent, 3 not sent" in done.stderr
     assert [record.value for record in log_of(kafka, topic)] == [b"1", b"2", b"5"]
@@ -358,16 +366,17 @@ def test_what_cannot_be_sent_is_told_and_the_others_are_sent(
     assert replayed == [True, False, True, False, False, True]
 
 
-# The command, killed when it notes where the 60th letter was sent to.
+# The command, killed when it marks the 60th dead letter as replayed.
 DIES = """
 import os, signal, sys
-from lakefeed_consumer import cli, letters
-mark, left = letters.Letters.mark, iter(range(59))
-async def dies(self, place, position):
+from lakefeed_consumer import cli
+from lakefeed_consumer.dead_letters.archive import Archive
+mark, left = Archive.mark_replayed, iter(range(59))
+async def dies(self, location, position):
     if next(left, None) is None:
         os.kill(os.getpid(), signal.SIGKILL)
-    await mark(self, place, position)
-letters.Letters.mark = dies
+    await mark(self, location, position)
+Archive.mark_replayed = dies
 del sys.argv[0]
 sys.exit(cli.main())
 """
@@ -395,11 +404,11 @@ def test_a_replay_that_is_killed_is_finished_by_the_next_one(
     assert done.returncode == 0, done.stderr
     values = [int(record.value or b"") for record in log_of(kafka, topic)]
     assert sorted(set(values)) == list(range(120)), "each at least once"
-    assert len(values) <= 170, "only what was on its way is there twice"
+    assert len(values) <= 170, "only what was in flight is sent twice"
     assert len(objects(s3, bucket, "dead-letters/")) == 240
 
 
-def test_what_is_wrong_is_one_line(
+def test_an_error_is_one_line(
     kafka: str,
     topic: str,
     bucket: str,
@@ -417,23 +426,23 @@ def test_what_is_wrong_is_one_line(
         return done.stderr
 
     for every in (["list"], ["show", f"{topic}/0/1"], ["replay", "--topic", topic]):
-        text = complaint(*every, changed={"LAKEFEED_BUCKET": "nobody-made-this"})
-        assert text.startswith("error: bucket nobody-made-this")
+        text = complaint(*every, changed={"LAKEFEED_BUCKET": "missing-bucket"})
+        assert text.startswith("error: bucket missing-bucket")
         assert "there is no such bucket" in text
         text = complaint(*every, changed={"AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"})
         assert "no answer (" in text
-    nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": str(tmp_path)}
-    assert complaint("list", changed=nobody).startswith("error: there are no AWS credentials")
-    assert complaint("show", "nobody/0/1").startswith("error: there is no dead letter nobody/0/1.")
-    assert complaint("replay", "nobody/0/1").startswith("error: there is no dead letter nobody/0/1.")
-    assert "names no dead letter" in complaint("show", "what")
+    no_keys = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": str(tmp_path)}
+    assert complaint("list", changed=no_keys).startswith("error: there are no AWS credentials")
+    assert complaint("show", "missing/0/1").startswith("error: there is no dead letter missing/0/1.")
+    assert complaint("replay", "missing/0/1").startswith("error: there is no dead letter missing/0/1.")
+    assert "is not the name of a dead letter" in complaint("show", "what")
     assert f"there is no topic {topic}" in complaint("replay", "--topic", topic)
     away = f"127.0.0.1:{free_port()}"
     text = complaint("replay", "--topic", topic, changed={"LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": away})
     assert away in text
     assert text.count("\n") == 1
-    assert "say which" in complaint("replay", code=2)
+    assert "give dead letters" in complaint("replay", code=2)
     assert "give either" in complaint("replay", "t/0/1", "--topic", "t", code=2)
     assert "2026-13-01" in complaint("list", "--day", "2026-13-01", code=2)
-    assert complaint("list", "--topic", "nobody", code=0).startswith("no such dead letter under s3://")
-    assert "none of these" in complaint("replay", "--topic", "nobody", code=0)
+    assert complaint("list", "--topic", "missing", code=0).startswith("no such dead letter under s3://")
+    assert "none selected" in complaint("replay", "--topic", "missing", code=0)

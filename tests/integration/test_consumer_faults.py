@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from lakefeed_common.settings import load
-from lakefeed_consumer.lean.store import open_store
+from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError, StoreUnavailableError
+from lakefeed_consumer.s3.client import open_store
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.store import ObjectStore, StoreRefusedError, StoreUnavailableError
 from tests.helpers.consuming import run
 
 
@@ -38,7 +38,7 @@ class Answers(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(params=["lean", "obstore"])
+@pytest.fixture(params=["fast", "obstore"])
 def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever)
@@ -65,7 +65,7 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         ("200-Reset", "connection"),
     ],
 )
-def test_what_passes_is_tried_again(store: ObjectStore, answer: str, cause: str) -> None:
+def test_a_transient_failure_is_unavailable(store: ObjectStore, answer: str, cause: str) -> None:
     with pytest.raises(StoreUnavailableError) as caught:
         run(store, lambda: store.create(answer, b"{}"))
     assert caught.value.cause == cause
@@ -84,7 +84,7 @@ def test_what_passes_is_tried_again(store: ObjectStore, answer: str, cause: str)
         ("301-PermanentRedirect", "AWS_REGION"),
     ],
 )
-def test_what_somebody_must_mend_is_refused(store: ObjectStore, answer: str, said: str) -> None:
+def test_a_failure_that_needs_a_fix_is_refused(store: ObjectStore, answer: str, said: str) -> None:
     with pytest.raises(StoreRefusedError, match=said) as caught:
         run(store, lambda: store.create(answer, b"{}"))
     assert "hidden-secret" not in str(caught.value)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-def make_topic_anew(kafka: str, topic: str) -> None:
+def recreate_topic(kafka: str, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": kafka})
     admin.delete_topics([topic])[topic].result(30)
 
@@ -48,7 +48,7 @@ def make_topic_anew(kafka: str, topic: str) -> None:
             return False
         return True
 
-    wait_for(made, 30, "the topic is made anew")
+    wait_for(made, 30, "the topic is recreated")
 
 
 def transaction(kafka: str, topic: str, values: list[bytes | None], *, commit: bool) -> None:
@@ -64,7 +64,7 @@ def transaction(kafka: str, topic: str, values: list[bytes | None], *, commit: b
         producer.abort_transaction(30)
 
 
-def test_a_member_that_was_thought_dead_comes_back_without_loss(
+def test_a_suspended_member_returns_without_loss(
     kafka: str, topic: str, bucket: str, s3: S3Client, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic, partitions=2)
@@ -98,7 +98,7 @@ def test_a_member_that_was_thought_dead_comes_back_without_loss(
     assert objects(s3, bucket, "dead-letters/") == {}
 
 
-def test_offsets_that_jump_stop_no_commit_and_what_was_taken_back_is_no_event(
+def test_gaps_in_offsets_stop_no_commit_and_aborted_records_are_not_events(
     kafka: str, topic: str, bucket: str, s3: S3Client, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic)
@@ -199,7 +199,7 @@ def test_a_compacted_topic_is_read_to_its_end(
 
 
 @pytest.mark.parametrize("while_stopped", [True, False])
-def test_a_topic_made_anew_behind_its_back_is_read_from_its_start(
+def test_a_topic_recreated_while_the_consumer_was_stopped_is_read_from_its_start(
     kafka: str,
     topic: str,
     bucket: str,
@@ -217,7 +217,7 @@ def test_a_topic_made_anew_behind_its_back_is_read_from_its_start(
         consumer.process.send_signal(signal.SIGTERM if while_stopped else signal.SIGSTOP)
         if while_stopped:
             assert consumer.process.wait(40) == 0
-        make_topic_anew(kafka, topic)
+        recreate_topic(kafka, topic)
         new = publish(kafka, topic, events(50, start=1000))
         if not while_stopped:
             consumer.process.send_signal(signal.SIGCONT)
@@ -240,7 +240,7 @@ def test_a_topic_made_anew_behind_its_back_is_read_from_its_start(
     assert {key: body for key, body in stored.items() if key not in old} == {
         key: body for key, body in new.items() if key not in old
     }
-    assert "conflict: events/" in consumer.log
+    assert "Conflict: events/" in consumer.log
 
 
 def test_partitions_added_while_it_runs_are_read(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-def test_a_member_of_another_kind_is_named_and_survived(
+def test_a_member_with_another_protocol_is_reported_and_outlived(
     kafka: str, topic: str, bucket: str, consumer_settings: dict[str, str], tmp_path: Path
 ) -> None:
     make_topic(kafka, topic)
@@ -41,7 +41,7 @@ def test_a_member_of_another_kind_is_named_and_survived(
             "enable.auto.commit": False,
         }
     )
-    reason = "another member of the group speaks another protocol"
+    reason = "another member uses a different protocol"
 
     def named(consumer: Service) -> bool:
         other.poll(0)  # so that it stays a member

@@ -12,10 +12,15 @@ from pathlib import Path
 import pytest
 
 from lakefeed_common.settings import load
-from lakefeed_consumer.lean.store import open_store
-from lakefeed_consumer.s3 import S3ObjectStore
+from lakefeed_consumer.object_store import (
+    ObjectExistsError,
+    ObjectStore,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+from lakefeed_consumer.s3.client import open_store
+from lakefeed_consumer.s3.obstore import ObstoreObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.store import ObjectExistsError, ObjectStore, StoreRefusedError, StoreUnavailableError
 from tests.chaos.run import read_bucket
 from tests.helpers.consuming import (
     by_position,
@@ -39,7 +44,7 @@ MEMORY = 80 << 20
 TAKEN = "lakefeed_consumer_events_taken_total"
 
 
-@pytest.fixture(params=["lean", "obstore"])
+@pytest.fixture(params=["fast", "obstore"])
 def store(
     request: pytest.FixtureRequest,
     seaweed: SeaweedS3,
@@ -55,7 +60,7 @@ def store(
 
 
 @pytest.mark.parametrize("kind", ["lost_answer", "cut_answer", "late_answer"])
-def test_a_put_that_was_done_though_its_answer_was_lost_is_found_with_its_body(
+def test_a_put_whose_response_was_lost_is_found_with_its_body(
     store: ObjectStore, proxy: S3Proxy, kind: str
 ) -> None:
     async def scenario() -> None:
@@ -72,7 +77,7 @@ def test_a_put_that_was_done_though_its_answer_was_lost_is_found_with_its_body(
 
 
 @pytest.mark.parametrize("kind", ["cut_answer", "lost_answer", "reset", "silence"])
-def test_a_read_that_was_cut_is_no_body(store: ObjectStore, proxy: S3Proxy, kind: str) -> None:
+def test_an_interrupted_read_returns_no_body(store: ObjectStore, proxy: S3Proxy, kind: str) -> None:
     async def scenario() -> None:
         await store.create("events/a.json", b'{"a":1}' * 100)
         proxy.set(Faults({kind: 1.0}))
@@ -89,7 +94,7 @@ def test_a_request_that_arrives_after_its_retry_replaces_nothing(
     store: ObjectStore, proxy: S3Proxy, seaweed: SeaweedS3, topic: str
 ) -> None:
     async def scenario() -> None:
-        # Later than the lean client and obstore have each given up.
+        # Later than the fast client and obstore have each given up.
         proxy.set(Faults({"late_request": 1.0}, seconds=6))
         with pytest.raises(StoreUnavailableError):
             await store.create("events/a.json", b"late")
@@ -98,13 +103,13 @@ def test_a_request_that_arrives_after_its_retry_replaces_nothing(
 
     run(store, scenario)
     first = seaweed.client().head_object(Bucket=topic, Key="events/a.json")
-    # The lean client's, and after it obstore's.
+    # The fast client's, and after it obstore's.
     wait_for(lambda: proxy.counts()["came_late"] == proxy.counts()["late_request"], 20, "all are answered")
     assert seaweed.client().head_object(Bucket=topic, Key="events/a.json")["ETag"] == first["ETag"]
     assert asyncio.run(read_bucket(seaweed, topic)) == {"events/a.json": b"first"}
 
 
-def test_with_a_part_of_all_requests_failing_in_every_way_each_event_is_stored_once(
+def test_each_event_is_stored_once_while_requests_fail_in_every_way(
     kafka: str, topic: str, proxied: dict[str, str], proxy: S3Proxy, seaweed: SeaweedS3, tmp_path: Path
 ) -> None:
     make_topic(kafka, topic, partitions=3)
@@ -128,7 +133,7 @@ def test_with_a_part_of_all_requests_failing_in_every_way_each_event_is_stored_o
     assert committed(kafka, topic, proxied["LAKEFEED_CONSUMER_GROUP"], 3) == ends(held)
 
 
-def test_while_s3_is_away_reading_pauses_and_memory_stays_bounded(
+def test_reading_pauses_and_memory_is_bounded_while_s3_is_unavailable(
     kafka: str,
     topic: str,
     proxied: dict[str, str],
@@ -188,7 +193,7 @@ WRONGS = {
 }
 
 
-def test_what_is_wrong_with_s3_is_said_until_it_is_over(
+def test_readiness_reports_what_is_wrong_with_s3_until_it_recovers(
     kafka: str,
     topic: str,
     proxied: dict[str, str],
@@ -232,7 +237,7 @@ def write_keys_process(folder: Path, key: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("write_keys", [write_keys_file, write_keys_process])
-def test_credentials_that_expire_and_are_renewed_are_taken_by_the_running_consumer(
+def test_a_running_consumer_uses_renewed_credentials(
     kafka: str,
     topic: str,
     proxied: dict[str, str],
@@ -262,7 +267,7 @@ def test_credentials_that_expire_and_are_renewed_are_taken_by_the_running_consum
     assert by_position(asyncio.run(read_bucket(seaweed, topic))) == held
 
 
-def test_a_program_that_gives_no_more_credentials_is_told_of_and_asked_again(
+def test_a_failing_credential_process_is_reported_and_retried(
     seaweed: SeaweedS3, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variables = access(seaweed.endpoint_url) | write_keys_process(tmp_path, ACCESS_KEY)
@@ -273,7 +278,7 @@ def test_a_program_that_gives_no_more_credentials_is_told_of_and_asked_again(
     seaweed.client().create_bucket(Bucket=topic)
 
     async def scenario() -> None:
-        store = S3ObjectStore(load(ConsumerSettings, {"bucket": topic}))
+        store = ObstoreObjectStore(load(ConsumerSettings, {"bucket": topic}))
         await store.create("events/a.json", b"{}")
         (tmp_path / "answer.json").unlink()
         with pytest.raises(StoreRefusedError, match=r"cannot be renewed \(CredentialRetrievalError\)"):

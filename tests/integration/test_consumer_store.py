@@ -10,20 +10,21 @@ from itertools import product
 import pytest
 
 from lakefeed_common.settings import load
-from lakefeed_consumer.lean.store import LeanObjectStore, open_store
-from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.store import (
+from lakefeed_consumer.object_store import (
     ObjectExistsError,
     ObjectStore,
     StoreRefusedError,
     StoreUnavailableError,
 )
+from lakefeed_consumer.s3.client import open_store
+from lakefeed_consumer.s3.fast.store import FastObjectStore
+from lakefeed_consumer.settings import ConsumerSettings
 from tests.helpers.consuming import ReadsOnly, run
 from tests.helpers.memory_store import MemoryStore
 from tests.helpers.seaweed import SeaweedS3, access
 from tests.helpers.services import free_port
 
-CLIENTS = ("lean", "obstore")
+CLIENTS = ("fast", "obstore")
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_of_concurrent_creations_one_wins(store: ObjectStore) -> None:
 
 # SeaweedFS leaves out the whole folder where the key to begin behind is a folder's name.
 @pytest.mark.parametrize("store", MEMORY_AND_MINISTACK, indirect=True, ids=str)
-def test_keys_come_in_order_under_a_prefix_and_behind_a_key(store: ObjectStore) -> None:
+def test_keys_are_listed_in_order_under_a_prefix_and_after_a_key(store: ObjectStore) -> None:
     async def scenario() -> None:
         names = [f"dead/t/dt=2026-01-0{n % 3 + 1}/00000-{n:020d}.json" for n in range(120)]
         marks = [f"{name}.replayed" for name in names[::7]]
@@ -102,11 +103,11 @@ def test_keys_come_in_order_under_a_prefix_and_behind_a_key(store: ObjectStore) 
 
 
 @pytest.mark.parametrize("server", ["bucket", "seaweed_bucket"])
-def test_the_lean_client_needs_no_help_with_whatever_key_and_body(
+def test_the_fast_client_puts_any_key_and_body_without_obstore(
     server: str, request: pytest.FixtureRequest
 ) -> None:
     settings = load(ConsumerSettings, {"bucket": request.getfixturevalue(server)})
-    store = LeanObjectStore(settings, ReadsOnly(settings))
+    store = FastObjectStore(settings, ReadsOnly(settings))
     names = ["a b", "é!*'()~x", "a+b&c?d#e", "a%20b", "=@:,;$", "üñ中", "{}[]|<>^`"]
     objects = {f"events/{name}/{n}-{name}.json": name.encode() * n for n, name in enumerate(names)}
     objects |= {f"events/t/dt=2026-01-01/{n:020d}.json": str(n).encode() for n in range(200)}
@@ -122,7 +123,7 @@ def test_the_lean_client_needs_no_help_with_whatever_key_and_body(
     run(store, scenario)
 
 
-def test_a_wrong_signature_is_no_success(seaweed_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_signature_is_an_error(seaweed_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     store = open_store(load(ConsumerSettings, {"bucket": seaweed_bucket}))
 
@@ -165,7 +166,7 @@ def test_a_missing_bucket_is_refused_and_named(
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("call", CALLS)
-def test_a_server_that_is_away_is_unavailable(
+def test_an_unreachable_server_is_unavailable(
     aws: str, monkeypatch: pytest.MonkeyPatch, client: str, call: Callable[[ObjectStore], object]
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakefeed_common.errors import ExitCode
-from lakefeed_consumer.limit import DeadLetterLimit, DeadLetterLimitError
-from lakefeed_consumer.records import Partition, Record
+from lakefeed_consumer.dead_letters.limit import DeadLetterLimit, DeadLetterLimitError
+from lakefeed_consumer.record import Partition, Record
 
 DEAD = "not JSON"
 
@@ -36,7 +36,7 @@ def counted(limit: DeadLetterLimit, reasons: Sequence[str | None]) -> int | None
     return None
 
 
-def test_one_more_than_the_number_exceeds_it_and_each_later_one_too() -> None:
+def test_each_dead_letter_beyond_the_number_exceeds_the_limit() -> None:
     limit = DeadLetterLimit(100, 0.1, 600, Clock())
     assert counted(limit, [DEAD] * 200) == 100
     with pytest.raises(DeadLetterLimitError):
@@ -44,12 +44,12 @@ def test_one_more_than_the_number_exceeds_it_and_each_later_one_too() -> None:
     limit.count(record(), None)
 
 
-def test_many_that_are_few_among_the_good_ones_stop_nothing() -> None:
+def test_a_small_share_of_dead_letters_does_not_stop() -> None:
     assert counted(DeadLetterLimit(100, 0.1, 600, Clock()), ([None] * 10 + [DEAD]) * 1000) is None
     assert counted(DeadLetterLimit(100, 0.1, 600, Clock()), ([None] * 8 + [DEAD]) * 1000) == 101 * 9 - 1
 
 
-def test_a_handful_in_a_slow_topic_stops_nothing() -> None:
+def test_a_few_dead_letters_in_a_slow_topic_do_not_stop() -> None:
     clock = Clock()
     limit = DeadLetterLimit(100, 0.1, 600, clock)
     for _ in range(2000):
@@ -57,7 +57,7 @@ def test_a_handful_in_a_slow_topic_stops_nothing() -> None:
         limit.count(record(), DEAD)
 
 
-def test_what_is_older_than_the_window_does_not_count() -> None:
+def test_events_older_than_the_window_do_not_count() -> None:
     clock = Clock()
     limit = DeadLetterLimit(10, 0, 600, clock)
     assert counted(limit, [DEAD] * 10) is None
@@ -67,21 +67,22 @@ def test_what_is_older_than_the_window_does_not_count() -> None:
     assert counted(limit, [DEAD] * 20) == 10
 
 
-def test_a_share_of_one_is_no_limit_and_zero_leaves_the_number_alone() -> None:
+def test_a_share_of_one_disables_the_limit_and_of_zero_leaves_only_the_number() -> None:
     assert counted(DeadLetterLimit(0, 1, 600, Clock()), [DEAD] * 10_000) is None
     assert counted(DeadLetterLimit(5, 0, 600, Clock()), ([None] * 999 + [DEAD]) * 6) == 5999
 
 
-def test_the_message_says_what_where_and_what_to_do() -> None:
+def test_the_message_has_the_cause_the_position_and_the_fix() -> None:
     limit = DeadLetterLimit(2, 0.25, 60, Clock())
     assert counted(limit, [None, DEAD, DEAD]) is None
     with pytest.raises(DeadLetterLimitError) as caught:
         limit.count(record(3), DEAD)
     assert str(caught.value) == (
-        "stopped, because topic prices is broken: 3 of 4 events read within 60 s are dead letters, such as "
-        "partition 3, offset 3: not JSON. What was not stored will be read again. See `lakefeed-consumer "
-        "dead-letters list --topic prices` and mend the producer; or raise LAKEFEED_DEAD_LETTER_LIMIT=2 or "
-        "LAKEFEED_DEAD_LETTER_LIMIT_SHARE=0.25, which must both be exceeded."
+        "stopped because topic prices is broken: 3 of 4 events read within 60 s are dead letters, for "
+        "example partition 3, offset 3: not JSON. What was not stored will be read again. See "
+        "`lakefeed-consumer dead-letters list --topic prices` and fix the producer, or raise "
+        "LAKEFEED_DEAD_LETTER_LIMIT=2 or "
+        "LAKEFEED_DEAD_LETTER_LIMIT_SHARE=0.25; the consumer stops only when both are exceeded."
     )
     assert caught.value.exit_code == ExitCode.FAILED
 
@@ -91,7 +92,7 @@ def test_the_message_says_what_where_and_what_to_do() -> None:
     st.integers(0, 20),
     st.floats(0, 1),
 )
-def test_it_stops_where_counting_one_by_one_says(
+def test_the_limit_agrees_with_a_plain_count(
     events: list[tuple[float, bool]], number: int, share: float
 ) -> None:
     """Against a plain count; times are whole slots, so both forget at the same moment."""

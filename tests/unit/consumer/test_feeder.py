@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from types import SimpleNamespace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
-from faust.types import TP
 
 from lakefeed_common.errors import UnavailableError
 from lakefeed_common.health import Health
 from lakefeed_common.settings import load
-from lakefeed_consumer import feeder
+from lakefeed_consumer import feeder, group_monitor
+from lakefeed_consumer.faust_driver.errors import TopicRecreatedError
+from lakefeed_consumer.faust_driver.member import BatchHandler
+from lakefeed_consumer.faust_driver.snapshot import BrokerSnapshot
 from lakefeed_consumer.feeder import Feeder
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.records import Partition, Record
+from lakefeed_consumer.record import Partition, Record
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.transport import Look, TopicMadeAnewError
 
-ONE, TWO = TP("prices", 0), TP("prices", 1)
+ONE, TWO = Partition("prices", 0), Partition("prices", 1)
 
 
 class Clock:
@@ -55,68 +55,26 @@ class MemorySink:
         self.closed = True
 
 
-class MemoryConsumer:
-    """What the feeder uses of the transport's consumer."""
-
-    def __init__(self) -> None:
-        self.looks = 0
-        self.assigned: set[TP] = set()
-        self.commits: dict[TP, int] = {}
-        self.given: set[TP] = set()
-        self.calls: list[tuple[str, Any]] = []
-        self.thread_lives = True
-        self.answer: Look | Exception = Look({"prices"}, {}, {}, {})
-        self.while_looking: Callable[[], None] = lambda: None
-
-    def says(self, **offsets: Sequence[int]) -> None:
-        """For each partition assigned: start, end, position."""
-        found = [offsets.get(f"p{tp.partition}", (0, 0, 0)) for tp in sorted(self.assigned)]
-        self.answer = Look(
-            {"prices"},
-            *(dict(zip(sorted(self.assigned), (each[n] for each in found), strict=True)) for n in range(3)),
-        )
-
-    async def look(self, tps: Iterable[TP]) -> Look:
-        self.looks += 1
-        self.while_looking()
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    def in_thread(self, call: Callable[[], None]) -> None:
-        if self.thread_lives:
-            call()
-
-    def assignment(self) -> set[TP]:
-        return set(self.assigned)
-
-    def committed(self, tp: TP) -> int | None:
-        return self.commits.get(tp)
-
-    def undelivered(self, tp: TP) -> bool:
-        return tp in self.given
-
-    def taken(self, message: Any) -> None:
-        self.calls.append(("taken", message))
-
-    def stored(self, tp: TP, offset: int) -> None:
-        self.calls.append(("stored", (tp, offset)))
-
-    def forget(self, tps: Iterable[TP]) -> None:
-        self.calls.append(("forget", tps))
-
-
-class MemoryApp:
-    """What the feeder uses of Faust's app."""
+class MemoryMember:
+    """A member of the group in memory."""
 
     crash_reason: Exception | None = None
 
-    def __init__(self) -> None:
-        self.consumer = MemoryConsumer()
+    def __init__(self, _: ConsumerSettings, handler: BatchHandler) -> None:
+        self.handler = handler
+        self.polls = 0
+        self.assigned: set[Partition] = set()
+        self.commits: dict[Partition, int] = {}
+        self.unstored: set[Partition] = set()
+        self.stored: list[tuple[Partition, int]] = []
+        self.agent_lives = self.thread_lives = True
+        self.answer: BrokerSnapshot | Exception = BrokerSnapshot({"prices"}, {}, {}, {})
+        self.while_polled: Callable[[], None] = lambda: None
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.start_error: Exception | None = None
         self.stops: asyncio.Event | None = None
         self.ended = asyncio.Event()
-        self.started = self.stopped = False
+        self.started = self.stopped = self.closed = False
 
     async def start(self) -> None:
         if self.start_error:
@@ -131,17 +89,42 @@ class MemoryApp:
     async def wait_until_stopped(self) -> None:
         await self.ended.wait()
 
+    def close(self) -> None:
+        self.closed = True
 
-class Fed(Feeder):
-    """The feeder over them."""
+    def says(self, **offsets: Sequence[int]) -> None:
+        """For each partition assigned: start, end, position."""
+        found = [offsets.get(f"p{each.number}", (0, 0, 0)) for each in self.assignment()]
+        self.answer = BrokerSnapshot(
+            {"prices"},
+            *(dict(zip(self.assignment(), (each[n] for each in found), strict=True)) for n in range(3)),
+        )
 
-    app: MemoryApp
+    async def snapshot(self, partitions: Iterable[Partition]) -> BrokerSnapshot | None:
+        self.polls += 1
+        self.while_polled()
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer if self.started else None
 
-    def _make_app(self) -> Any:
-        self.agent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._agent = SimpleNamespace(_actors=[SimpleNamespace(actor_task=self.agent)])
-        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        return MemoryApp()
+    def call_in_client_thread(self, call: Callable[[], None]) -> None:
+        if self.thread_lives:
+            call()
+
+    def agent_runs(self) -> bool:
+        return self.agent_lives
+
+    def assignment(self) -> list[Partition]:
+        return sorted(self.assigned)
+
+    def committed(self, partition: Partition) -> int | None:
+        return self.commits.get(partition)
+
+    def has_unstored(self, partition: Partition) -> bool:
+        return partition in self.unstored
+
+    def store(self, partition: Partition, offset: int) -> None:
+        self.stored.append((partition, offset))
 
 
 class Bench:
@@ -155,23 +138,27 @@ class Bench:
             self.metrics, ["kafka"], stall_seconds=self.settings.stall_seconds, clock=self.clock
         )
         self.sinks: list[MemorySink] = []
-        self.feeder = Fed(self.settings, self.make_sink, self.metrics, self.health)
-        self.sink, self.app, self.consumer = self.sinks[0], self.feeder.app, self.feeder.app.consumer
+        self.feeder = Feeder(self.settings, self.make_sink, self.metrics, self.health, self.make_member)
+        self.sink = self.sinks[0]
         self.stop = asyncio.Event()
 
     def make_sink(self, stored: Callable[[Partition, int], None]) -> Any:
         self.sinks.append(MemorySink(stored))
         return self.sinks[0]
 
-    async def assign(self, *tps: TP) -> None:
-        self.consumer.assigned = set(tps)
-        await self.feeder._on_assigned(None, set(tps))
+    def make_member(self, settings: ConsumerSettings, handler: BatchHandler) -> MemoryMember:
+        self.member = MemoryMember(settings, handler)
+        return self.member
+
+    def assign(self, *partitions: Partition) -> None:
+        self.member.assigned = set(partitions)
+        self.member.handler.assign(partitions)
 
     async def rounds(self) -> None:
         """Wait until what is true now has been looked at, and shown."""
-        seen = self.consumer.looks
+        seen = self.member.polls
         async with asyncio.timeout(20):
-            while self.consumer.looks < seen + 3:
+            while self.member.polls < seen + 3:
                 await asyncio.sleep(0.001)
 
     async def silent(self) -> dict[str, str]:
@@ -184,24 +171,24 @@ class Bench:
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"lakefeed_consumer_{name}", labels)
 
-    def lag(self, tp: TP) -> tuple[float | None, float | None]:
-        labels = {"topic": tp.topic, "partition": str(tp.partition)}
+    def lag(self, tp: Partition) -> tuple[float | None, float | None]:
+        labels = {"topic": tp.topic, "partition": str(tp.number)}
         return self.value("committed_offset", **labels), self.value("lag_events", **labels)
 
 
 # As long as it may take until the feeder has looked, and until it has shown no life.
-SEEN_SECONDS = feeder._WATCH_SECONDS + feeder._PULSE_SECONDS
+SEEN_SECONDS = group_monitor._POLL_SECONDS + group_monitor._HEARTBEAT_SECONDS
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_WATCH_SECONDS", "_PULSE_SECONDS"):
-        monkeypatch.setattr(feeder, name, 0.001)
+    for name in ("_POLL_SECONDS", "_HEARTBEAT_SECONDS"):
+        monkeypatch.setattr(group_monitor, name, 0.001)
 
-    async def why_not(_: object, error: Exception) -> Exception:
+    async def diagnose(_: object, error: Exception) -> Exception:
         return UnavailableError(f"no answer ({error})")
 
-    monkeypatch.setattr(feeder, "why_not", why_not)
+    monkeypatch.setattr(group_monitor, "diagnose_connection", diagnose)
 
 
 def run(scenario: Callable[[Bench], Awaitable[None]], **options: Any) -> Bench:
@@ -209,10 +196,7 @@ def run(scenario: Callable[[Bench], Awaitable[None]], **options: Any) -> Bench:
 
     async def whole() -> Bench:
         bench = Bench(**options)
-        try:
-            await asyncio.wait_for(scenario(bench), 60)
-        finally:
-            bench.feeder._folder.cleanup()
+        await asyncio.wait_for(scenario(bench), 60)
         return bench
 
     return asyncio.run(whole())
@@ -227,8 +211,9 @@ def running(scenario: Callable[[Bench], Awaitable[None]], **options: Any) -> Ben
         assert not life.done()
         bench.stop.set()
         await life
-        assert bench.app.stopped
+        assert bench.member.stopped
         assert bench.sink.closed
+        assert bench.member.closed
 
     return run(around, **options)
 
@@ -236,11 +221,11 @@ def running(scenario: Callable[[Bench], Awaitable[None]], **options: Any) -> Ben
 # ---- start and end ----------------------------------------------------------------------------------
 
 
-def test_asked_to_stop_it_ends_in_order() -> None:
+def test_a_stop_ends_in_order() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.rounds()
-        assert bench.app.started
-        assert not bench.app.stopped
+        assert bench.member.started
+        assert not bench.member.stopped
         assert not bench.sink.closed
 
     bench = running(scenario)
@@ -249,55 +234,55 @@ def test_asked_to_stop_it_ends_in_order() -> None:
 
 
 @pytest.mark.parametrize("error", [KafkaConnectionError("no connection"), OSError("no route")])
-def test_a_broker_that_goes_while_faust_starts_is_named(error: Exception) -> None:
+def test_a_broker_that_becomes_unreachable_while_faust_starts_is_named(error: Exception) -> None:
     async def scenario(bench: Bench) -> None:
-        bench.app.start_error = error
+        bench.member.start_error = error
         with pytest.raises(UnavailableError, match=r"cannot start with the broker at kafka\.test:9092: .*no"):
             await bench.feeder.run(bench.stop)
-        assert bench.app.stopped
+        assert bench.member.stopped
         assert bench.sink.closed
 
     run(scenario, kafka_bootstrap_servers="kafka.test:9092")
 
 
-def test_faust_that_stops_by_itself_ends_it_with_its_reason() -> None:
+def test_the_feeder_ends_with_the_reason_why_faust_stopped() -> None:
     async def scenario(bench: Bench) -> None:
-        bench.app.crash_reason = RuntimeError("a bug")
-        bench.app.ended.set()
+        bench.member.crash_reason = RuntimeError("a bug")
+        bench.member.ended.set()
         with pytest.raises(UnavailableError, match=r"Faust stopped by itself: RuntimeError\('a bug'\)"):
             await bench.feeder.run(bench.stop)
-        assert bench.app.stopped
+        assert bench.member.stopped
         assert bench.sink.closed
 
     run(scenario)
 
 
-@pytest.mark.parametrize("of", ["transport", "sink"])
-def test_a_loss_of_the_topic_and_a_failure_of_the_sink_end_it(of: str) -> None:
+@pytest.mark.parametrize("of", ["member", "sink"])
+def test_the_feeder_ends_when_the_topic_is_lost_or_the_sink_fails(of: str) -> None:
     async def scenario(bench: Bench) -> None:
         life = asyncio.create_task(bench.feeder.run(bench.stop))
         await bench.rounds()
         assert not life.done()
-        failing = bench.feeder._lost if of == "transport" else bench.sink.failure
-        failing.set_exception(TopicMadeAnewError("forgotten") if of == "transport" else ValueError("bug"))
-        with pytest.raises((TopicMadeAnewError, ValueError), match=r"forgotten|bug"):
+        failing = bench.member.lost if of == "member" else bench.sink.failure
+        failing.set_exception(TopicRecreatedError("forgotten") if of == "member" else ValueError("bug"))
+        with pytest.raises((TopicRecreatedError, ValueError), match=r"forgotten|bug"):
             await life
-        assert bench.app.stopped
+        assert bench.member.stopped
         assert bench.sink.closed
 
     run(scenario)
 
 
-def test_a_faust_that_does_not_stop_is_given_up(
+def test_the_feeder_ends_although_faust_does_not_stop(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(feeder, "STOP_SECONDS", 0.01)
 
     async def scenario(bench: Bench) -> None:
-        bench.app.stops = asyncio.Event()
+        bench.member.stops = asyncio.Event()
         bench.stop.set()
         await asyncio.wait_for(bench.feeder.run(bench.stop), 20)
-        assert not bench.app.stopped
+        assert not bench.member.stopped
         assert bench.sink.closed
 
     run(scenario, drain_seconds=0.01)
@@ -307,11 +292,11 @@ def test_a_faust_that_does_not_stop_is_given_up(
 # ---- offsets that a log does not have ---------------------------------------------------------------
 
 
-def test_an_event_that_was_deleted_unread_is_counted_and_named_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_events_deleted_unread_are_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(bench: Bench) -> None:
         for start in (1500, 1500, 1600):
-            bench.feeder._out_of_range(TWO, 1000, start)
-        bench.feeder._out_of_range(ONE, 1000, 1010)
+            bench.member.handler.out_of_range(TWO, 1000, start)
+        bench.member.handler.out_of_range(ONE, 1000, 1010)
 
     bench = run(scenario)
     assert bench.value("events_never_read_total", topic="prices", partition="1") == 600
@@ -320,11 +305,11 @@ def test_an_event_that_was_deleted_unread_is_counted_and_named_once(caplog: pyte
     assert found == ["1000 to 1499", "1500 to 1599", "1000 to 1009"]
 
 
-def test_what_was_deleted_unread_is_not_lag() -> None:
+def test_events_deleted_unread_are_not_lag() -> None:
     async def scenario(bench: Bench) -> None:
-        await bench.assign(ONE)
-        bench.consumer.commits[ONE] = 1000
-        bench.consumer.says(p0=(1500, 1600, 1500))
+        bench.assign(ONE)
+        bench.member.commits[ONE] = 1000
+        bench.member.says(p0=(1500, 1600, 1500))
         await bench.rounds()
         assert bench.lag(ONE) == (1000, 100)
 
@@ -334,59 +319,46 @@ def test_what_was_deleted_unread_is_not_lag() -> None:
 # ---- from the agent to the sink ---------------------------------------------------------------------
 
 
-def test_records_go_to_the_sink_and_what_is_stored_to_the_transport() -> None:
-    class Stream:
-        def noack(self) -> Stream:
-            return self
-
-        async def events(self) -> AsyncIterator[Any]:
-            for first in (0, 2):
-                records = [Record(Partition("prices", 1), first + n, 0, None, b"{}") for n in range(2)]
-                yield SimpleNamespace(value=records, message=first)
-
+def test_records_go_to_the_sink_and_stored_offsets_to_the_member() -> None:
     async def scenario(bench: Bench) -> None:
-        await bench.feeder._store_events(Stream())
-        assert bench.consumer.calls == [
-            *[("stored", (TWO, offset)) for offset in (0, 1)],
-            ("taken", 0),
-            *[("stored", (TWO, offset)) for offset in (2, 3)],
-            ("taken", 2),
-        ]
+        for first in (0, 2):
+            records = [Record(Partition("prices", 1), first + n, 0, None, b"{}") for n in range(2)]
+            await bench.member.handler.handle(records)
+        assert bench.member.stored == [(TWO, offset) for offset in range(4)]
 
     run(scenario)
 
 
-def test_partitions_that_come_and_go_are_counted_and_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+def test_assigned_and_revoked_partitions_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
 
     async def scenario(bench: Bench) -> None:
-        await bench.assign(TWO, ONE, TP("other", 0))
+        bench.assign(ONE, TWO)
         assert bench.value("assigned_partitions") == 2
-        bench.consumer.says()
+        bench.member.says()
         await bench.rounds()
         assert bench.lag(ONE) == (0, 0)
-        bench.consumer.assigned = set()
-        await bench.feeder._on_revoked(None, {ONE, TWO})
+        bench.member.assigned = set()
+        bench.member.handler.revoke([ONE, TWO])
         assert set(bench.sink.revoked) == {Partition("prices", 0), Partition("prices", 1)}
-        assert bench.consumer.calls == [("forget", {ONE, TWO})]
         assert bench.value("assigned_partitions") == 0
         await bench.rounds()
         assert bench.lag(ONE) == bench.lag(TWO) == (None, None), "whoever has them now says it"
-        await bench.assign()
+        bench.assign()
         assert bench.value("rebalances_total") == 2
 
     running(scenario)
-    told = [record.message for record in caplog.records if "partitions" in record.message]
-    assert told == ["partitions assigned: 0, 1", "partitions assigned: none"]
+    told = [record.message for record in caplog.records if "Partitions" in record.message]
+    assert told == ["Partitions assigned: 0, 1", "Partitions assigned: none"]
 
 
 # ---- liveness -------------------------------------------------------------------------------------------
 
 
-def test_while_there_is_nothing_to_do_all_loops_live() -> None:
+def test_all_loops_are_live_while_there_is_nothing_to_do() -> None:
     async def scenario(bench: Bench) -> None:
-        await bench.assign(ONE)
-        bench.consumer.says(p0=(0, 10, 10))
+        bench.assign(ONE)
+        bench.member.says(p0=(0, 10, 10))
         assert await bench.silent() == {}
 
     running(scenario)
@@ -395,7 +367,7 @@ def test_while_there_is_nothing_to_do_all_loops_live() -> None:
 def test_a_dead_agent_fails_liveness_within_30_seconds() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.rounds()
-        bench.feeder.agent.set_result(None)
+        bench.member.agent_lives = False
         assert set(await bench.silent()) == {"agent"}
 
     running(scenario)
@@ -404,25 +376,25 @@ def test_a_dead_agent_fails_liveness_within_30_seconds() -> None:
 def test_a_client_thread_that_hangs_fails_liveness_within_30_seconds() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.rounds()
-        bench.consumer.thread_lives = False
+        bench.member.thread_lives = False
         assert set(await bench.silent()) == {"kafka client"}
 
     running(scenario)
 
 
 @pytest.mark.parametrize("where", ["in the topic", "with the agent"])
-def test_events_that_nobody_takes_fail_liveness_within_30_seconds(where: str) -> None:
+def test_events_that_are_not_taken_fail_liveness_within_30_seconds(where: str) -> None:
     async def scenario(bench: Bench) -> None:
-        await bench.assign(ONE, TWO)
+        bench.assign(ONE, TWO)
         if where == "in the topic":
-            bench.consumer.says(p0=(0, 10, 10), p1=(0, 10, 9))
+            bench.member.says(p0=(0, 10, 10), p1=(0, 10, 9))
         else:
-            bench.consumer.says(p0=(0, 10, 10), p1=(0, 10, 10))
-            bench.consumer.given = {TWO}
+            bench.member.says(p0=(0, 10, 10), p1=(0, 10, 10))
+            bench.member.unstored = {TWO}
         assert set(await bench.silent()) == {"agent"}
         # Taken at last.
-        bench.consumer.says(p0=(0, 10, 10), p1=(0, 10, 10))
-        bench.consumer.given = set()
+        bench.member.says(p0=(0, 10, 10), p1=(0, 10, 10))
+        bench.member.unstored = set()
         assert await bench.silent() == {}
 
     running(scenario)
@@ -430,27 +402,27 @@ def test_events_that_nobody_takes_fail_liveness_within_30_seconds(where: str) ->
 
 def test_events_that_are_being_stored_or_taken_do_not_fail_liveness() -> None:
     async def scenario(bench: Bench) -> None:
-        await bench.assign(ONE)
-        bench.consumer.says(p0=(0, 10, 5))
+        bench.assign(ONE)
+        bench.member.says(p0=(0, 10, 5))
         bench.sink.in_flight = 1
         assert await bench.silent() == {}, "a put may take as long as it does"
         bench.sink.in_flight = 0
 
         def takes_one() -> None:
-            bench.feeder._taken += 1
+            bench.feeder._batches += 1
 
-        bench.consumer.while_looking = takes_one
+        bench.member.while_polled = takes_one
         assert await bench.silent() == {}
 
     running(scenario)
 
 
-def test_a_broker_that_is_away_does_not_fail_liveness() -> None:
+def test_an_unreachable_broker_does_not_fail_liveness() -> None:
     async def scenario(bench: Bench) -> None:
-        await bench.assign(ONE)
-        bench.consumer.says(p0=(0, 10, 5))
+        bench.assign(ONE)
+        bench.member.says(p0=(0, 10, 5))
         assert set(await bench.silent()) == {"agent"}
-        bench.consumer.answer = KafkaConnectionError("gone")
+        bench.member.answer = KafkaConnectionError("gone")
         assert await bench.silent() == {}
 
     running(scenario)
@@ -459,40 +431,40 @@ def test_a_broker_that_is_away_does_not_fail_liveness() -> None:
 # ---- readiness and lag ------------------------------------------------------------------------------------
 
 
-def test_readiness_says_what_is_missing() -> None:
+def test_readiness_reports_what_is_missing() -> None:
     async def scenario(bench: Bench) -> None:
         async def reason() -> str | None:
             await bench.rounds()
             return bench.health.readiness().reasons.get("kafka")
 
-        bench.consumer.answer = Look(set(), {}, {}, {})
-        assert await reason() == f"{bench.settings.kafka_bootstrap_servers} knows no topics yet"
-        bench.consumer.answer = Look({"other"}, {}, {}, {})
+        bench.member.answer = BrokerSnapshot(set(), {}, {}, {})
+        assert await reason() == f"{bench.settings.kafka_bootstrap_servers} has no topics yet"
+        bench.member.answer = BrokerSnapshot({"other"}, {}, {}, {})
         assert "there is no topic prices" in (await reason() or "")
-        bench.consumer.answer = Look({"prices"}, {}, {}, {})
-        assert await reason() == "the group has not given out its partitions yet"
-        await bench.assign()
+        bench.member.answer = BrokerSnapshot({"prices"}, {}, {}, {})
+        assert await reason() == "the group has not assigned its partitions yet"
+        bench.assign()
         assert await reason() is None, "a worker without partitions is ready, too"
-        bench.consumer.answer = KafkaConnectionError("gone")
+        bench.member.answer = KafkaConnectionError("gone")
         assert "no answer (" in (await reason() or "")
-        bench.consumer.answer = Look({"prices"}, {}, {}, {})
+        bench.member.answer = BrokerSnapshot({"prices"}, {}, {}, {})
         assert await reason() is None
 
     running(scenario)
 
 
-def test_a_broker_that_does_not_answer_in_time_is_told() -> None:
+def test_a_broker_that_does_not_answer_in_time_is_reported() -> None:
     async def scenario(bench: Bench) -> None:
-        await bench.assign(ONE)
+        bench.assign(ONE)
         asked = 0
 
-        async def is_silent(_: object) -> Look:
+        async def is_silent(_: object) -> BrokerSnapshot:
             nonlocal asked
             asked += 1
             await asyncio.Event().wait()
             raise AssertionError
 
-        bench.consumer.look = is_silent  # type: ignore[assignment, method-assign]
+        bench.member.snapshot = is_silent  # type: ignore[assignment, method-assign]
         while asked < 3:
             await asyncio.sleep(0.001)
         assert "no answer" in bench.health.readiness().reasons["kafka"]
@@ -500,27 +472,27 @@ def test_a_broker_that_does_not_answer_in_time_is_told() -> None:
     running(scenario, kafka_timeout_seconds=0.01)
 
 
-def test_lag_counts_from_what_is_committed_or_else_from_the_start() -> None:
+def test_lag_counts_from_the_committed_offset_or_else_from_the_start() -> None:
     async def scenario(bench: Bench) -> None:
-        await bench.assign(ONE, TWO)
-        bench.consumer.commits = {ONE: 40}
-        bench.consumer.says(p0=(0, 100, 50), p1=(7, 10, 8))
+        bench.assign(ONE, TWO)
+        bench.member.commits = {ONE: 40}
+        bench.member.says(p0=(0, 100, 50), p1=(7, 10, 8))
         await bench.rounds()
         assert (bench.lag(ONE), bench.lag(TWO)) == ((40, 60), (7, 3))
         # A log that went back: never below none.
-        bench.consumer.says(p0=(0, 30, 30), p1=(7, 10, 8))
+        bench.member.says(p0=(0, 30, 30), p1=(7, 10, 8))
         await bench.rounds()
         assert bench.lag(ONE) == (40, 0)
 
     running(scenario)
 
 
-def test_of_a_partition_that_goes_while_it_is_looked_at_nothing_is_told() -> None:
+def test_a_partition_revoked_during_a_poll_is_not_reported() -> None:
     async def scenario(bench: Bench) -> None:
-        await bench.assign(ONE, TWO)
-        bench.consumer.says(p0=(0, 100, 100), p1=(0, 100, 100))
+        bench.assign(ONE, TWO)
+        bench.member.says(p0=(0, 100, 100), p1=(0, 100, 100))
         # What was assigned before the look is asked for; after it only one is left.
-        bench.consumer.while_looking = lambda: bench.consumer.assigned.discard(TWO)
+        bench.member.while_polled = lambda: bench.member.assigned.discard(TWO)
         await bench.rounds()
         assert bench.lag(ONE) == (0, 100)
         assert bench.lag(TWO) == (None, None)

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakefeed_consumer.offsets import OffsetRun
+from lakefeed_consumer.sink.offsets import OffsetRun
 
 offsets = st.lists(st.integers(0, 500), unique=True, min_size=1).map(sorted)
 
 
 @given(offsets, st.randoms(use_true_random=False))
-def test_what_is_reported_never_passes_an_unstored_offset(taken: list[int], rng: random.Random) -> None:
+def test_reported_offsets_never_pass_an_unstored_one(taken: list[int], rng: random.Random) -> None:
     run = OffsetRun()
     for offset in taken:
         run.take(offset)
@@ -46,7 +46,7 @@ def test_taking_and_storing_may_interleave(taken: list[int], rng: random.Random)
     assert reached == taken[-1]
 
 
-def test_a_gap_in_the_offsets_is_no_unstored_event() -> None:
+def test_a_gap_in_the_offsets_is_not_an_unstored_event() -> None:
     run = OffsetRun()
     run.take(5)
     run.take(900)

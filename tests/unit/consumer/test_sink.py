@@ -6,10 +6,10 @@ import random
 import orjson
 import pytest
 
-from lakefeed_consumer.limit import DeadLetterLimitError
-from lakefeed_consumer.records import Partition, Record, object_key
-from lakefeed_consumer.sink import Sink
-from lakefeed_consumer.store import StoreRefusedError, StoreUnavailableError
+from lakefeed_consumer.dead_letters.limit import DeadLetterLimitError
+from lakefeed_consumer.object_store import StoreRefusedError, StoreUnavailableError
+from lakefeed_consumer.record import Partition, Record, object_key
+from lakefeed_consumer.sink.sink import Sink
 from tests.helpers.memory_store import Fault, MemoryStore
 from tests.helpers.sink_bench import Bench
 
@@ -56,7 +56,7 @@ def test_offsets_are_reported_in_order_while_puts_end_in_any_order() -> None:
     asyncio.run(scenario())
 
 
-def test_nothing_is_reported_past_a_put_that_is_not_done() -> None:
+def test_no_offset_is_reported_past_an_unfinished_put() -> None:
     late = object_key("events", record(0))
     away = True
 
@@ -76,7 +76,7 @@ def test_nothing_is_reported_past_a_put_that_is_not_done() -> None:
     asyncio.run(scenario())
 
 
-def test_memory_is_bounded_while_the_store_is_away() -> None:
+def test_memory_is_bounded_while_the_store_is_unavailable() -> None:
     async def scenario() -> None:
         store = MemoryStore()
         store.hold = asyncio.Event()
@@ -110,7 +110,7 @@ def test_a_second_delivery_changes_no_object_and_counts_as_stored() -> None:
     asyncio.run(scenario())
 
 
-def test_another_body_under_the_key_is_a_conflict_kept_aside() -> None:
+def test_another_body_under_the_key_is_a_conflict_and_dead_lettered() -> None:
     async def scenario() -> None:
         store = MemoryStore()
         for body in (b'{"v":1}', b'{"v":2}', b'{"v":3}'):
@@ -126,7 +126,7 @@ def test_another_body_under_the_key_is_a_conflict_kept_aside() -> None:
     asyncio.run(scenario())
 
 
-def test_what_is_no_event_becomes_a_dead_letter_and_is_acknowledged() -> None:
+def test_an_invalid_event_is_dead_lettered_and_acknowledged() -> None:
     async def scenario() -> None:
         bench = Bench(MemoryStore())
         await bench.sink.submit([record(0, None), record(1, b"[]"), record(2, b"{"), record(3)])
@@ -155,7 +155,7 @@ def test_beyond_the_limit_no_dead_letter_is_stored_and_none_is_acknowledged() ->
     asyncio.run(scenario())
 
 
-def test_conflicts_are_stored_aside_beyond_the_limit() -> None:
+def test_conflicts_are_dead_lettered_beyond_the_limit() -> None:
     async def scenario() -> None:
         store = MemoryStore()
         for body in (b'{"v":1}', b'{"v":2}'):
@@ -177,7 +177,7 @@ def test_conflicts_are_stored_aside_beyond_the_limit() -> None:
     ],
     ids=["refused", "unavailable"],
 )
-def test_an_outage_is_one_error_however_often_it_is_tried(error: Fault, kind: str) -> None:
+def test_an_outage_is_one_error_however_often_puts_are_retried(error: Fault, kind: str) -> None:
     away = True
 
     async def scenario() -> None:
@@ -198,7 +198,7 @@ def test_an_outage_is_one_error_however_often_it_is_tried(error: Fault, kind: st
     asyncio.run(scenario())
 
 
-def test_a_refusing_store_stops_all_says_why_and_goes_on_when_mended() -> None:
+def test_a_refusing_store_stops_all_puts_until_it_is_fixed() -> None:
     refusing = True
 
     def fault(_: str) -> Fault | None:
@@ -219,7 +219,7 @@ def test_a_refusing_store_stops_all_says_why_and_goes_on_when_mended() -> None:
     asyncio.run(scenario())
 
 
-def test_a_refusal_that_was_asked_for_before_the_store_recovered_is_no_new_outage() -> None:
+def test_a_late_refusal_after_the_store_recovered_is_not_a_new_outage() -> None:
     class Crossing(MemoryStore):
         """Refuses the first put of each of two keys, and answers one of them when the other is stored."""
 
@@ -250,10 +250,10 @@ def test_a_refusal_that_was_asked_for_before_the_store_recovered_is_no_new_outag
     asyncio.run(scenario())
 
 
-def test_one_record_that_is_refused_is_told_of_and_bounds_what_waits_behind_it(
+def test_one_refused_record_is_reported_and_bounds_what_waits_behind_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lakefeed_consumer.sink._MOST_UNREPORTED", 50)
+    monkeypatch.setattr("lakefeed_consumer.sink.sink._MAX_UNREPORTED", 50)
     refusing = True
 
     def fault(key: str) -> Fault | None:
@@ -287,7 +287,7 @@ def test_one_record_that_is_refused_is_told_of_and_bounds_what_waits_behind_it(
     asyncio.run(scenario())
 
 
-def test_a_put_whose_answer_was_lost_counts_as_already_there() -> None:
+def test_a_put_whose_response_was_lost_counts_as_already_there() -> None:
     class Forgetful(MemoryStore):
         async def create(self, key: str, body: bytes) -> None:
             known = key in self.objects
@@ -305,7 +305,7 @@ def test_a_put_whose_answer_was_lost_counts_as_already_there() -> None:
     asyncio.run(scenario())
 
 
-def test_revoked_partitions_report_nothing_more_and_others_go_on() -> None:
+def test_revoked_partitions_report_nothing_more_and_others_continue() -> None:
     async def scenario() -> None:
         store = MemoryStore()
         store.hold = asyncio.Event()
@@ -323,7 +323,7 @@ def test_revoked_partitions_report_nothing_more_and_others_go_on() -> None:
     asyncio.run(scenario())
 
 
-def test_what_a_stop_gave_up_in_line_is_never_passed_over() -> None:
+def test_queued_records_dropped_by_a_stop_are_never_passed_over() -> None:
     async def scenario() -> None:
         store = MemoryStore()
         store.hold = asyncio.Event()
@@ -348,7 +348,7 @@ def test_what_a_stop_gave_up_in_line_is_never_passed_over() -> None:
     asyncio.run(scenario())
 
 
-def test_an_unforeseen_failure_is_raised_and_never_acknowledged() -> None:
+def test_an_unexpected_failure_is_raised_and_never_acknowledged() -> None:
     class Broken(MemoryStore):
         async def create(self, key: str, body: bytes) -> None:
             raise RuntimeError("a bug")

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from lakefeed_common.health import Health
 from lakefeed_consumer.backoff import Backoff
-from lakefeed_consumer.limit import DeadLetterLimit
+from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.records import Partition, Record, object_key
-from lakefeed_consumer.sink import Sink
-from lakefeed_consumer.store import ObjectExistsError, StoreUnavailableError
+from lakefeed_consumer.object_store import ObjectExistsError, StoreUnavailableError
+from lakefeed_consumer.record import Partition, Record, object_key
+from lakefeed_consumer.sink.record_writer import Prefixes, RecordWriter
+from lakefeed_consumer.sink.sink import Sink
+from lakefeed_consumer.sink.store_retry import StoreRetry
 from tests.helpers.memory_store import MemoryStore
 
 PARTITIONS = [Partition("t", number) for number in range(2)]
@@ -26,12 +28,12 @@ steps = st.one_of(
     st.tuples(st.just("read"), st.sampled_from(PARTITIONS), numbers),
     st.tuples(st.just("finish"), st.just(None), numbers),
     st.tuples(st.just("fail"), st.just(None), numbers),
-    st.tuples(st.just("lose answer"), st.just(None), numbers),
+    st.tuples(st.just("lose response"), st.just(None), numbers),
     st.tuples(st.just("revoke"), st.sampled_from(PARTITIONS), numbers),
     st.tuples(st.just("assign"), st.sampled_from(PARTITIONS), numbers),
     st.tuples(st.just("rebalance"), st.sampled_from(PARTITIONS), numbers),
     st.tuples(st.just("read again"), st.sampled_from(PARTITIONS), numbers),
-    st.tuples(st.just("give up the line"), st.just(None), numbers),
+    st.tuples(st.just("drop the queue"), st.just(None), numbers),
 )
 # Offsets have gaps, as after compaction or transactions.
 logs = st.lists(st.integers(1, 4), min_size=1, max_size=40).map(
@@ -55,7 +57,7 @@ class SlowStore(MemoryStore):
         if key in self.objects:
             raise ObjectExistsError(key)
         self.objects[key] = body
-        if what == "lose answer":
+        if what == "lose response":
             raise StoreUnavailableError("no answer", "connection")
 
 
@@ -71,28 +73,22 @@ class Group:
         self.mine = set(PARTITIONS)
         self.queue: deque[Record] = deque()
         self.more = asyncio.Event()
-        self.broken: list[str] = []
+        self.violations: list[str] = []
         metrics = ConsumerMetrics()
-        self.sink = Sink(
-            self.store,
-            events_prefix="events",
-            dead_letter_prefix="dead",
-            in_flight=SLOTS,
-            backoff=Backoff(0.0, 0.0),
-            on_stored=self.stored,
-            limit=DeadLetterLimit(1_000, 1.0, 60.0),
-            metrics=metrics,
-            health=Health(metrics, ["bucket"], stall_seconds=30),
-        )
+        health = Health(metrics, ["bucket"], stall_seconds=30)
+        retry = StoreRetry(Backoff(0.0, 0.0), metrics, health)
+        limit = DeadLetterLimit(1_000, 1.0, 60.0)
+        writer = RecordWriter(self.store, Prefixes("events", "dead"), retry, limit, metrics)
+        self.sink = Sink(writer, SLOTS, self.stored, metrics)
 
     def record(self, partition: Partition, offset: int) -> Record:
         return Record(partition, offset, 0, None, b'{"at": %d}' % offset)
 
     def stored(self, partition: Partition, offset: int) -> None:
-        # The sink calls this in a task of its own, where nobody would hear an assertion.
+        # The sink calls this in a task of its own, where a failed assertion would not be noticed.
         if partition not in self.mine:
-            self.broken.append(f"{partition} was reported after it was revoked")
-        self.broken += [
+            self.violations.append(f"{partition} was reported after it was revoked")
+        self.violations += [
             f"{partition} {offset} was reported without {before}"
             for before in self.log
             if before <= offset
@@ -118,13 +114,13 @@ class Group:
         self.more.set()
 
     async def step(self, what: str, partition: Any, number: int) -> None:
-        if what == "give up the line":
+        if what == "drop the queue":
             # As a stop does; a commit may still follow.
             await self.sink.drain(0)
         elif what == "read":
             self.read(partition, number)
         elif what == "revoke":
-            # A rebalance clears what was fetched and not taken; then the partition is another's.
+            # A rebalance clears what was fetched and not taken; then another member has the partition.
             self.queue = deque(record for record in self.queue if record.partition != partition)
             self.sink.revoke([partition])
             self.mine.discard(partition)
@@ -137,9 +133,9 @@ class Group:
             self.read(partition, number)
         elif what == "read again":
             self.position[partition] = self.committed[partition]
-        elif what in ("finish", "fail", "lose answer") and self.store.waiting:
-            _, go_on = self.store.waiting.pop(number % len(self.store.waiting))
-            go_on.set_result(what)
+        elif what in ("finish", "fail", "lose response") and self.store.waiting:
+            _, proceed = self.store.waiting.pop(number % len(self.store.waiting))
+            proceed.set_result(what)
 
 
 async def few_turns() -> None:
@@ -154,9 +150,9 @@ async def scenario(log: list[int], batch: int, plan: list[tuple[str, Any, int]])
         await group.step(what, partition, number)
         await few_turns()
         assert len(group.store.waiting) <= SLOTS
-        assert not group.broken
+        assert not group.violations
         assert not feeding.done(), feeding.exception()
-    # Whoever has the partitions in the end stores what is left.
+    # The last member stores what is left.
     for partition in PARTITIONS:
         await group.step("assign", partition, 0)
         await group.step("read again", partition, 0)
@@ -165,7 +161,7 @@ async def scenario(log: list[int], batch: int, plan: list[tuple[str, Any, int]])
         while group.committed != dict.fromkeys(PARTITIONS, log[-1] + 1):
             await group.step("finish", None, 0)
             await few_turns()
-    assert not group.broken
+    assert not group.violations
     feeding.cancel()
     await asyncio.gather(feeding, return_exceptions=True)
     await group.sink.close()

@@ -1,0 +1,38 @@
+"""Faust's thread that runs aiokafka's consumer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiokafka.structs import TopicPartition
+from faust.transport.drivers import aiokafka as driver
+
+from lakefeed_consumer.faust_driver.checked_client import CheckedClient
+from lakefeed_consumer.record import Partition
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Creates aiokafka's consumer with the settings that Faust does not pass on.
+
+    Attributes:
+        client: what stands between aiokafka's consumer and its client.
+    """
+
+    client: CheckedClient
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Records of an aborted transaction are not events. Faust sets this only for transactions of its own.
+        consumer._isolation_level = "read_committed"
+
+        def fetch_offset(partition: TopicPartition) -> int | None:
+            assignment = consumer._subscription.subscription.assignment
+            held = assignment is not None and partition in assignment.tps
+            return assignment.state_value(partition).position if held else None
+
+        async def out_of_range(partition: TopicPartition, offset: int) -> None:
+            starts = await consumer.beginning_offsets([partition])
+            transport.hooks.out_of_range(Partition(*partition), offset, starts[partition])
+
+        self.client = CheckedClient(consumer._client, fetch_offset, out_of_range)
+        return consumer

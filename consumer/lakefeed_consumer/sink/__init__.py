@@ -1,0 +1,1 @@
+"""Stores records as objects, and reports up to which offset everything is stored."""

@@ -1,0 +1,180 @@
+"""The errors of puts have S3's own code and message, and advice that fits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from base64 import b64encode
+from collections.abc import Iterator
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from lakefeed_common.errors import SettingsError
+from lakefeed_common.settings import load
+from lakefeed_consumer.metrics import RETRY_CAUSES
+from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError, StoreUnavailableError
+from lakefeed_consumer.s3.client import open_store
+from lakefeed_consumer.s3.errors import Failure, translate
+from lakefeed_consumer.settings import ConsumerSettings
+
+
+class Answers(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    status, body = 200, b""
+    heads: list[dict[str, str]]
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).heads.append({name.lower(): value for name, value in self.headers.items()})
+        self.send_response(self.status)
+        self.send_header("ETag", '"0"')
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Answers]]:
+    class Own(Answers):
+        heads: list[dict[str, str]] = []  # noqa: RUF012 - of this server
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Own)
+    thread = threading.Thread(target=running.serve_forever)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{running.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    yield Own
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+def put(client: str) -> None:
+    store: ObjectStore = open_store(load(ConsumerSettings, {"s3_client": client}))
+
+    async def scenario() -> None:
+        try:
+            await store.create("events/secret-key.json", b"{}")
+        finally:
+            await store.close()
+
+    asyncio.run(scenario())
+
+
+def error(code: str, message: str, more: str = "") -> bytes:
+    return (
+        f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}</Message>{more}</Error>'.encode()
+    )
+
+
+REFUSED = [
+    (
+        400,
+        error("AuthorizationHeaderMalformed", "the region is wrong", "<Region>eu-west-1</Region>"),
+        "refused with AuthorizationHeaderMalformed: the bucket is in eu-west-1. Set AWS_REGION=eu-west-1.",
+    ),
+    (
+        400,
+        error("KMS.DisabledException", "arn:aws:kms:x is disabled."),
+        "refused with KMS.DisabledException: arn:aws:kms:x is disabled. Check the KMS key",
+    ),
+    (
+        403,
+        error(
+            "AccessDenied",
+            "User: u is not authorized to perform: s3:PutObject on resource: "
+            "&quot;arn:aws:s3:::lakefeed/events/secret-key.json&quot; with an explicit deny in a resource "
+            "policy",
+        ),
+        'on resource: "arn:aws:s3:::lakefeed/*" with an explicit deny in a resource policy.',
+    ),
+    (
+        501,
+        error("NotImplemented", "A header implies it"),
+        "501 NotImplemented: A header implies it. This store",
+    ),
+    (400, error("InvalidRequest", "Content-MD5 is required"), "InvalidRequest: Content-MD5 is required."),
+    (403, error("InvalidAccessKeyId", "It does not exist."), "It does not exist. Check the AWS credentials"),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "said"), REFUSED)
+def test_a_refusal_has_s3s_message_and_advice(
+    server: type[Answers], status: int, body: bytes, said: str
+) -> None:
+    server.status, server.body = status, body
+    with pytest.raises(StoreRefusedError) as caught:
+        put("obstore")
+    assert said in str(caught.value)
+    assert "secret-key" not in str(caught.value)
+    assert ("Check the AWS credentials" in str(caught.value)) == (
+        "InvalidAccessKeyId" in said + str(caught.value)
+    )
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "KMS.ThrottlingException", "SlowDown", "Throttling"])
+def test_throttling_is_retried_whatever_its_status(server: type[Answers], code: str) -> None:
+    server.status, server.body = 400, error(code, "Rate exceeded")
+    with pytest.raises(StoreUnavailableError, match=f"400 {code}: Rate exceeded") as caught:
+        put("obstore")
+    assert caught.value.cause == "slow_down"
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
+@pytest.mark.parametrize("spoilt", ["word\n", "wo\r\nrd", " word", "w\u00f6rd", "\x7f"])
+def test_a_credential_that_no_header_can_carry_is_named(
+    name: str, spoilt: str, server: type[Answers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, spoilt)
+    with pytest.raises(SettingsError, match=f"^{name} has a line break") as caught:
+        put("fast")
+    assert len(str(caught.value).splitlines()) == 1
+    assert "word" not in str(caught.value)
+    assert not server.heads
+
+
+@pytest.mark.parametrize("client", ["fast", "obstore"])
+def test_each_put_has_the_checksum_that_object_lock_requires(client: str, server: type[Answers]) -> None:
+    put(client)
+    (head,) = server.heads
+    assert head["x-amz-checksum-sha256"] == b64encode(sha256(b"{}").digest()).decode()
+    assert ("object_store/" in head.get("user-agent", "")) == (client == "obstore")
+    assert head["if-none-match"] == "*"
+    signed = head["authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
+    assert "x-amz-checksum-sha256" in signed
+
+
+@pytest.mark.parametrize(
+    ("failure", "error", "cause"),
+    [
+        (Failure(404, "NoSuchBucket"), StoreRefusedError, "refused"),
+        (Failure(301, "PermanentRedirect"), StoreRefusedError, "refused"),
+        (Failure(400, "AuthorizationHeaderMalformed", region="eu-west-1"), StoreRefusedError, "refused"),
+        (Failure(403), StoreRefusedError, "refused"),
+        (Failure(501, "NotImplemented"), StoreRefusedError, "refused"),
+        (Failure(403, "RequestTimeTooSkewed"), StoreUnavailableError, "other"),
+        (Failure(409, "ConditionalRequestConflict"), StoreUnavailableError, "other"),
+        (Failure(304), StoreUnavailableError, "other"),
+        (Failure(503), StoreUnavailableError, "slow_down"),
+        (Failure(400, "ThrottlingException"), StoreUnavailableError, "slow_down"),
+        (Failure(502), StoreUnavailableError, "server_error"),
+        (Failure(no_response="timeout"), StoreUnavailableError, "timeout"),
+        (Failure(no_response="connection"), StoreUnavailableError, "connection"),
+        (Failure(), StoreUnavailableError, "other"),
+    ],
+    ids=str,
+)
+def test_each_failure_of_a_client_is_one_error_of_the_store(
+    failure: Failure, error: type[StoreRefusedError | StoreUnavailableError], cause: str
+) -> None:
+    translated = translate(failure, "bucket lake at s3.test")
+    assert type(translated) is error
+    assert translated.cause == cause
+    assert cause in ("refused", *RETRY_CAUSES)
+    assert str(translated).startswith("bucket lake at s3.test: ")
