@@ -116,7 +116,7 @@ def _combinations() -> list[tuple[str, ...]]:
 
     What two components do to each other shows in a pair; all 2^10 combinations found nothing more.
     """
-    found = {}
+    found: dict[tuple[str, ...], None] = {}
     for size in range(3):
         for chosen in combinations(COMPONENTS, size):
             needed = {*chosen, *(_NEEDS[each] for each in chosen if each in _NEEDS)}

@@ -12,19 +12,14 @@ from tempfile import mkdtemp
 
 from lakefeed_common import console
 from lakefeed_common.errors import InputError, LakefeedError
-from lakefeed_common.health import Health
 from lakefeed_common.settings import KafkaSettings, load
-from lakefeed_common.web import StatusServer
 from lakefeed_local import aws as local_aws
 from lakefeed_local import jars, java, tools
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
-from lakefeed_local.metrics import LocalMetrics
 from lakefeed_local.settings import LocalSettings
 
 _WATCH_SECONDS = 0.5
-
-# Who crawls needs AWS's clients; the other commands do without.
 
 
 def _broker(settings: LocalSettings) -> Broker:
@@ -75,8 +70,6 @@ def _stay(told: dict[str, str], watched: dict[str, Callable[[], bool]]) -> None:
 
 def up(settings: LocalSettings, *, kafka: bool) -> None:
     """Run the local AWS with its crawls, and Kafka if wanted, until asked to stop."""
-    from lakefeed_local.crawl_service import CrawlService
-
     with ExitStack() as running:
         watched: dict[str, Callable[[], bool]] = {}
         told: dict[str, str] = {}
@@ -87,7 +80,6 @@ def up(settings: LocalSettings, *, kafka: bool) -> None:
         aws = running.enter_context(_aws(settings))
         watched["the local AWS"] = lambda: aws.running
         told |= _aws_settings(aws, settings)
-        running.enter_context(CrawlService(aws.endpoint_url, settings=settings))
         _stay(told, watched)
 
 
@@ -101,22 +93,6 @@ def run_aws(settings: LocalSettings) -> None:
     """Run the local AWS until asked to stop."""
     with _aws(settings) as aws:
         _stay(_aws_settings(aws, settings), {"the local AWS": lambda: aws.running})
-
-
-def crawl(settings: LocalSettings) -> None:
-    """Do the crawls of a local AWS until asked to stop."""
-    from lakefeed_local.crawl_service import CrawlService, endpoint
-
-    address = endpoint(settings)
-    stop = console.stop_on_signals()
-    metrics = LocalMetrics()
-    health = Health(metrics, ["aws"], stall_seconds=settings.stall_seconds)
-    with (
-        StatusServer(settings, metrics, health) as status,
-        CrawlService(address, settings=settings, metrics=metrics, health=health),
-    ):
-        print(f"metrics and health on port {status.port}", file=sys.stderr, flush=True)
-        stop.wait()
 
 
 def fetch(settings: LocalSettings, *, broker: bool, aws: bool) -> None:

@@ -28,7 +28,6 @@ from lakefeed_common.errors import ExitCode, LakefeedError
 from lakefeed_common.settings import PREFIX, KafkaSettings, LakeSettings, variable_name
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
-from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.process import Child, free_port
 from lakefeed_local.progress import counting
 from lakefeed_local.settings import LocalSettings
@@ -140,7 +139,6 @@ class Demo:
     def _start_backends(self, running: ExitStack) -> None:
         broker = running.enter_context(Broker(self._folder / "broker", settings=self._settings))
         aws = running.enter_context(LocalAws(self._folder / "aws", settings=self._settings))
-        running.enter_context(CrawlService(aws.endpoint_url, settings=self._settings))
         self.watched |= {"Kafka": lambda: broker.running, "local AWS": lambda: aws.running}
         self.addresses |= {"Kafka": broker.bootstrap_servers, "local AWS": aws.endpoint_url}
         self._environment = callers_environment(os.environ) | {
