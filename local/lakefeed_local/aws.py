@@ -18,8 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import uv
-
 import lakefeed_common
 import lakefeed_local
 from lakefeed_common.addresses import join
@@ -67,8 +65,9 @@ def _make(place: Path, lock: Path) -> None:
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=place.parent))
     print("Installing the local AWS from its hashed lock", file=sys.stderr, flush=True)
     # Relocatable: its scripts do not name the staging folder.
+    uv = _find_uv()
     make = [
-        uv.find_uv_bin(),
+        uv,
         "venv",
         "--quiet",
         "--relocatable",
@@ -77,7 +76,7 @@ def _make(place: Path, lock: Path) -> None:
         str(staging / "env"),
     ]
     install = [
-        *(uv.find_uv_bin(), "pip", "install", "--python", str(staging / "env" / "bin" / "python")),
+        *(uv, "pip", "install", "--python", str(staging / "env" / "bin" / "python")),
         *("--require-hashes", "--requirement", str(lock)),
     ]
     try:
@@ -94,6 +93,22 @@ def _make(place: Path, lock: Path) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def _find_uv() -> str:
+    """The program uv: that of its package, or one on the path.
+
+    Raises:
+        UnavailableError: there is none.
+    """
+    try:
+        from uv import find_uv_bin
+
+        return find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        if found := shutil.which("uv"):
+            return found
+    raise UnavailableError("uv is not installed, so the local AWS cannot be installed. Run `make setup`.")
+
+
 def make_lock(lock: Path = LOCK, *, upgrade: bool = False) -> None:
     """Resolve MiniStack's packages into the lock: exact versions and hashes, no index address.
 
@@ -103,7 +118,7 @@ def make_lock(lock: Path = LOCK, *, upgrade: bool = False) -> None:
         UnavailableError: uv could not resolve them.
     """
     command = [
-        *(uv.find_uv_bin(), "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"),
+        *(_find_uv(), "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"),
         *("--generate-hashes", "--no-annotate", "--no-header", str(REQUIREMENTS), "--output-file", str(lock)),
         *(["--upgrade"] if upgrade else []),
     ]
