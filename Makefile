@@ -153,12 +153,12 @@ COMPOSE := docker compose
 .PHONY: up
 up: ## build and start all in containers, wait until healthy, print addresses (SERVICES='…': only these)
 	@$(COMPOSE) up --build --wait --detach $(SERVICES)
-	@printf '%s\n' \
-		'Grafana     http://localhost:3000' \
-		'Prometheus  http://localhost:9090' \
-		'analytics   http://localhost:8003/docs' \
-		'Kafka       localhost:9092' \
-		'local AWS   http://localhost:4566'
+	@show() { if address=$$($(COMPOSE) port $$2 $$3 2>/dev/null); then printf '%-12s%s%s%s\n' "$$1" "$$4" "$$address" "$$5"; fi; }; \
+	show Grafana grafana 3000 http:// ''; \
+	show Prometheus prometheus 9090 http:// ''; \
+	show analytics analytics 8003 http:// /docs; \
+	show Kafka kafka 9092 '' ''; \
+	show 'local AWS' aws 4566 http:// ''
 
 .PHONY: down
 down: ## stop the containers and remove them with their volumes

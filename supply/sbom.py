@@ -28,7 +28,8 @@ def packages(part: str) -> Iterator[Package]:
     yield from python_packages(ROOT / part / "requirements.lock")
     if part == "local":
         yield from python_packages(MINISTACK)
-        yield from jars()
+        # Kafka runs in its own image; this one provides its metrics agent.
+        yield from (jar for jar in jars() if jar.name == "jmx_prometheus_javaagent")
 
 
 def bill(part: str) -> Bom:

@@ -28,7 +28,6 @@ from lakefeed_analytics.crawl import GlueCrawler, wait_for_crawl
 from lakefeed_analytics.ensure import Ensurer
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_local.aws import LocalAws
-from lakefeed_local.crawl_service import CrawlService
 
 _TOPIC = "bench"
 _REGION = "us-east-1"
@@ -85,7 +84,6 @@ def run(bench: Bench) -> Result:
     figures: list[Figure] = []
     with ExitStack() as held:
         aws = held.enter_context(LocalAws(bench.folder / "aws"))
-        held.enter_context(CrawlService(aws.endpoint_url))
         lake = Lake(aws.endpoint_url, held)
         there = 0
         for size, rounds in bench.size(_SIZES, _QUICK_SIZES).items():

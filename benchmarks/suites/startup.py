@@ -23,7 +23,6 @@ from benchmarks.suite import Bench, Suite
 from benchmarks.topics import fill, topic
 from benchmarks.workers import consumer_environment
 from lakefeed_local.aws import LocalAws
-from lakefeed_local.crawl_service import CrawlService
 from tests.helpers.services import Service
 from tests.helpers.waiting import wait_for
 
@@ -69,7 +68,6 @@ def run(bench: Bench) -> Result:
         broker = held.enter_context(bench.broker()).bootstrap_servers
         store = held.enter_context(seaweed(bench.folder / "seaweedfs"))
         aws = held.enter_context(LocalAws(bench.folder / "aws")).endpoint_url
-        held.enter_context(CrawlService(aws))
         around = Surroundings(bench.folder, broker, store, aws)
         started = bench.rounds(
             _ROUNDS,

@@ -245,9 +245,12 @@ def shared_config() -> dict[str, Any]:
     # Without a home, Path.expanduser would raise.
     if not Path(os.path.expanduser(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config")).is_file():  # noqa: PTH111
         return {}
-    from botocore.exceptions import BotoCoreError  # seldom wanted, and slow
-    from botocore.session import Session
-
+    try:
+        from botocore.exceptions import BotoCoreError  # seldom wanted, and slow
+        from botocore.session import Session
+    except ImportError:
+        # A program without a client of AWS has no other use of a region than that it is the same each time.
+        return {}
     try:
         return Session().get_scoped_config()
     except BotoCoreError:

@@ -1,7 +1,7 @@
 """The local AWS: MiniStack (S3, Glue, Athena, IAM, STS on one port) in an environment of its own.
 
-Its packages would conflict with ours (it pins another botocore), so uv makes it a virtual environment in
-the cache, from a lock with hashes, named by the lock's digest: a changed lock makes a new one.
+Its packages would conflict with ours (it pins another botocore), so uv creates a virtual environment for it
+in the cache, from a lock with hashes. The lock's digest is its name, so that a changed lock creates another.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import uv
-
+import lakefeed_common
+import lakefeed_local
 from lakefeed_common.addresses import join
 from lakefeed_common.errors import UnavailableError
 from lakefeed_local.files import locked
@@ -28,13 +28,17 @@ from lakefeed_local.settings import LocalSettings
 
 LOCK = Path(__file__).with_name("ministack.requirements.lock")
 REQUIREMENTS = Path(__file__).with_name("ministack.requirements.in")
-_LAUNCHER = Path(__file__).with_name("ministack_launcher.py")
+_LAUNCHER = Path(__file__).parent / "ministack" / "launcher.py"
+PACKAGES = tuple(
+    dict.fromkeys(str(Path(package.__path__[0]).parent) for package in (lakefeed_local, lakefeed_common))
+)
+"""The folders in which MiniStack's process finds our own packages."""
 
 
 def environment(cache: Path, lock: Path = LOCK) -> Path:
-    """The Python of MiniStack's environment, made at the first call and after a change of the lock.
+    """The Python of MiniStack's environment, created at the first call and after a change of the lock.
 
-    Safe in several processes at once: it is built aside and moved to its place when complete.
+    Safe in several processes at once: it is built in a staging folder, and moved when it is complete.
 
     Raises:
         UnavailableError: packages could not be downloaded, or one is not what the lock says.
@@ -46,23 +50,24 @@ def environment(cache: Path, lock: Path = LOCK) -> Path:
     if _usable(python):
         return python
     with locked(cache / "ministack" / ".lock"):
-        # Another process may have made it meanwhile.
+        # Another process may have created it meanwhile.
         if not _usable(python):
             _make(place, lock)
     return python
 
 
 def _usable(python: Path) -> bool:
-    """Whether the environment is there, and the Python that it was made from still is as well."""
+    """Whether the environment exists, and so does the Python that it was created from."""
     return python.exists()
 
 
 def _make(place: Path, lock: Path) -> None:
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=place.parent))
-    print("setting up the local AWS: its packages, by the hashed lock", file=sys.stderr, flush=True)
-    # Relocatable: scripts do not name the folder it was built in.
+    print("Installing the local AWS from its hashed lock", file=sys.stderr, flush=True)
+    # Relocatable: its scripts do not name the staging folder.
+    uv = _find_uv()
     make = [
-        uv.find_uv_bin(),
+        uv,
         "venv",
         "--quiet",
         "--relocatable",
@@ -71,16 +76,16 @@ def _make(place: Path, lock: Path) -> None:
         str(staging / "env"),
     ]
     install = [
-        *(uv.find_uv_bin(), "pip", "install", "--python", str(staging / "env" / "bin" / "python")),
+        *(uv, "pip", "install", "--python", str(staging / "env" / "bin" / "python")),
         *("--require-hashes", "--requirement", str(lock)),
     ]
     try:
         for command in (make, install):
-            # uv shows its progress on standard error by itself, as fits a terminal or a log.
+            # uv shows its progress on standard error, as suits a terminal or a log.
             if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
                 raise UnavailableError(
-                    f"{' '.join(command[1:3])} failed, see above: the local AWS cannot be set up. "
-                    "Check the network (and HTTPS_PROXY), then try again."
+                    f"uv {' '.join(command[1:3])} failed (see above), so the local AWS cannot be installed. "
+                    "Check the network and HTTPS_PROXY, then try again."
                 )
         shutil.rmtree(place, ignore_errors=True)
         (staging / "env").rename(place)
@@ -88,33 +93,49 @@ def _make(place: Path, lock: Path) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def make_lock(lock: Path = LOCK, *, upgrade: bool = False) -> None:
-    """Resolve MiniStack's packages anew into the lock: exact versions, hashes, no address.
+def _find_uv() -> str:
+    """The program uv: that of its package, or one on the path.
 
-    Without `upgrade`, versions that still fit stay.
+    Raises:
+        UnavailableError: there is none.
+    """
+    try:
+        from uv import find_uv_bin
+
+        return find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        if found := shutil.which("uv"):
+            return found
+    raise UnavailableError("uv is not installed, so the local AWS cannot be installed. Run `make setup`.")
+
+
+def make_lock(lock: Path = LOCK, *, upgrade: bool = False) -> None:
+    """Resolve MiniStack's packages into the lock: exact versions and hashes, no index address.
+
+    Without `upgrade`, locked versions that still satisfy the requirements are kept.
 
     Raises:
         UnavailableError: uv could not resolve them.
     """
     command = [
-        *(uv.find_uv_bin(), "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"),
+        *(_find_uv(), "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"),
         *("--generate-hashes", "--no-annotate", "--no-header", str(REQUIREMENTS), "--output-file", str(lock)),
         *(["--upgrade"] if upgrade else []),
     ]
     if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
-        raise UnavailableError("uv could not resolve MiniStack's packages, see above")
+        raise UnavailableError("uv could not resolve MiniStack's packages (see above)")
 
 
 class LocalAws:
-    """MiniStack with state of its own, from `with` to the end of it.
+    """MiniStack with crawls, and with state of its own, from `with` to the end of it.
 
-    Crawlers stay in RUNNING until a crawl service (`crawl_service.CrawlService`) has done their work.
-    Buckets and objects stay in the folder; the catalogue too when it is stopped in order.
+    Buckets and objects stay in the folder; the catalogue does too if it is stopped in order.
 
     Args:
-        folder: state and logs; one at a time uses it.
+        folder: state and logs; one process at a time uses it.
         port: 0 takes a free one.
         settings: everything else; from the environment by default.
+        launcher: the script that MiniStack's Python runs, another one to put more in front of MiniStack.
 
     Raises:
         SettingsError: a given port is taken, or the folder is in use.
@@ -122,10 +143,18 @@ class LocalAws:
         UnavailableError: its packages could not be downloaded.
     """
 
-    def __init__(self, folder: Path, *, port: int = 0, settings: LocalSettings | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        settings: LocalSettings | None = None,
+        launcher: Path = _LAUNCHER,
+    ) -> None:
         self.folder = folder.absolute()
         self.port = port
         self._settings = settings or LocalSettings()
+        self._launcher = launcher
         self._held = ExitStack()
         self._child: Child | None = None
 
@@ -157,11 +186,12 @@ class LocalAws:
         else:
             self.port = free_port(host)
         self._held.enter_context(sole_user(self.folder))
-        (self.folder / "tmp").mkdir(exist_ok=True)
+        for name in ("state", "tmp"):
+            (self.folder / name).mkdir(exist_ok=True)
         try:
             self._child = Child(
                 "the local AWS",
-                [str(python), "-P", str(_LAUNCHER)],
+                [str(python), "-P", str(self._launcher), *PACKAGES],
                 self.folder / "logs" / "aws.log",
                 env=self._environment(host),
                 grace_seconds=self._settings.local_stop_seconds,
@@ -172,14 +202,14 @@ class LocalAws:
             raise
 
     def stop(self) -> None:
-        """Stop it in order; what it stored stays."""
+        """Stop it in order; its state is kept."""
         if self._child is not None:
             self._child.stop()
             self._child = None
         self._held.close()
 
     def _environment(self, host: str) -> dict[str, str]:
-        """MiniStack's settings, and of ours only what a Python process needs."""
+        """MiniStack's settings, those of a crawl, and of ours only what a Python process needs."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
         if self._settings.local_aws_calls is not None:
             kept["LAKEFEED_LOCAL_AWS_CALLS"] = str(self._settings.local_aws_calls.absolute())
@@ -194,14 +224,15 @@ class LocalAws:
             # Databases, tables and crawlers over a stop and a start.
             "PERSIST_STATE": "1",
             "STATE_DIR": str(self.folder / "state"),
-            # It keeps a file with its process id by port in the folder of temporary files.
+            # A query's copies of objects.
             "TMPDIR": str(self.folder / "tmp"),
-            # Ports of services that nothing here uses, and that two runs would both want.
+            # Ports of services that nothing here uses; two runs at the same time would conflict.
             "SFTP_ENABLED": "0",
             "IOT_MTLS_ENABLED": "0",
-            # It removes containers of its own making at a start, which may be another run's.
+            # At its start it removes containers that it made, which may be another run's.
             "DOCKER_HOST": "unix:///nonexistent",
             "LOG_LEVEL": "WARNING",
+            "LAKEFEED_LOCAL_CRAWL_SAMPLE_OBJECTS": str(self._settings.local_crawl_sample_objects),
             "PYTHONUNBUFFERED": "1",
         }
 

@@ -52,7 +52,7 @@ def up(
     aws_port: AwsPort = None,
     kafka: Annotated[bool, typer.Option(help="Start Kafka and ZooKeeper too.")] = True,
 ) -> None:
-    """Run Kafka, ZooKeeper and the local AWS with its crawls.
+    """Run Kafka, ZooKeeper and the local AWS.
 
     Prints the settings with which the services find them, one a line, and stays until Ctrl-C.
     """
@@ -82,28 +82,11 @@ def run_kafka(
 
 @app.command("aws")
 def run_aws(folder: Folder = None, aws_port: AwsPort = None) -> None:
-    """Run the local AWS alone.
-
-    Its crawlers need `lakefeed-local crawler` beside it.
-    """
+    """Run the local AWS alone."""
     settings = _settings(local_folder=folder, local_aws_port=aws_port)
     from lakefeed_local import commands
 
     commands.run_aws(settings)
-
-
-@app.command()
-def crawler(
-    http_port: Annotated[int | None, _port("--http-port", "metrics and health (8004)")] = None,
-) -> None:
-    """Do the crawls of the local AWS.
-
-    Finds it by AWS_ENDPOINT_URL, serves /metrics, /healthz and /readyz.
-    """
-    settings = _settings(http_port=http_port)
-    from lakefeed_local import commands
-
-    commands.crawl(settings)
 
 
 @app.command()

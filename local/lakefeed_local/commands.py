@@ -9,25 +9,27 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import TYPE_CHECKING
 
 from lakefeed_common import console
 from lakefeed_common.errors import InputError, LakefeedError
-from lakefeed_common.health import Health
 from lakefeed_common.settings import KafkaSettings, load
-from lakefeed_common.web import StatusServer
 from lakefeed_local import aws as local_aws
-from lakefeed_local import jars, java, tools
+from lakefeed_local import jars, tools
 from lakefeed_local.aws import LocalAws
-from lakefeed_local.broker import Broker
-from lakefeed_local.metrics import LocalMetrics
 from lakefeed_local.settings import LocalSettings
+
+if TYPE_CHECKING:
+    from lakefeed_local.broker import Broker
 
 _WATCH_SECONDS = 0.5
 
-# Who crawls needs AWS's clients; the other commands do without.
+# Only the commands that run Kafka import its client and Java, which the image does not have.
 
 
 def _broker(settings: LocalSettings) -> Broker:
+    from lakefeed_local.broker import Broker
+
     return Broker(
         settings.local_folder / "broker",
         kafka_port=settings.local_kafka_port,
@@ -75,8 +77,6 @@ def _stay(told: dict[str, str], watched: dict[str, Callable[[], bool]]) -> None:
 
 def up(settings: LocalSettings, *, kafka: bool) -> None:
     """Run the local AWS with its crawls, and Kafka if wanted, until asked to stop."""
-    from lakefeed_local.crawl_service import CrawlService
-
     with ExitStack() as running:
         watched: dict[str, Callable[[], bool]] = {}
         told: dict[str, str] = {}
@@ -87,7 +87,6 @@ def up(settings: LocalSettings, *, kafka: bool) -> None:
         aws = running.enter_context(_aws(settings))
         watched["the local AWS"] = lambda: aws.running
         told |= _aws_settings(aws, settings)
-        running.enter_context(CrawlService(aws.endpoint_url, settings=settings))
         _stay(told, watched)
 
 
@@ -103,25 +102,11 @@ def run_aws(settings: LocalSettings) -> None:
         _stay(_aws_settings(aws, settings), {"the local AWS": lambda: aws.running})
 
 
-def crawl(settings: LocalSettings) -> None:
-    """Do the crawls of a local AWS until asked to stop."""
-    from lakefeed_local.crawl_service import CrawlService, endpoint
-
-    address = endpoint(settings)
-    stop = console.stop_on_signals()
-    metrics = LocalMetrics()
-    health = Health(metrics, ["aws"], stall_seconds=settings.stall_seconds)
-    with (
-        StatusServer(settings, metrics, health) as status,
-        CrawlService(address, settings=settings, metrics=metrics, health=health),
-    ):
-        print(f"metrics and health on port {status.port}", file=sys.stderr, flush=True)
-        stop.wait()
-
-
 def fetch(settings: LocalSettings, *, broker: bool, aws: bool) -> None:
     """Download and check what later runs need."""
     if broker:
+        from lakefeed_local import java
+
         found = jars.ensure(settings.cache)
         print(f"Kafka: {found.classpath.count(':') + 1} jars, whole; on {java.version()}")
     if aws:
@@ -131,7 +116,7 @@ def fetch(settings: LocalSettings, *, broker: bool, aws: bool) -> None:
 def copy_agent(settings: LocalSettings, folder: Path) -> None:
     """Copy the broker's metrics agent into a folder."""
     target = folder / "jmx_prometheus_javaagent.jar"
-    shutil.copyfile(jars.ensure(settings.cache).jmx_agent, target)
+    shutil.copyfile(jars.ensure_agent(settings.cache), target)
     target.chmod(0o644)
     print(target)
 
@@ -184,6 +169,8 @@ def demo(
 
 def become_tool(settings: LocalSettings, name: str, given: list[str]) -> None:
     """Become one of Kafka's tools: it has the terminal, the signals and the exit code to itself."""
+    from lakefeed_local import java
+
     words, properties = tools.arguments(name, load(KafkaSettings), given)
     if properties:
         words += tools.config_arguments(name, properties)

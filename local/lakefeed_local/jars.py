@@ -146,16 +146,27 @@ def ensure(cache: Path, lock: Path = LOCK, fetch: Fetch = fetch_with_jgo) -> Jar
     """
     folder = cache / "jars"
     jars = read_lock(lock)
-    if _damaged(jars, folder):
-        with locked(folder / ".lock"):
-            # Another process may have downloaded them meanwhile.
-            if missing := _damaged(jars, folder):
-                _download(missing, folder, fetch)
+    _ensure(jars, folder, fetch)
     agent = next(jar for jar in jars if jar.artifact == _AGENT)
     return Jars(
         classpath=":".join(str(folder / jar.path) for jar in jars if jar is not agent),
         jmx_agent=folder / agent.path,
     )
+
+
+def ensure_agent(cache: Path, lock: Path = LOCK, fetch: Fetch = fetch_with_jgo) -> Path:
+    """Have the metrics agent alone in the cache, as `ensure` does."""
+    agent = next(jar for jar in read_lock(lock) if jar.artifact == _AGENT)
+    _ensure([agent], cache / "jars", fetch)
+    return cache / "jars" / agent.path
+
+
+def _ensure(jars: list[Jar], folder: Path, fetch: Fetch) -> None:
+    if _damaged(jars, folder):
+        with locked(folder / ".lock"):
+            # Another process may have downloaded them meanwhile.
+            if missing := _damaged(jars, folder):
+                _download(missing, folder, fetch)
 
 
 def _damaged(jars: list[Jar], folder: Path) -> list[Jar]:
@@ -171,7 +182,7 @@ def _download(jars: list[Jar], folder: Path, fetch: Fetch) -> None:
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=folder))
     try:
         with (
-            downloading("Kafka and ZooKeeper", len(jars)) as report,
+            downloading("jars of Kafka", len(jars)) as report,
             ThreadPoolExecutor(_CONNECTIONS) as pool,
         ):
             tasks = [pool.submit(_put, jar, folder, staging / jar.sha256, fetch, report) for jar in jars]

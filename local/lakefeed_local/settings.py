@@ -46,9 +46,6 @@ class CacheSettings(ServiceSettings):
 class LocalSettings(CacheSettings, AwsSettings):
     """The broker and the AWS that run on one's own computer."""
 
-    http_port: int = setting(
-        8004, "Port on which metrics and health are served; 0 takes a free one.", ge=0, le=65535
-    )
     local_folder: Path = setting(
         Path("build/local"), "Folder of the state and the logs of what runs here; one run at a time uses it."
     )
@@ -76,11 +73,9 @@ class LocalSettings(CacheSettings, AwsSettings):
         "What the JVMs of Kafka and ZooKeeper are tuned for: `quick-start` halves the CPU time until they "
         "answer, `throughput` is Kafka's own choice for hours of load.",
     )
-    local_crawl_workers: int = setting(2, "How many crawls run at the same time.", ge=1, le=16)
     local_crawl_sample_objects: int = setting(
         10,
-        "How many objects of a partition a crawl reads to find its columns, spread over the partition; "
-        "a target's own SampleSize goes before.",
+        "How many objects of a partition a crawl reads to find its columns, spread over the partition.",
         ge=1,
     )
     broker_config: Path | None = setting(

@@ -362,22 +362,14 @@ def _glue() -> Section:
                 "Tables in the Glue database: one a topic. More of them mean that a crawl split a topic.",
                 _COUNT,
                 Query("max(lakefeed_analytics_tables)", "tables"),
-                width=8,
+                width=12,
             ),
             lines(
                 "Partitions by table",
                 "Partitions of each table: one a day.",
                 _COUNT,
                 Query("max by (table) (lakefeed_analytics_partitions)", "{{table}}"),
-                width=8,
-            ),
-            lines(
-                "Objects found by local crawls",
-                "Objects that the local crawl service found, a second. On AWS, where Glue crawls by itself, "
-                "there is no such service.",
-                units.OpsPerSecond,
-                Query(rate("lakefeed_local_crawl_objects_total"), "objects"),
-                width=8,
+                width=12,
             ),
         ],
     )

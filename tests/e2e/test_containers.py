@@ -21,7 +21,7 @@ from tests.helpers.waiting import wait_for
 TOPIC = "demo_testing"
 BUCKET = "lakefeed"
 SAMPLE_ROWS = 2212
-OWN = ("producer", "consumer", "analytics", "aws", "crawler")
+OWN = ("producer", "consumer", "analytics", "aws")
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -188,7 +188,7 @@ def test_on_a_real_account_nothing_of_the_local_aws_is_left() -> None:
             patch.setenv(name, value)
         files = ["-f", "docker-compose.yml", "-f", "docker-compose.aws.yml"]
         told = json.loads(compose(*files, "config", "--format", "json"))["services"]
-    assert not {"aws", "crawler", "kafka", "zookeeper"} & told.keys()
+    assert not {"aws", "init", "kafka", "zookeeper"} & told.keys()
     for name in ("producer", "consumer", "analytics"):
         assert "AWS_ENDPOINT_URL" not in told[name]["environment"]
     for name in ("producer", "consumer"):

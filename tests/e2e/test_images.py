@@ -28,6 +28,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in ("common", *PARTS):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".dockerignore", folder)
+    (folder / "supply").mkdir()
+    shutil.copy(ROOT / "supply" / "slim.py", folder / "supply")
     for place in (".env", ".git/config", "tests/key.pem", "data/prices.csv", "common/lakefeed_common/.env"):
         file = folder / place
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 ACCOUNT = "000000000000"
-# By role, the access key of its calls; the crawl service's is its account's number, as the local AWS wants.
+# By role, the access key of its calls; a crawl's is its account's number.
 ACCESS_KEYS = {"consumer": "consumer", "analytics": "analytics", "crawler": ACCOUNT}
 
 Policy = dict[str, Any]

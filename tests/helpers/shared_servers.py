@@ -18,7 +18,6 @@ from pathlib import Path
 
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
-from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.files import locked
 from tests.helpers.boto import share_loader
 from tests.helpers.brokers import PATIENT
@@ -74,7 +73,6 @@ def _serve(name: str, folder: Path) -> None:
             address = running.enter_context(secure_broker(folder / "data")).describe()
         else:
             address = running.enter_context(LocalAws(folder / "data")).endpoint_url
-            running.enter_context(CrawlService(address))
         staged = folder / "address.new"
         staged.write_text(address)
         staged.rename(folder / "address")

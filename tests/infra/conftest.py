@@ -14,9 +14,8 @@ import boto3
 import pytest
 
 from lakefeed_local.aws import LocalAws
-from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.settings import LocalSettings
-from tests.helpers.infra import terraform
+from tests.helpers.infra import terraform, terraform_aws
 from tests.helpers.rights import ACCOUNT, Call, read_calls
 
 REGION = "us-east-1"
@@ -61,16 +60,15 @@ class Cloud:
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """The local AWS, with crawls; all of it is in its account 000000000000."""
+    """The local AWS; all of it is in its account 000000000000."""
     folder = tmp_path_factory.mktemp("cloud")
     calls = folder / "calls.jsonl"
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
-        aws = LocalAws(folder / "aws", settings=LocalSettings(local_aws_calls=calls))
         # A crawl that samples few objects may miss the one with a new column.
-        whole = LocalSettings(local_crawl_sample_objects=1000)
-        with aws, CrawlService(aws.endpoint_url, settings=whole):
+        settings = LocalSettings(local_aws_calls=calls, local_crawl_sample_objects=1000)
+        with LocalAws(folder / "aws", settings=settings, launcher=terraform_aws.LAUNCHER) as aws:
             yield Cloud(aws.endpoint_url, calls)
 
 

@@ -24,9 +24,9 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from lakefeed_local.aws import LocalAws
-from lakefeed_local.crawl_service import CrawlService
 from lakefeed_local.settings import LocalSettings
 from tests.helpers.infra import machine as machines
+from tests.helpers.infra import terraform_aws
 from tests.helpers.infra.machine import Machine, docker, run
 from tests.helpers.services import Service
 from tests.helpers.waiting import wait_for
@@ -117,7 +117,8 @@ def networks() -> Iterator[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def cloud(networks: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     settings = LocalSettings(local_host=machines.GATEWAY)
-    with LocalAws(tmp_path_factory.mktemp("aws"), settings=settings) as aws:
+    folder = tmp_path_factory.mktemp("aws")
+    with LocalAws(folder, settings=settings, launcher=terraform_aws.LAUNCHER) as aws:
         own = {"AWS_ENDPOINT_URL": aws.endpoint_url, "AWS_REGION": REGION}
         keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         yield Cloud(aws.endpoint_url, {**os.environ, **own, **keys})
@@ -288,10 +289,7 @@ def test_what_is_published_is_answered_by_athena(instance: Instance, cloud: Clou
         program = Path(sys.executable).with_name("lakefeed-analytics")
         return run(str(program), *arguments, environment=settings)
 
-    with (
-        CrawlService(cloud.endpoint_url),
-        Service("consumer", "run", log=tmp_path / "log", **settings) as consumer,
-    ):
+    with Service("consumer", "run", log=tmp_path / "log", **settings) as consumer:
         consumer.wait_ready()
         wait_for(
             lambda: consumer.metric("lakefeed_consumer_objects_total", outcome="stored") >= len(sample()),

@@ -90,7 +90,7 @@ def topic() -> str:
 
 @pytest.fixture(scope="session")
 def shared_aws(shared_folder: Path) -> Iterator[str]:
-    """Address of an AWS that all tests share, with a crawl service."""
+    """Address of an AWS that all tests share."""
     with shared("aws", shared_folder) as address:
         yield address
 
@@ -104,7 +104,7 @@ def _own_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
 
 @pytest.fixture
 def own_aws(_own_aws: LocalAws) -> LocalAws:
-    """A local AWS to stop and restart, without a crawl service; what earlier tests stored is in it."""
+    """A local AWS to stop and restart; what earlier tests stored is in it."""
     if not _own_aws.running:
         _own_aws.start()
     return _own_aws

@@ -1,12 +1,12 @@
-"""The local AWS keeps what it is given, apart from others, and is patched only as the launcher knows it."""
+"""The local AWS keeps its state, apart from that of others, and refuses a MiniStack it is not adapted to."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -15,6 +15,7 @@ import pytest
 from lakefeed_local import aws as local_aws
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.settings import LocalSettings
+from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -43,14 +44,6 @@ def test_a_key_is_created_once_when_asked_so(s3: S3Client, bucket: str) -> None:
         s3.put_object(Bucket=bucket, Key="a.json", Body=b"2", IfNoneMatch="*")
 
 
-def test_an_instance_that_is_asked_for_again_with_its_token_is_the_same(aws: str) -> None:
-    asked = {"ImageId": "ami-12345678", "MinCount": 1, "MaxCount": 1}
-    with closing(boto3.Session(region_name="us-east-1").client("ec2", endpoint_url=aws)) as ec2:
-        answers = [ec2.run_instances(**asked, ClientToken=token) for token in ("a", "a", "b")]
-    first, again, other = (answer["Instances"][0]["InstanceId"] for answer in answers)
-    assert first == again != other
-
-
 def test_a_restart_keeps_objects_and_catalogue(own_aws: LocalAws) -> None:
     with clients(own_aws, "s3", "glue") as (s3, glue):
         s3.create_bucket(Bucket="kept")
@@ -58,6 +51,7 @@ def test_a_restart_keeps_objects_and_catalogue(own_aws: LocalAws) -> None:
         glue.create_database(DatabaseInput={"Name": "kept"})
         glue.create_crawler(Name="kept", Role="lakefeed", DatabaseName="kept", Targets={})
         glue.start_crawler(Name="kept")
+        wait_for(lambda: glue.get_crawler(Name="kept")["Crawler"]["State"] == "READY")
 
     own_aws.stop()
     own_aws.start()
@@ -67,6 +61,8 @@ def test_a_restart_keeps_objects_and_catalogue(own_aws: LocalAws) -> None:
         assert glue.get_database(Name="kept")["Database"]["Name"] == "kept"
         crawler = glue.get_crawler(Name="kept")["Crawler"]
         assert (crawler["State"], crawler["LastCrawl"]["Status"]) == ("READY", "FAILED")
+        assert "DeleteBehavior" in crawler["LastCrawl"]["ErrorMessage"]
+        assert len(glue.list_crawls(CrawlerName="kept")["Crawls"]) == 1
 
 
 def test_two_side_by_side_do_not_meet(shared_aws: str, own_aws: LocalAws) -> None:
@@ -80,52 +76,42 @@ def test_two_side_by_side_do_not_meet(shared_aws: str, own_aws: LocalAws) -> Non
         assert name not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
 
 
-def test_a_crawler_at_work_cannot_be_changed(own_aws: LocalAws) -> None:
-    with clients(own_aws, "glue") as (glue,):
-        glue.create_crawler(Name="c", Role="lakefeed", DatabaseName="lake", Targets={})
-        glue.start_crawler(Name="c")
-
-        for change in (glue.delete_crawler, glue.update_crawler):
-            with pytest.raises(glue.exceptions.CrawlerRunningException):
-                change(Name="c")
-        glue.stop_crawler(Name="c")
-        with pytest.raises(glue.exceptions.CrawlerNotRunningException):
-            glue.stop_crawler(Name="c")
-        assert glue.list_crawls(CrawlerName="c")["Crawls"][0]["State"] == "STOPPED"
-        glue.delete_crawler(Name="c")
-
-
-# Each in a child, after what costs: MiniStack's own imports.
-_LAUNCHES = """
-import importlib.metadata, os, runpy, sys
-from ministack import app
-from ministack.services import athena, ec2, glue
+# Each in a child process: MiniStack's own imports take most of the time.
+_INSTALLS = """
+import importlib.metadata, os, sys
+sys.path.extend(sys.argv[1].split(os.pathsep))
+from ministack.services import athena, glue
+from lakefeed_local.ministack import engine
 for difference in sys.argv[2:]:
     if not (child := os.fork()):
         exec(difference)
-        runpy.run_path(sys.argv[1], run_name="__main__")
+        try:
+            engine.install()
+        except engine.UnknownVersionError as error:
+            print(error, flush=True)
         os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    os.waitpid(child, 0)
 """
 
 
-def test_the_launcher_refuses_another_ministack() -> None:
+def test_another_ministack_is_refused() -> None:
     refused = {
-        "del glue._start_crawler": "MiniStack has no glue._start_crawler as 1.",
-        "glue._stop_crawler = lambda: None": "MiniStack has no glue._stop_crawler as 1.",
-        "importlib.metadata.version = lambda _: '9.9'": "made for MiniStack 1.5.33, found 9.9",
+        "del athena._table_relation": "MiniStack lacks athena._table_relation",
+        "athena._table_relation = lambda table: None": "MiniStack lacks athena._table_relation",
+        "del glue._partitions": "glue._partitions of 1.",
+        "engine.version = lambda _: '9.9'": "needs MiniStack 1.5.33, found 9.9",
     }
     python = local_aws.environment(LocalSettings().cache)
-    launcher = Path(local_aws.__file__).with_name("ministack_launcher.py")
 
     ended = subprocess.run(
-        [python, "-c", _LAUNCHES, str(launcher), *refused],
+        [python, "-P", "-c", _INSTALLS, os.pathsep.join(local_aws.PACKAGES), *refused],
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
 
-    assert ended.stdout.split() == ["1"] * len(refused)
-    for message in refused.values():
-        assert message in ended.stderr
+    said = ended.stdout.splitlines()
+    assert len(said) == len(refused), ended.stderr
+    for message, line in zip(refused.values(), said, strict=True):
+        assert message in line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,9 +15,6 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from lakefeed_local import cli
-from lakefeed_local.aws import LocalAws
-from tests.helpers.commands import in_process
 from tests.helpers.waiting import wait_for
 
 COMMAND = [sys.executable, "-c", "import sys; from lakefeed_local.cli import main; sys.exit(main())"]
@@ -113,38 +109,6 @@ def test_up_runs_all_and_kill_9_leaves_no_process_behind(tmp_path: Path) -> None
         process.wait()
 
         wait_for(lambda: not processes_of(tmp_path / "state"), 60, "programs outlive the killed command")
-
-
-def test_the_crawler_alone_says_whether_it_is_ready(tmp_path: Path, own_aws: LocalAws) -> None:
-    # On the AWS that all share it would take crawls of other tests, and end them with itself.
-    log = tmp_path / "log"
-    with running(log, "crawler", "--http-port", "0", AWS_ENDPOINT_URL=own_aws.endpoint_url) as process:
-        said = wait_for(lambda: re.search(r"health on port (\d+)\n", log.read_text()), 60, log.read_text)
-        assert said is not None
-        url = f"http://127.0.0.1:{said[1]}/readyz"
-
-        def ready() -> bool:
-            try:
-                with urllib.request.urlopen(url, timeout=5) as answer:
-                    return bool(answer.status == 200)
-            except urllib.error.HTTPError as error:
-                error.close()
-                return False
-
-        wait_for(ready, message="the crawler is not ready")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-
-
-def test_the_crawler_wants_an_address(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "")
-
-    code, _, said = in_process(cli.main, capsys, monkeypatch, "crawler")
-
-    assert code == 2
-    assert "AWS_ENDPOINT_URL is not set" in said
 
 
 def test_records_go_through_kafkas_own_tools(kafka: str, topic: str) -> None:

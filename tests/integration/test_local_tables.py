@@ -56,6 +56,7 @@ def test_what_a_topic_may_hold(s3: S3Client, glue: GlueClient, athena: AthenaCli
         Role="lakefeed",
         DatabaseName="lake",
         Targets={"S3Targets": [{"Path": f"s3://{bucket}/events/{topic}/"} for topic in topics]},
+        SchemaChangePolicy={"DeleteBehavior": "LOG"},
         Configuration=json.dumps(
             {
                 "Version": 1.0,

@@ -151,7 +151,7 @@ def count_answered(pipeline: Deployment) -> int:
 
 def test_every_pod_is_ready_and_restricted(pipeline: Deployment) -> None:
     found = pipeline.json("get", "pods")["items"]
-    assert {"consumer", "analytics", "producer", "kafka", "zookeeper", "aws", "crawler"} <= {
+    assert {"consumer", "analytics", "producer", "kafka", "zookeeper", "aws"} <= {
         pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in found
     }
     for pod in found:
@@ -259,7 +259,7 @@ def test_all_that_was_published_is_stored_byte_for_byte_and_counted(pipeline: De
 
 
 def test_prometheus_sees_every_service_and_answers_the_dashboard(pipeline: Deployment) -> None:
-    services = {"producer", "consumer", "analytics", "crawler", "kafka", "prometheus"}
+    services = {"producer", "consumer", "analytics", "kafka", "prometheus"}
     with pipeline.forwarded("prometheus", 9090) as address:
         prometheus = f"http://{address}"
 

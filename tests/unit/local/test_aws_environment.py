@@ -1,4 +1,4 @@
-"""MiniStack's environment is made once for a lock, and nothing else of MiniStack is patched unseen."""
+"""MiniStack's environment is created once for a lock, and holds the version that the engine is adapted to."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def test_one_environment_for_a_lock_and_another_for_the_next(tmp_path: Path, loc
     assert list((tmp_path / "cache" / "ministack").glob(".staging-*")) == []
 
 
-def test_an_environment_that_cannot_be_made_leaves_nothing(tmp_path: Path, lock: Path) -> None:
+def test_an_environment_that_cannot_be_installed_leaves_nothing(tmp_path: Path, lock: Path) -> None:
     lock.write_text("idna==3.10 --hash=sha256:" + "0" * 64 + "\n")
 
-    with pytest.raises(UnavailableError, match="cannot be set up"):
+    with pytest.raises(UnavailableError, match="cannot be installed"):
         aws.environment(tmp_path / "cache", lock)
 
     assert [entry.name for entry in (tmp_path / "cache" / "ministack").iterdir()] == [".lock"]
 
 
-def test_the_launcher_is_made_for_the_locked_version() -> None:
+def test_the_engine_is_adapted_to_the_locked_version() -> None:
     locked = re.search(r"^ministack==(\S+)", aws.LOCK.read_text(), re.MULTILINE)
-    launcher = Path(aws.__file__).with_name("ministack_launcher.py").read_text()
+    engine = (Path(aws.__file__).parent / "ministack" / "engine.py").read_text()
 
     assert locked is not None
-    assert f'VERSION = "{locked.group(1)}"' in launcher
+    assert f'VERSION = "{locked.group(1)}"' in engine
     assert "://" not in aws.LOCK.read_text()
     assert aws.LOCK.read_text().count("--hash=sha256:") > 18

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakefeed_local.schema import (
+from lakefeed_local.crawl.schema import (
     Plain,
     Sample,
     Struct,
@@ -20,7 +20,6 @@ from lakefeed_local.schema import (
     left_out,
     merge,
     sample,
-    similar,
     table_columns,
 )
 
@@ -145,15 +144,6 @@ def test_a_partition_keys_name_is_no_column(name: str) -> None:
     assert table_columns(columns, ["dt"]) == [{"Name": "dt_2", "Type": "int"}]
     assert left_out(columns, ["dt"]) == [name]
     assert left_out(columns) == []
-
-
-def test_similar_schemas_agree_in_most_columns() -> None:
-    wide = dict.fromkeys("abcdefghij", Plain.INT)
-
-    assert similar(wide, wide | {"k": Plain.STRING})
-    assert similar({"a": Plain.INT}, {"a": Plain.UNKNOWN})
-    assert not similar({"a": Plain.INT, "b": Plain.INT}, {"a": Plain.INT, "c": Plain.INT})
-    assert not similar({"a": Plain.INT}, {"a": Plain.STRING})
 
 
 @pytest.mark.parametrize("name", ["", "x" * 256, "番" * 86, "a\nb"])

@@ -15,6 +15,10 @@ ROOT = Path(__file__).resolve().parents[3]
 COMPOSE = [ROOT / "docker-compose.yml", ROOT / "docker-compose.aws.yml"]
 LOCKS = [*sorted(ROOT.glob("*/requirements.lock")), ROOT / "requirements.lock", ROOT / "bootstrap.lock"]
 PASSED_ON = {"AWS_SESSION_TOKEN"}
+# Services that do one thing and end.
+ONE_SHOT = {"broker-agent", "init"}
+# Whose address is in a file, not in the compose file.
+SETTLED = {("kafka", "zookeeper"), ("grafana", "prometheus")}
 
 
 def defaults() -> dict[str, str | None]:
@@ -69,7 +73,26 @@ def test_every_service_has_a_health_check_a_limit_and_log_rotation() -> None:
     for name, service in yaml.safe_load(COMPOSE[0].read_text())["services"].items():
         assert service["mem_limit"], name
         assert service["logging"]["options"]["max-size"], name
-        assert name == "broker-agent" or service["healthcheck"]["test"], name
+        assert name in ONE_SHOT or service["healthcheck"]["test"], name
+
+
+def test_services_wait_for_what_they_connect_to_and_for_one_shots_only() -> None:
+    for name, service in yaml.safe_load(COMPOSE[0].read_text())["services"].items():
+        for other, wait in service.get("depends_on", {}).items():
+            one_shot = other in ONE_SHOT
+            assert wait["condition"] == (
+                "service_completed_successfully" if one_shot else "service_healthy"
+            ), f"{name} waits for {other}"
+            assert one_shot or f"{other}:" in str(service) or (name, other) in SETTLED, f"{name}, {other}"
+
+
+def test_every_image_of_ours_is_built_by_each_service_that_runs_it() -> None:
+    # Compose would pull an image that a service names without a way to build it.
+    for name, service in yaml.safe_load(COMPOSE[0].read_text())["services"].items():
+        if service["image"].startswith("lakefeed-"):
+            assert (
+                service["build"]["dockerfile"] == service["image"].split("-")[1].split(":")[0] + "/Dockerfile"
+            ), name
 
 
 def test_the_kafka_version_is_one_setting() -> None:

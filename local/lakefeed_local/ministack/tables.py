@@ -1,9 +1,7 @@
-"""How the local Athena reads a JSON table: with the catalogue's columns and partitions, as Athena does.
+"""A JSON table as a relation of DuckDB: with the catalogue's columns and partitions, as Athena reads it.
 
-DuckDB's own detection takes columns from the files instead: many columns of one type, or keys that most rows
-lack, become one MAP, and a file beside the partitions' folders takes the partition columns away.
-
-Loaded by `ministack_launcher` in MiniStack's own environment, so it needs the standard library only.
+DuckDB's own detection takes the columns from the files instead: many columns of one type, or keys that most
+rows lack, become one MAP, and a file next to the partitions' folders removes the partition columns.
 """
 
 from __future__ import annotations
@@ -51,7 +49,7 @@ def duckdb_type(hive: str) -> str:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The parts between the commas that stand in no brackets."""
+    """The parts between the commas outside of any brackets."""
     depth, start = 0, 0
     for position, char in enumerate(text):
         depth += (char in "<(") - (char in ">)")
@@ -69,47 +67,69 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def relation(table: dict[str, Any], files: Sequence[str], partitions: Iterable[dict[str, Any]]) -> str | None:
-    """DuckDB's relation over the copies of a table's objects, or None when it has no rows.
+def is_json(table: dict[str, Any]) -> bool:
+    """Whether a table of the catalogue has columns and is stored as JSON."""
+    storage = table.get("StorageDescriptor") or {}
+    kind = (table.get("Parameters") or {}).get("classification")
+    if kind is None:
+        kind = "json" if "json" in str(storage.get("SerdeInfo")).lower() else ""
+    return kind == "json" and bool(storage.get("Columns"))
+
+
+def relation(table: dict[str, Any], files: Sequence[str], partitions: Iterable[dict[str, Any]]) -> str:
+    """DuckDB's relation over the copies of a table's objects.
 
     Args:
         table: a JSON table with columns, as Glue's API shows it.
         files: the copies of all objects under its location.
         partitions: the table's partitions, as Glue's API shows them; only a table with keys has any.
     """
-    keys = [str(key["Name"]) for key in table.get("PartitionKeys") or []]
+    columns = {
+        _text(column, "Name").lower(): _type(column) for column in table["StorageDescriptor"]["Columns"]
+    }
+    keys = {_text(key, "Name"): _type(key) for key in table.get("PartitionKeys") or []}
+    read = [file for file in _files(table, files, partitions) if lower_keys(Path(file))]
+    if not read:
+        return f"(SELECT {', '.join(_null(*each) for each in (columns | keys).items())} WHERE FALSE)"
+    # Athena has a key's value from the partition, DuckDB from the folder, if that names the key.
+    in_folders = {key: kind for key, kind in keys.items() if all(f"/{key}=" in file for file in read)}
+    shown = ", ".join(f"{_literal(column)}: {_literal(kind)}" for column, kind in columns.items())
+    options = ["format = 'newline_delimited'", f"columns = {{{shown}}}"]
+    if in_folders:
+        shown = ", ".join(f"{_literal(key)}: {kind}" for key, kind in in_folders.items())
+        options.append(f"hive_partitioning = true, hive_types = {{{shown}}}")
+    else:
+        options.append("hive_partitioning = false")
+    selected = [_name(column) for column in columns]
+    selected += [_name(key) if key in in_folders else _null(key, kind) for key, kind in keys.items()]
+    listed = ", ".join(_literal(file) for file in read)
+    return f"(SELECT {', '.join(selected)} FROM read_json([{listed}], {', '.join(options)}))"  # noqa: S608
+
+
+def _files(
+    table: dict[str, Any], files: Sequence[str], partitions: Iterable[dict[str, Any]]
+) -> Sequence[str]:
+    """The copies of those objects that the table has: of a table with keys, those of its partitions."""
+    if not table.get("PartitionKeys"):
+        return files
     location = _folder(table["StorageDescriptor"]["Location"])
     places = {
         _folder(part.get("StorageDescriptor", {}).get("Location", "")).removeprefix(location)
         for part in partitions
     }
-    read = [file for file in files if not keys or _inside(file, places)]
-    read = [file for file in read if lower_keys(Path(file))]
-    if not read:
-        return None
-    # What Athena has from the partition, DuckDB takes from the folders, where they name the key.
-    named = [key for key in keys if all(f"/{key}=" in file for file in read)]
-    options = ["format = 'newline_delimited'", f"columns = {{{_columns(table['StorageDescriptor'])}}}"]
-    types = {str(key["Name"]): str(key.get("Type", "string")) for key in table.get("PartitionKeys") or []}
-    if named:
-        shown = ", ".join(f"{_literal(key)}: {duckdb_type(types[key])}" for key in named)
-        options.append(f"hive_partitioning = true, hive_types = {{{shown}}}")
-    else:
-        options.append("hive_partitioning = false")
-    selected = [_name(str(column["Name"])) for column in table["StorageDescriptor"]["Columns"]]
-    selected += [
-        _name(key) if key in named else f"CAST(NULL AS {duckdb_type(types[key])}) AS {_name(key)}"
-        for key in keys
-    ]
-    listed = ", ".join(_literal(file) for file in read)
-    return f"(SELECT {', '.join(selected)} FROM read_json([{listed}], {', '.join(options)}))"  # noqa: S608
+    return [file for file in files if _inside(file, places)]
 
 
-def _columns(storage: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{_literal(str(column['Name']).lower())}: {_literal(duckdb_type(str(column.get('Type', 'string'))))}"
-        for column in storage["Columns"]
-    )
+def _text(column: dict[str, Any], field: str, default: str = "") -> str:
+    return str(column.get(field, default))
+
+
+def _type(column: dict[str, Any]) -> str:
+    return duckdb_type(_text(column, "Type", "string"))
+
+
+def _null(name: str, kind: str) -> str:
+    return f"CAST(NULL AS {kind}) AS {_name(name)}"
 
 
 def _folder(location: str) -> str:
@@ -126,7 +146,7 @@ def _inside(file: str, places: set[str]) -> bool:
 
 
 def lower_keys(copy: Path) -> bool:
-    """Write a copy's keys in lower case, as the SerDe reads them; False for a copy with nothing in it."""
+    """Rewrite the keys of a copy in lower case, as the SerDe reads them; False for an empty copy."""
     text = copy.read_bytes().decode("utf-8-sig", errors="surrogateescape")
     if not text.strip():
         return False
@@ -147,7 +167,7 @@ def _lowered(line: str) -> str:
         found = json.loads(line, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
         return _written(found)
     except (ValueError, RecursionError):
-        # What is no JSON is for the reader to refuse.
+        # DuckDB reports what is not JSON.
         return line
 
 

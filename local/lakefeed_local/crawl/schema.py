@@ -222,16 +222,3 @@ def _each(text: str, truncated: bool) -> list[Any]:
         # orjson reads 1,024 levels, as the consumer does.
         lines = text.splitlines()[: -1 if truncated else None]
         return [orjson.loads(line) for line in lines if line.strip()]
-
-
-def similar(one: Columns, other: Columns) -> bool:
-    """Whether Glue would take both for one table's: most of their columns agree."""
-    names = set(one) | set(other)
-    agree = sum(
-        name in one
-        and name in other
-        and (Plain.UNKNOWN in (one[name], other[name]) or one[name] == other[name])
-        for name in names
-    )
-    # Glue's own threshold is 70 %.
-    return agree >= 0.7 * len(names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -51,29 +51,28 @@ class Partition:
 
 @dataclass(frozen=True)
 class Layout:
-    """A folder's partitions, and how many objects lie too high or too deep to belong to any."""
+    """A folder's partition keys and partitions."""
 
     keys: tuple[str, ...]
     partitions: list[Partition]
-    outside: int
 
 
 def parse_target(path: str) -> Target:
     """A target's `s3://bucket/folder` as Glue reads it.
 
     Raises:
-        ValueError: it is no S3 address.
+        ValueError: it is not an S3 address.
     """
     found = re.fullmatch(r"s3[an]?://([^/]+)/?(.*)", path)
     if found is None:
-        raise ValueError(f"the target {path!r} is no S3 address such as s3://bucket/folder/")
+        raise ValueError(f"the target {path!r} is not an S3 address such as s3://bucket/folder/")
     bucket, prefix = found.groups()
     return Target(bucket, f"{prefix.rstrip('/')}/" if prefix.strip("/") else "")
 
 
-def table_name(folder: str, prefix: str = "") -> str:
+def table_name(folder: str) -> str:
     """A table's name: the folder's in lower case, with `_` for what is neither letter nor digit."""
-    return re.sub(r"[^a-z0-9_]", "_", f"{prefix}{folder}".lower())
+    return re.sub(r"[^a-z0-9_]", "_", folder.lower())
 
 
 def other_name(name: str, location: str) -> str:
@@ -81,11 +80,10 @@ def other_name(name: str, location: str) -> str:
     return f"{name}_{hashlib.md5(location.encode(), usedforsecurity=False).hexdigest()}"
 
 
-def visible(stored: Stored, target: Target, excluded: Sequence[re.Pattern[str]]) -> bool:
-    """Whether a crawler reads an object: not empty, not hidden by `_` or `.`, not excluded."""
+def visible(stored: Stored, target: Target) -> bool:
+    """Whether a crawler reads an object: it is not empty, and not hidden by `_` or `.`."""
     path = stored.key.removeprefix(target.prefix)
-    hidden = any(part.startswith(("_", ".")) for part in path.split("/"))
-    return stored.size > 0 and not hidden and not any(pattern.fullmatch(path) for pattern in excluded)
+    return stored.size > 0 and not any(part.startswith(("_", ".")) for part in path.split("/"))
 
 
 def layout(target: Target, objects: Iterable[Stored]) -> Layout:
@@ -102,7 +100,7 @@ def layout(target: Target, objects: Iterable[Stored]) -> Layout:
     for folder, inside in by_folder.items():
         depths[_depth(folder)] += len(inside)
     if not depths:
-        return Layout((), [], 0)
+        return Layout((), [])
     depth = max(depths, key=lambda level: (depths[level], level))
     chosen = {folder: inside for folder, inside in by_folder.items() if _depth(folder) == depth}
     keys = _keys(next(iter(chosen)))
@@ -110,7 +108,7 @@ def layout(target: Target, objects: Iterable[Stored]) -> Layout:
         Partition(_values(folder), f"{target.location}{folder}/" if folder else target.location, inside)
         for folder, inside in sorted(chosen.items())
     ]
-    return Layout(keys, partitions, depths.total() - depths[depth])
+    return Layout(keys, partitions)
 
 
 def _depth(folder: str) -> int:
@@ -129,48 +127,3 @@ def _values(folder: str) -> tuple[str, ...]:
     return (
         tuple(part.partition("=")[2] if "=" in part else part for part in folder.split("/")) if folder else ()
     )
-
-
-def exclusion(glob: str) -> re.Pattern[str]:
-    """A Glue exclude pattern, relative to the target: `*`, `**`, `?`, `[a-z]`, `{a,b}` and `\\` to escape.
-
-    Raises:
-        ValueError: the pattern is not complete.
-    """
-    parts: list[str] = []
-    position, braces = 0, 0
-    while position < len(glob):
-        token = _TOKEN.match(glob, position)
-        if token is None:
-            raise ValueError(f"the exclude pattern {glob!r} is not complete at {glob[position:]!r}")
-        text = token.group()
-        braces += {"{": 1, "}": -1}.get(text, 0)
-        parts.append(_translate(text, inside_braces=braces > 0))
-        position = token.end()
-    if braces:
-        raise ValueError(f"the exclude pattern {glob!r} has an open brace")
-    return re.compile("".join(parts))
-
-
-_TOKEN = re.compile(r"\*\*|\[!?[^\]]+\]|\\.|[^\[\\]", re.DOTALL)
-
-
-def _translate(token: str, *, inside_braces: bool) -> str:
-    match token:
-        case "**":
-            return ".*"
-        case "*":
-            return "[^/]*"
-        case "?":
-            return "[^/]"
-        case "{":
-            return "(?:"
-        case "}":
-            return ")"
-        case "," if inside_braces:
-            return "|"
-        case _ if token.startswith("["):
-            inner = token[1:-1]
-            return f"[^{inner[1:]}]" if inner.startswith("!") else token
-        case _:
-            return re.escape(token.removeprefix("\\") or "\\")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lakefeed_local.athena_tables import duckdb_type, lower_keys, relation
-from lakefeed_local.schema import glue_type, infer, sample
+from lakefeed_local.crawl.schema import glue_type, infer, sample
+from lakefeed_local.ministack.tables import duckdb_type, is_json, lower_keys, relation
 
 
 @pytest.mark.parametrize(
@@ -63,16 +63,38 @@ def test_only_objects_of_partitions_are_read(tmp_path: Path) -> None:
     files = dict.fromkeys(("README.md", "dt=1/a", "dt=1/deeper/b", "dt=2/c", "dt=10/d"), "{}")
     described, copies, root = table(tmp_path, {**files, "dt=1/empty": ""}, ["dt"])
     partitions = [{"StorageDescriptor": {"Location": f"s3://b/t/dt={day}"}} for day in ("1", "2")]
-    found = relation(described, copies, partitions) or ""
+    found = relation(described, copies, partitions)
     read = [name for name in (*files, "dt=1/empty") if f"'{root}/{name}'" in found]
     assert read == ["dt=1/a", "dt=1/deeper/b", "dt=2/c"]
     assert "hive_types = {'dt': VARCHAR}" in found
-    assert relation(described, copies, []) is None
+
+
+def test_a_table_without_rows_has_its_columns(tmp_path: Path) -> None:
+    described, copies, _ = table(tmp_path, {"dt=1/a": "{}"}, ["dt"])
+    empty = '(SELECT CAST(NULL AS INTEGER) AS "n", CAST(NULL AS VARCHAR) AS "dt" WHERE FALSE)'
+    assert relation(described, copies, []) == empty
+
+
+@pytest.mark.parametrize(
+    ("parameters", "serde", "columns", "expected"),
+    [
+        ({"classification": "json"}, "", [{"Name": "n"}], True),
+        ({"classification": "json"}, "", [], False),
+        ({"classification": "csv"}, "org.openx.data.jsonserde.JsonSerDe", [{"Name": "n"}], False),
+        ({}, "org.openx.data.jsonserde.JsonSerDe", [{"Name": "n"}], True),
+        ({}, "org.apache.hadoop.hive.serde2.lazy.LazySimpleSerDe", [{"Name": "n"}], False),
+    ],
+)
+def test_which_tables_are_json(
+    parameters: dict[str, str], serde: str, columns: list[Any], expected: bool
+) -> None:
+    storage = {"Columns": columns, "SerdeInfo": {"SerializationLibrary": serde}}
+    assert is_json({"Parameters": parameters, "StorageDescriptor": storage}) is expected
 
 
 def test_a_table_without_partitions_reads_all(tmp_path: Path) -> None:
     described, copies, _ = table(tmp_path, {"a": "{}", "x/b": "{}"}, [])
-    found = relation(described, copies, []) or ""
+    found = relation(described, copies, [])
     assert all(copy in found for copy in copies)
     assert "hive_partitioning = false" in found
 
