@@ -1,8 +1,8 @@
-"""Runs a command in a terminal and draws what it shows as an SVG: `python -m docs.terminal FILE COMMAND…`.
+"""Records the terminal output of a command as an SVG image: `python -m docs.terminal FILE COMMAND…`.
 
     python -m docs.terminal docs/images/demo.svg make demo
 
-draws the picture in README.md.
+records the picture in README.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLUMNS, ROWS = 100, 50
 
 
 def run(command: list[str]) -> tuple[bytes, int]:
-    """What a command writes to a terminal of `COLUMNS` by `ROWS`, and its exit code."""
+    """Run a command in a terminal of `COLUMNS` by `ROWS`; return its output and exit code."""
     process, terminal = pty.fork()
     if process == 0:
         os.environ["TERM"] = "xterm-256color"
@@ -45,30 +45,30 @@ def run(command: list[str]) -> tuple[bytes, int]:
 
 
 def last_state(output: str) -> str:
-    """The text that is left on the screen: a progress bar as it was last drawn, colours kept."""
+    """The final content of the screen, with colours; of a progress bar, the last state."""
     output = re.sub(r"\x1b\[\?25[lh]", "", output).replace("\r\n", "\n")
     lines: list[str] = []
     for line in output.split("\n"):
-        # A bar that is drawn again starts at the line's first column.
+        # A progress bar is redrawn from the first column of the line.
         drawn = re.split(r"\r|\x1b\[2K", line)
         lines.append(next((each for each in reversed(drawn) if each), ""))
     return "\n".join(lines)
 
 
 def picture(command: str, output: str) -> str:
-    """The SVG: the command behind a prompt, and its output."""
+    """The SVG image: the command after a prompt, and its output."""
     console = Console(
         file=io.StringIO(), record=True, width=COLUMNS, force_terminal=True, legacy_windows=False
     )
     console.print(Text.assemble(("$ ", "green"), (command, "bold")))
     console.print(Text.from_ansi(last_state(output).rstrip()))
     svg = console.export_svg(title="Lakefeed", theme=MONOKAI, unique_id="terminal")
-    # Nothing is loaded from elsewhere: the reader's own fixed-width font will do.
+    # No external font: the viewer's monospace font is used.
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command and write the picture; returns the command's exit code."""
+    """Run the command and write the image; returns the command's exit code."""
     file, *command = arguments
     output, code = run(command)
     Path(file).write_text(picture(" ".join(command), output.decode(errors="replace")))
