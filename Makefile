@@ -46,11 +46,12 @@ help: ## this list
 # ---- checks -------------------------------------------------------------------------------
 
 .PHONY: lint
-lint: setup ## style, types, and known vulnerabilities of the locked packages where a service can be asked
+lint: setup ## style, types, wording, and known vulnerabilities of locked packages if a service is reachable
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/mypy .ci/stages.py .ci/pipeline.py
+	@$(BIN)/python -m docs.wording
 	@$(BIN)/python -m supply.audit $(AUDIT)
 
 .PHONY: sbom
@@ -71,7 +72,7 @@ lock: $(UV) ## resolve all dependencies anew into the hashed locks (UPGRADE=1 ta
 	$(BIN)/lakefeed-local lock
 
 .PHONY: docs
-docs: setup ## generate docs/configuration.md, docs/metrics.md and the dashboards from the code
+docs: setup ## generate docs/configuration.md, docs/metrics.md, docs/decisions/README.md and the dashboards
 	@$(BIN)/python -m docs.generate
 
 # ---- tests --------------------------------------------------------------------------------

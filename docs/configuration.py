@@ -1,4 +1,4 @@
-"""Makes docs/configuration.md from the settings classes."""
+"""Generates docs/configuration.md from the settings classes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _HEAD = f"""{NOTE}
 
 # Configuration
 
-Every setting is an environment variable; an option of a command with the same name takes precedence.
-An empty variable counts as unset. A wrong value stops the start with exit code 2 and a line that names the
-variable, the value and what is allowed. Where a variable is in a group and in a service's own table, the
-latter tells what that service does with it.
+Every setting is an environment variable; a command-line option with the same name takes precedence. An
+empty variable counts as unset. An invalid value ends the start with exit code 2 and a line that names the
+variable, the value and what is allowed. If a variable is in a group and in the table of a service, the
+latter describes its meaning for that service.
 
-Credentials of AWS come from AWS's own chain (`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, `AWS_PROFILE`,
-or the role of the machine or pod) and are no settings of Lakefeed.
+AWS credentials come from AWS's own chain (`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, `AWS_PROFILE`,
+or the role of the machine or pod) and are not settings of Lakefeed.
 
 """
 _COLUMNS = ("Variable", "Value", "Default", "Unit", "Meaning")
@@ -35,13 +35,13 @@ _WORDS = {bool: "`true` or `false`", int: "whole number", float: "number", str: 
 
 
 def document() -> str:
-    """The whole document: the groups that services share, then each service."""
+    """The whole document: the shared groups, then each service."""
     services = {part: found for part in PARTS if (found := service_class(part)) is not None}
     shared: dict[type[Settings], list[str]] = {}
     for part, cls in services.items():
         for group in groups(cls):
             shared.setdefault(group, []).append(part)
-    # What only one service has belongs to that service.
+    # A group that only one service has is part of that service.
     common = sorted(
         (group for group, parts in shared.items() if len(parts) > 1), key=lambda group: -len(shared[group])
     )
@@ -58,7 +58,7 @@ def document() -> str:
 
 
 def service_class(part: str) -> type[Settings] | None:
-    """The settings class of a part that no other one of its module builds upon; None without one."""
+    """The most derived settings class of a component; None if it has none."""
     module = f"lakefeed_{part}.settings"
     if find_spec(module) is None:
         return None
@@ -69,12 +69,12 @@ def service_class(part: str) -> type[Settings] | None:
     ]
     last = [cls for cls in own if not any(other is not cls and issubclass(other, cls) for other in own)]
     if len(last) != 1:
-        raise TypeError(f"{module} must have one settings class that holds all, and has {last}")
+        raise TypeError(f"{module} must have one settings class that includes all others, but has {last}")
     return last[0]
 
 
 def groups(cls: type[Settings]) -> list[type[Settings]]:
-    """The groups that a service's class is made of, the most general first."""
+    """The groups that a service's class inherits, the most general first."""
     bases = [base for base in cls.__mro__[1:] if issubclass(base, Settings) and base is not Settings]
     return bases[::-1]
 
@@ -95,7 +95,7 @@ def _first_line(cls: type[Settings]) -> str:
 def _settings(classes: list[type[Settings]]) -> str:
     rows = {}
     for cls in classes:
-        # Only what the class itself declares; a default that it changes counts.
+        # Only fields that the class itself declares, including those with another default.
         for name in inspect.get_annotations(cls):
             if name in cls.model_fields:
                 field = cls.model_fields[name]
@@ -156,7 +156,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _portable(path: Path) -> str:
-    """A path that reads the same on every machine: within the checkout, or within the home folder."""
+    """A path that is the same on every machine: relative to the repository or the home folder."""
     for base, prefix in ((ROOT, ""), (Path.home(), "~/")):
         if path.is_relative_to(base):
             return prefix + path.relative_to(base).as_posix()

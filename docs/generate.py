@@ -1,7 +1,6 @@
-"""Writes docs/configuration.md and docs/metrics.md from the services' classes: `python -m docs.generate`.
+"""Generates docs/configuration.md, docs/metrics.md and docs/decisions/README.md: `python -m docs.generate`.
 
-With `--check` it only says which are stale. The dashboards' JSON and Prometheus's files for
-Kubernetes are generated along with them.
+Also generates the dashboards and Prometheus's files for Kubernetes. With `--check` it only lists stale files.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from docs import configuration, metrics
+from docs import configuration, decision_index, metrics
 from monitoring.generated import write_or_check
 from monitoring.grafana import generate as grafana
 from monitoring.prometheus import generate as prometheus
@@ -18,10 +17,11 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def files() -> dict[Path, str]:
-    """Every generated document with its text."""
+    """The generated documents and their contents."""
     return {
         FOLDER / "configuration.md": configuration.document(),
         FOLDER / "metrics.md": metrics.document(),
+        FOLDER / "decisions" / "README.md": decision_index.document(),
     }
 
 

@@ -1,4 +1,4 @@
-"""Makes docs/metrics.md from the metrics classes and the rules of the broker's JMX agent."""
+"""Generates docs/metrics.md from the metrics classes and the rules of the broker's JMX agent."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _HEAD = f"""{NOTE}
 # Metrics
 
 Every service serves its metrics at `/metrics` in Prometheus's format; Prometheus adds the labels `job` and
-`instance`. Counters begin at 0 when a service starts. A histogram `x` is read as `x_bucket` (with the label
-`le`), `x_sum` and `x_count`. The dashboard *Lakefeed: pipeline* shows them, and [the runbook](runbook.md)
-says what to do when an alert fires.
+`instance`. Counters start at 0 when a service starts. A histogram `x` consists of `x_bucket` (with the
+label `le`), `x_sum` and `x_count`. The dashboard *Lakefeed: pipeline* shows them, and the
+[runbook](runbook.md) says what to do when an alert fires.
 
 """
 _COLUMNS = ("Metric", "Type", "Labels", "Unit", "Meaning")
-# The longest suffixes first.
+# Longest suffix first.
 _UNITS = {
     "_timestamp_seconds": "Unix time",
     "_seconds": "s",
@@ -31,13 +31,13 @@ _UNITS = {
 
 
 def document() -> str:
-    """The whole document: what all services have, each service's own, the broker's."""
-    # Which others there are (process_…, python_…) depends on the machine that asks.
+    """The whole document: shared metrics, those of each service, and the broker's."""
+    # Which others exist (process_…, python_…) depends on the machine.
     shared = [metric for metric in shared_metrics() if metric.name.startswith("lakefeed_")]
     common = {metric.name for metric in shared}
     text = _HEAD + "## Every service\n\n" + _metrics(shared)
     text += (
-        "Next to these stand the Python client's own: `process_…` (memory, CPU, open files; on Linux) "
+        "The Python client adds its own: `process_…` (memory, CPU, open files; on Linux) "
         "and `python_gc_…`.\n\n"
     )
     for part in PARTS:
@@ -50,9 +50,9 @@ def document() -> str:
             text += f"## The {part} service\n\n" + _metrics(own)
     text += (
         "## The broker\n\n"
-        "Kafka's JVM serves these by the JMX agent, as the rules in `broker/jmx-exporter.yml` say, and next "
-        "to them those of the JVM itself (`jvm_…`, `process_…`). Metrics of a topic begin with its first "
-        "record, and those of failures with the first failure.\n\n"
+        "The JMX agent in Kafka's JVM serves these metrics, as configured in `broker/jmx-exporter.yml`, and "
+        "those of the JVM itself (`jvm_…`, `process_…`). Metrics of a topic start with its first record, "
+        "those of failures with the first failure.\n\n"
     )
     rows = (
         (code(each.name), each.kind, ", ".join(map(code, each.labels)), _unit(each.name))

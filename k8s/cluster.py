@@ -1,4 +1,4 @@
-"""kubectl on the current context: images, manifests, roll-outs and jobs, for `up` and the tests alike."""
+"""kubectl with the current context: images, manifests, rollouts and jobs, for `up` and the tests."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ ROLLOUT_SECONDS = 420.0
 
 
 class ClusterError(LakefeedError):
-    """kubectl or the cluster refused something; with what it said."""
+    """kubectl or the cluster returned an error; with its message."""
 
 
 def kubectl(*arguments: str, given: str | None = None) -> str:
-    """Run kubectl; returns what it printed.
+    """Run kubectl; return its output.
 
     Raises:
         ClusterError: it failed.
@@ -45,7 +45,7 @@ def kubectl(*arguments: str, given: str | None = None) -> str:
 
 
 def current_context() -> str:
-    """The context that kubectl uses, of a cluster that answers.
+    """The current context of kubectl, if its cluster is reachable.
 
     Raises:
         SettingsError: there is no kubectl, or no context.
@@ -74,7 +74,7 @@ def current_context() -> str:
 
 
 def build(version: str) -> None:
-    """Build the four images of this checkout, `lakefeed-PART:VERSION`."""
+    """Build the four images, `lakefeed-PART:VERSION`."""
     for part in PARTS:
         tag = f"lakefeed-{part}:{version}"
         print(f"building {tag}", file=sys.stderr, flush=True)
@@ -83,10 +83,10 @@ def build(version: str) -> None:
 
 
 def loader(context: str) -> list[str] | None:
-    """The command that brings images into the cluster, to be followed by tags; None if it has them already.
+    """The command that loads images into the cluster, without the tags; None if it shares Docker's images.
 
     Raises:
-        SettingsError: nothing is known of such a cluster, and `LOAD` is not set.
+        SettingsError: the type of cluster is unknown, and `LOAD` is not set.
     """
     if command := os.environ.get("LOAD"):
         return shlex.split(command)
@@ -97,30 +97,30 @@ def loader(context: str) -> list[str] | None:
     if context == "docker-desktop":
         return None
     raise SettingsError(
-        f"how images get into the cluster of the context {context} is not known. Set LOAD to a command that "
-        "takes tags, such as LOAD='k3d image import' (LOAD=true where it shares Docker's images)"
+        f"unknown how to load images into the cluster of the context {context}. Set LOAD to a command that "
+        "takes tags, such as LOAD='k3d image import' (LOAD=true if it shares Docker's images)"
     )
 
 
 def load(command: Sequence[str] | None, tags: Sequence[str]) -> None:
-    """Bring images of the local Docker into the cluster.
+    """Load images from the local Docker into the cluster.
 
     Raises:
         ClusterError: the command failed.
     """
     if command is None:
         return
-    print(f"bringing {', '.join(tags)} into the cluster", file=sys.stderr, flush=True)
+    print(f"loading {', '.join(tags)} into the cluster", file=sys.stderr, flush=True)
     try:
         done = subprocess.run([*command, *tags], stdout=subprocess.DEVNULL, check=False)
     except OSError as error:
-        raise ClusterError(f"{command[0]}, which brings images into the cluster: {error.strerror}") from None
+        raise ClusterError(f"{command[0]}, which loads images into the cluster: {error.strerror}") from None
     if done.returncode:
         raise ClusterError(f"`{shlex.join([*command, *tags])}` ended with {done.returncode}, see above")
 
 
 def had(image: str) -> bool:
-    """Whether the local Docker has an image of others, or can get it."""
+    """Whether the local Docker has a third-party image, or can pull it."""
     try:
         _docker("image", "inspect", image)
     except ClusterError:
@@ -141,10 +141,10 @@ def _docker(*arguments: str) -> None:
 
 
 def leave_out(pods: Iterable[Pod], lacking: Collection[str]) -> list[dict[str, str]]:
-    """Patches that take the monitoring out whose images are lacking, and a line of each.
+    """Patches that remove monitoring workloads without an image, each reported in one line.
 
     Raises:
-        ClusterError: the pipeline itself lacks one.
+        ClusterError: an image of the pipeline itself is missing.
     """
     patches = []
     for pod in pods:
@@ -153,20 +153,20 @@ def leave_out(pods: Iterable[Pod], lacking: Collection[str]) -> list[dict[str, s
             if workload.labels.get("app.kubernetes.io/component") != "monitoring":
                 raise ClusterError(
                     f"{workload} needs the image {image}, which the local Docker does not have and cannot "
-                    f"get: see `docker pull {image}`"
+                    f"pull: see `docker pull {image}`"
                 )
-            print(f"left out: {workload}, since its image {image} cannot be had here", file=sys.stderr)
+            print(f"skipped: {workload}, because its image {image} cannot be pulled", file=sys.stderr)
             told = {"apiVersion": "apps/v1", "kind": workload.kind, "metadata": {"name": workload.name}}
             patches.append({"patch": json.dumps({"$patch": "delete", **told})})
     return patches
 
 
 class Deployment:
-    """The local overlay in a namespace, by a kustomization of its own in `build`.
+    """The local overlay in a namespace, with a separate kustomization in `build`.
 
     Args:
-        namespace: is made by it, and holds all of it.
-        load: brings images into the cluster, see `loader`.
+        namespace: contains all resources, and is created by it.
+        load: loads images into the cluster, see `loader`.
     """
 
     def __init__(self, namespace: str, load: Sequence[str] | None) -> None:
@@ -180,39 +180,39 @@ class Deployment:
         return kubectl("--namespace", self.namespace, *arguments, given=given)
 
     def json(self, *arguments: str) -> Any:
-        """What `kubectl … --output json` tells."""
+        """The output of `kubectl … --output json`."""
         return json.loads(self.kubectl(*arguments, "--output", "json"))
 
     def exists(self) -> bool:
-        """Whether the namespace is there."""
+        """Whether the namespace exists."""
         return bool(kubectl("get", "namespace", self.namespace, "--ignore-not-found", "--output", "name"))
 
     def check_is_local(self) -> None:
-        """Leave alone what somebody else has in a namespace of this name.
+        """Refuse to use a namespace that was not created by `make k8s-local`.
 
         Raises:
-            SettingsError: the namespace is there, without a local AWS in it.
+            SettingsError: the namespace exists and contains no local AWS.
         """
         found = self.kubectl("get", "statefulset", "aws", "--ignore-not-found", "--output", "name")
         if self.exists() and not found:
             raise SettingsError(
-                f"the namespace {self.namespace} is there already, and holds no local AWS: it is not what "
-                "`make k8s-local` makes. Choose another cluster: kubectl config use-context NAME"
+                f"the namespace {self.namespace} already exists and has no local AWS: it was not created by "
+                "`make k8s-local`. Choose another cluster: kubectl config use-context NAME"
             )
 
     def apply(self) -> None:
-        """Apply what was prepared."""
+        """Apply the prepared kustomization."""
         kubectl("apply", "--kustomize", str(self._folder))
 
     def prepare(self, version: str, **settings: str) -> None:
-        """Bring the images in, and write the kustomization; monitoring without its image is left out.
+        """Load the images and write the kustomization; monitoring without its image is skipped.
 
         Args:
             version: tag of the project's images.
             settings: variables of `lakefeed-settings` that differ.
 
         Raises:
-            ClusterError: an image of the pipeline cannot be had.
+            ClusterError: an image of the pipeline is not available.
         """
         images = [{"name": f"lakefeed-{part}", "newTag": version} for part in PARTS]
         changed = {"name": "lakefeed-settings", "behavior": "merge", "literals": _literals(settings)}
@@ -244,18 +244,18 @@ class Deployment:
         return list(Rendering(self.namespace, tuple(map(Resource, bodies))).pods())
 
     def restart(self) -> None:
-        """Let everything start anew, for images that changed under the same tag."""
+        """Restart everything, for images that changed under the same tag."""
         self.kubectl("rollout", "restart", "deployment,statefulset")
 
     def remove(self) -> None:
-        """Remove the namespace and all in it, and wait until it is gone."""
+        """Delete the namespace, and wait until it no longer exists."""
         kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=400s")
         shutil.rmtree(self._folder, ignore_errors=True)
 
     # ---- what runs there --------------------------------------------------------------------------------
 
     def unready(self) -> list[str]:
-        """What is not yet as applied: a line a Deployment or StatefulSet."""
+        """What is not rolled out yet: one line per Deployment or StatefulSet."""
         lines = []
         for item in self.json("get", "deployment,statefulset")["items"]:
             spec, status = item["spec"], item.get("status", {})
@@ -268,10 +268,10 @@ class Deployment:
         return sorted(lines)
 
     def wait_rolled_out(self, seconds: float = ROLLOUT_SECONDS) -> None:
-        """Wait until everything runs as it was applied, and tell what is waited for.
+        """Wait until everything is rolled out, and print what is pending.
 
         Raises:
-            ClusterError: it does not within the time; with events, pods and logs.
+            ClusterError: not rolled out in time; with events, pods and logs.
         """
         end, said = time.monotonic() + seconds, ""
         while unready := self.unready():
@@ -283,7 +283,7 @@ class Deployment:
             time.sleep(1)
 
     def state(self) -> str:
-        """What explains a failure: pods, events, and the ends of the logs."""
+        """Diagnostics for a failure: pods, events, and the ends of the logs."""
         parts = [self.kubectl("get", "pods,jobs", "--output", "wide")]
         parts.append(self.kubectl("get", "events", "--sort-by", ".lastTimestamp"))
         for pod in self.json("get", "pods")["items"]:
@@ -297,13 +297,13 @@ class Deployment:
         return "\n".join(parts)
 
     def usage(self) -> str:
-        """What the first container of each running pod took since its start."""
+        """Resource usage of the first container of each running pod since its start."""
         lines = []
         for pod in self.json("get", "pods", "--field-selector", "status.phase=Running")["items"]:
             name = pod["metadata"]["name"]
             told = self.kubectl("exec", name, "--", "sh", "-c", _READ_USAGE)
             memory, nanoseconds = map(int, told.split())
-            lines.append(f"{name}: {memory / 2**20:.0f} MiB at the most, {nanoseconds / 1e9:.1f} s of CPU")
+            lines.append(f"{name}: {memory / 2**20:.0f} MiB peak memory, {nanoseconds / 1e9:.1f} s of CPU")
         return "\n".join(lines)
 
     def start_job(self, name: str, *options: str) -> None:
@@ -314,10 +314,10 @@ class Deployment:
         self.kubectl("apply", "--filename", "-", given=json.dumps(job))
 
     def wait_job(self, name: str, seconds: float = 300.0) -> str:
-        """Wait for a job's end; returns its log.
+        """Wait until a job ends; return its log.
 
         Raises:
-            ClusterError: it failed, or does not end within the time.
+            ClusterError: it failed, or did not end in time.
         """
         end = time.monotonic() + seconds
         while True:
@@ -327,12 +327,12 @@ class Deployment:
                 return self.kubectl("logs", f"job/{name}")
             if "Failed" in ended or time.monotonic() > end:
                 log = self.kubectl("logs", f"job/{name}", "--tail", "40")
-                raise ClusterError(f"the job {name} failed, or took over {seconds:.0f} s:\n{log}")
+                raise ClusterError(f"the job {name} failed, or took more than {seconds:.0f} s:\n{log}")
             time.sleep(0.5)
 
     @contextmanager
     def forwarded(self, service: str, port: int) -> Iterator[str]:
-        """Address on this computer that leads to a service's port, for as long as the context lasts."""
+        """Forward a local port to a service's port within the context; yields the address."""
         command = ["kubectl", "--namespace", self.namespace, "port-forward", f"service/{service}", f":{port}"]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -347,7 +347,7 @@ class Deployment:
                 process.terminate()
 
 
-# By cgroup v2, or v1: bytes, and nanoseconds (v2 has microseconds).
+# From cgroup v2 or v1: bytes, and nanoseconds (v2 has microseconds).
 _READ_USAGE = """
 cd /sys/fs/cgroup
 if [ -f memory.peak ]; then
@@ -367,7 +367,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, otherwise: Callabl
     """Wait until a condition holds.
 
     Raises:
-        ClusterError: it does not within the time; with what `otherwise` says.
+        ClusterError: it did not hold in time; with the message of `otherwise`.
     """
     end = time.monotonic() + seconds
     while not condition():

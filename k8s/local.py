@@ -13,7 +13,7 @@ from lakefeed_common import console
 
 NAMESPACE = "lakefeed"
 SAMPLE = ROOT / "data" / "prices.csv"
-# What is worth a look, where it is there: service, port, path.
+# Services to forward, if they exist: port and hint.
 _ADDRESSES = {
     "analytics": "8003, then http://localhost:8003/docs",
     "grafana": "3000, then http://localhost:3000",
@@ -31,12 +31,14 @@ def _say(line: str) -> None:
 
 @app.command()
 def up(version: str = "dev") -> None:
-    """Build, bring the images in, apply, publish the sample, and show Athena's answer."""
+    """Build and load images, apply, publish the sample, and show a query result."""
     context = current_context()
     command = loader(context)
     pipeline = Deployment(NAMESPACE, command)
     pipeline.check_is_local()
-    _say(f"context {context}, namespace {NAMESPACE}; images come in by: {' '.join(command or ['(shared)'])}")
+    _say(
+        f"context {context}, namespace {NAMESPACE}; loading images with: {' '.join(command or ['(shared)'])}"
+    )
     build(version)
     before = pipeline.exists()
     pipeline.prepare(version)
@@ -49,22 +51,22 @@ def up(version: str = "dev") -> None:
     pipeline.start_job("publish-sample")
     print(pipeline.wait_job("publish-sample"), flush=True)
     _wait_for_answer(pipeline)
-    _say("asking Athena for the latest prices, through the analytics service")
+    _say("querying Athena for the latest prices, through the analytics service")
     print(_query(pipeline, "--name", "latest_price"), flush=True)
     services = {each["metadata"]["name"] for each in pipeline.json("get", "services")["items"]}
     deployed = {each["metadata"]["name"] for each in pipeline.json("get", "deployment,statefulset")["items"]}
     for name in [name for name in _ADDRESSES if name in services & deployed]:
         print(f"kubectl --namespace {NAMESPACE} port-forward service/{name} {_ADDRESSES[name]}")
-    print("make k8s-down removes it all")
+    print("make k8s-down removes everything")
 
 
 @app.command()
 def down() -> None:
-    """Remove what `up` made."""
+    """Remove everything that `up` created."""
     context = current_context()
     pipeline = Deployment(NAMESPACE, None)
     pipeline.check_is_local()
-    _say(f"context {context}: removing the namespace {NAMESPACE}")
+    _say(f"context {context}: deleting the namespace {NAMESPACE}")
     pipeline.remove()
 
 
@@ -73,7 +75,7 @@ def _query(pipeline: Deployment, *arguments: str) -> str:
 
 
 def _wait_for_answer(pipeline: Deployment) -> None:
-    """Wait until the objects of the sample are stored, crawled, and counted by Athena."""
+    """Wait until the sample is stored, crawled, and counted by Athena."""
     with SAMPLE.open() as lines:
         rows = sum(1 for _ in lines) - 1
     said: Any = None
@@ -83,7 +85,7 @@ def _wait_for_answer(pipeline: Deployment) -> None:
         try:
             answer = _query(pipeline, "SELECT count(*) AS events FROM demo_testing", "--format", "json")
         except ClusterError as error:
-            # The table comes with the first crawl.
+            # The first crawl creates the table.
             now: Any = str(error).splitlines()[0] if "does not exist" not in str(error) else "no table yet"
         else:
             now = int(json.loads(answer)[0]["events"])

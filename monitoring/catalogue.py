@@ -1,4 +1,4 @@
-"""Every metric that can be scraped: services' from their `metrics.py`, the broker's from its JMX rules."""
+"""All metrics that can be scraped: the services' from their `metrics.py`, the broker's from its JMX rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lakefeed_common.metrics import ServiceMetrics
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("producer", "consumer", "analytics", "local")
 
-# What the broker's JVM agent adds by itself, as far as it is of use here.
+# Metrics that the broker's JVM agent adds, as far as they are used here.
 # https://prometheus.github.io/client_java/instrumentation/jvm/
 _JVM = {
     "jvm_memory_used_bytes": frozenset({"area"}),
@@ -29,14 +29,14 @@ _JVM = {
     "process_cpu_seconds_total": frozenset[str](),
     "process_resident_memory_bytes": frozenset[str](),
 }
-# What Prometheus makes of every target and of every alert.
+# Series that Prometheus creates for every target and every alert.
 _PROMETHEUS = {"up": frozenset[str](), "ALERTS": frozenset({"alertname", "alertstate", "severity"})}
 _TARGET = frozenset({"job", "instance"})
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of a service; `name` is what a query uses, without a histogram's suffixes."""
+    """One metric of a service; `name` is as used in queries, without the suffixes of a histogram."""
 
     name: str
     kind: str
@@ -44,7 +44,7 @@ class Metric:
     description: str
 
     def series(self) -> dict[str, frozenset[str]]:
-        """The names that queries can use, each with its labels."""
+        """The names that can be used in queries, each with its labels."""
         labels = frozenset(self.labels)
         if self.kind not in ("histogram", "summary"):
             return {self.name: labels}
@@ -56,7 +56,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class BrokerMetric:
-    """One metric that the broker's JMX rules make."""
+    """One metric created by the broker's JMX rules."""
 
     name: str
     kind: str
@@ -75,7 +75,7 @@ def metrics_class(part: str) -> type[Any] | None:
 
 
 def service_metrics(part: str) -> list[Metric]:
-    """All metrics of a service, those that every service has included; none if it has no catalogue."""
+    """All metrics of a service, including those of every service; none if it has no catalogue."""
     cls = metrics_class(part)
     return [] if cls is None else _metrics(cls())
 
@@ -87,7 +87,7 @@ def shared_metrics() -> list[Metric]:
 
 def _metrics(service: ServiceMetrics) -> list[Metric]:
     declared = {
-        value._name: value._labelnames  # the library has no public name for them
+        value._name: value._labelnames  # the library has no public API for them
         for value in vars(service).values()
         if isinstance(value, MetricWrapperBase)
     }
@@ -103,7 +103,7 @@ def _metric(family: Family, labels: tuple[str, ...] | None) -> Metric:
 
 
 def broker_metrics(rules: Path = ROOT / "broker" / "jmx-exporter.yml") -> list[BrokerMetric]:
-    """What the rules of the broker's JMX agent let through, with each alternative spelt out."""
+    """The metrics that the rules of the broker's JMX agent create, one per alternative."""
     config = yaml.safe_load(rules.read_text())
     found: list[BrokerMetric] = []
     for rule in config["rules"]:
@@ -113,16 +113,16 @@ def broker_metrics(rules: Path = ROOT / "broker" / "jmx-exporter.yml") -> list[B
 
 
 def _names(rule: dict[str, Any]) -> list[str]:
-    """The rule's name with each `$n` replaced by the alternatives of the pattern's n-th group."""
+    """The rule's name with each `$n` replaced by the alternatives of the n-th group in the pattern."""
     groups = re.findall(r"\((?!\?)((?:[^()]|\([^()]*\))*)\)", rule["pattern"])
     pieces = re.split(r"\$(\d)", rule["name"])
-    # Every second piece is a group's number.
+    # Every second piece is the number of a group.
     choices = [groups[int(text) - 1].split("|") if at % 2 else [text] for at, text in enumerate(pieces)]
     return ["".join(choice) for choice in product(*choices)]
 
 
 def all_series() -> dict[str, frozenset[str]]:
-    """Every series name that can be queried, with the labels that it can have."""
+    """All series names that can be queried, with their possible labels."""
     series: dict[str, frozenset[str]] = {}
     found = [metric.series() for part in PARTS for metric in service_metrics(part)]
     found += [{metric.name: frozenset(metric.labels)} for metric in broker_metrics()]

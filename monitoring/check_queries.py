@@ -1,7 +1,7 @@
-"""Finds queries of dashboards and rules that a running Prometheus has no data for.
+"""Finds queries in dashboards and rules that return no data from a running Prometheus.
 
-`python -m monitoring.check_queries http://localhost:9090` names them and returns 1 if there are any. It
-is meant for a pipeline that has run: some series begin with the first query or the first crawl.
+`python -m monitoring.check_queries http://localhost:9090` lists them and returns 1 if there are any. Run it
+after the pipeline has processed data: some series start with the first query or the first crawl.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import yaml
 from monitoring.promql import selectors
 
 _MONITORING = Path(__file__).resolve().parent
-# Longest name first: `$__rate_interval` must not be read as another variable and a rest.
+# Longest name first: `$__rate_interval` must not match a shorter variable.
 _VARIABLES = {"__rate_interval": "1m", "__interval": "15s", "__range": "1h"}
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
 
@@ -40,7 +40,7 @@ def rules() -> Iterator[dict[str, Any]]:
 
 
 def panels(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """All panels of a dashboard, those in collapsed rows included, the rows themselves not."""
+    """All panels of a dashboard, including those in collapsed rows, without the rows themselves."""
     for panel in dashboard["panels"]:
         if panel["type"] == "row":
             yield from panel.get("panels", [])
@@ -49,11 +49,11 @@ def panels(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def queries() -> list[tuple[str, str]]:
-    """What must return something: pairs of where it comes from and a PromQL expression.
+    """The queries that must return data, each with its source.
 
-    Of dashboards and recording rules these are whole expressions. An alert's expression is empty as long
-    as all is well, so each vector selector in it stands for itself: a selector that matches nothing, such
-    as one with a misspelt metric or label value, is an alert that can never fire.
+    For dashboards and recording rules, these are the whole expressions. An alert's expression returns nothing
+    in a healthy pipeline, so its vector selectors are checked individually: an alert with a selector that
+    matches nothing, for example because of a misspelt metric or label value, can never fire.
     """
     found = [
         (f"{name}: {panel['title']}", substitute(target["expr"]))
@@ -70,25 +70,25 @@ def queries() -> list[tuple[str, str]]:
 
 
 def substitute(expression: str) -> str:
-    """The expression with Grafana's variables replaced: its own by usual values, others by `.*`."""
+    """The expression with Grafana's variables replaced: built-in ones by typical values, others by `.*`."""
     return _VARIABLE.sub(lambda match: _VARIABLES.get(match[1] or match[2], ".*"), expression)
 
 
 def empty(prometheus_url: str) -> list[tuple[str, str, str]]:
-    """The queries that return nothing now: where from, expression, and what Prometheus said."""
-    answers = ((source, expr, _ask(prometheus_url, expr)) for source, expr in queries())
-    return [(source, expr, said) for source, expr, said in answers if said is not None]
+    """The queries that return no data: source, expression, and the reason."""
+    results = ((source, expr, _reason_for_no_data(prometheus_url, expr)) for source, expr in queries())
+    return [(source, expr, reason) for source, expr, reason in results if reason is not None]
 
 
-def _ask(prometheus_url: str, expression: str) -> str | None:
-    """None if there is data, else why not. A value of NaN is data: a quantile of nothing is one."""
+def _reason_for_no_data(prometheus_url: str, expression: str) -> str | None:
+    """None if there is data, otherwise the reason. NaN is data: it is the quantile of an empty histogram."""
     address = f"{prometheus_url.rstrip('/')}/api/v1/query?{urlencode({'query': expression})}"
     try:
-        with urlopen(address, timeout=30) as response:  # noqa: S310 - the caller's own Prometheus
-            answer = json.load(response)
+        with urlopen(address, timeout=30) as response:  # noqa: S310 - the given Prometheus
+            result = json.load(response)
     except HTTPError as error:
         return error.read().decode(errors="replace")
-    return None if answer["data"]["result"] else "no data"
+    return None if result["data"]["result"] else "no data"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -97,8 +97,8 @@ def main(arguments: Sequence[str]) -> int:
         print("usage: python -m monitoring.check_queries http://HOST:PORT", file=sys.stderr)
         return 2
     without = empty(arguments[0])
-    for source, expression, said in without:
-        print(f"{source}: {said}\n    {expression}")
+    for source, expression, reason in without:
+        print(f"{source}: {reason}\n    {expression}")
     print(f"{len(queries()) - len(without)} of {len(queries())} queries return data")
     return 1 if without else 0
 

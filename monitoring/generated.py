@@ -1,4 +1,4 @@
-"""Files that are generated and committed: written, or compared with what is there."""
+"""Writes generated files, or compares them with the committed ones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ COMMAND = "make docs"
 
 
 def stale(files: Mapping[Path, str]) -> list[Path]:
-    """The files that are not what would be written now."""
+    """The files whose content differs from what would be generated."""
     return [
         path for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
 
 
 def write_or_check(files: Mapping[Path, str], arguments: Sequence[str]) -> int:
-    """Write the files that are stale; with `--check` only name them and return 1 if there are any."""
+    """Write the stale files; with `--check`, only list them and return 1 if there are any."""
     if list(arguments) not in ([], ["--check"]):
         print("usage: [--check]", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""Which series a PromQL expression reads. Lexical: enough to find selectors, not to judge syntax."""
+"""Finds the series that a PromQL expression reads. Lexical: selectors are found, syntax is not validated."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _WORDS = {"and", "or", "unless", "bool", "offset", "atan2", "inf", "nan", "group_left", "group_right"}
-# Behind the name of a function or of an aggregation, never behind that of a series.
+# Follows the name of a function or an aggregation, never that of a series.
 _CALL = re.compile(r"\s*(?:\(|(?:by|without)\s*\()")
 _LABEL = re.compile(rf"(\w+)\s*(?:=~|!~|!=|=)\s*(?:{_STRING})")
 
 
 @dataclass(frozen=True)
 class Selector:
-    """One vector selector, such as `up{job="kafka"}`, and the labels that it matches by."""
+    """One vector selector, such as `up{job="kafka"}`."""
 
     name: str
     matchers: str
 
     @property
     def text(self) -> str:
-        """The selector as an expression of its own."""
+        """The selector as an expression."""
         return self.name + self.matchers
 
     @property
@@ -43,12 +43,12 @@ class Selector:
 
 
 def selectors(expression: str) -> list[Selector]:
-    """The vector selectors of an expression, in order, ranges left out."""
+    """The vector selectors of an expression, in order, without ranges."""
     return [Selector(match["name"], match["matchers"] or "") for match in _selectors(expression)]
 
 
 def narrowed(expression: str, matcher: str, except_names: Container[str] = ()) -> str:
-    """The expression with one more matcher in each selector, but for those of the excepted series."""
+    """The expression with an additional matcher in each selector, except those of `except_names`."""
     text, end = "", 0
     for match in _selectors(expression):
         if match["name"] not in except_names:
@@ -70,7 +70,7 @@ def _selectors(expression: str) -> Iterator[re.Match[str]]:
 
 
 def grouped_labels(expression: str) -> frozenset[str]:
-    """The labels in `by (…)`, `on (…)` and their like."""
+    """The labels in clauses such as `by (…)` and `on (…)`."""
     return frozenset(
         label.strip()
         for match in _TOKEN.finditer(expression)

@@ -1,1 +1,1 @@
-"""Catalogues the objects with a Glue crawler and answers SQL with Athena."""
+"""Catalogues objects with a Glue crawler and queries them with Athena."""

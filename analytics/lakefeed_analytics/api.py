@@ -1,4 +1,4 @@
-"""The HTTP API. Endpoints are plain functions, which FastAPI runs in threads, since boto3 blocks."""
+"""The HTTP API. Endpoints are plain functions, which FastAPI runs in threads, because boto3 blocks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _METHODS = {"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"}
 _LONGEST_SAMPLE_SECONDS = 60.0
-# The longest statement, with each character written as `\u0000`, and some room.
+# The longest statement with each character escaped as `\u0000`, plus a margin.
 _MAX_BODY_BYTES = 2_000_000
 
 Name = Annotated[str, Path(max_length=255)]
@@ -40,7 +40,7 @@ QueryId = Annotated[str, Path(alias="id", max_length=128)]
 
 @dataclass(frozen=True)
 class Context:
-    """What the endpoints work with; `wake` asks the work loop for a round."""
+    """Dependencies of the endpoints; `wake` triggers a round of the work loop."""
 
     parts: Parts
     named: NamedQueries
@@ -52,19 +52,22 @@ class Context:
 
 
 def build(context: Context) -> FastAPI:
-    """The app."""
+    """Build the FastAPI app."""
     app = FastAPI(
         title="Lakefeed analytics",
-        description="Crawls the stored events into the Glue catalogue and answers SQL over them with Athena.",
+        description="Crawls stored events into the Glue catalogue and queries them with Athena.",
         version="1",
-        # Their pages load scripts and pictures from elsewhere; see `documentation`.
+        # The built-in pages load scripts and images from other hosts; see `documentation`.
         docs_url=None,
         redoc_url=None,
         openapi_tags=[
-            {"name": "crawls", "description": "Start and inspect crawls."},
-            {"name": "tables", "description": "What the catalogue knows."},
-            {"name": "queries", "description": "Run SQL: start, look, read the rows page by page, cancel."},
-            {"name": "named queries", "description": "Analyses that come with the service."},
+            {"name": "crawls", "description": "Start, stop and list crawls."},
+            {"name": "tables", "description": "Tables and partitions in the catalogue."},
+            {
+                "name": "queries",
+                "description": "Run SQL: start a query, check its status, read its rows, cancel it.",
+            },
+            {"name": "named queries", "description": "Predefined queries."},
             {"name": "operation", "description": "Health and metrics."},
         ],
     )
@@ -73,7 +76,7 @@ def build(context: Context) -> FastAPI:
     app.include_router(documentation.routes())
     problems.install(app, context.metrics.count_error)
     app.add_middleware(OwnOrigin, settings=context.settings)
-    app.add_middleware(_Watched, metrics=context.metrics)
+    app.add_middleware(_Instrumented, metrics=context.metrics)
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -90,22 +93,22 @@ def _crawls(context: Context) -> APIRouter:
     crawler = context.parts.crawler
 
     @router.post("", status_code=202, responses=documented(404))
-    def start_a_crawl() -> models.CrawlStarted:
-        """Start a crawl, or join the one that runs."""
+    def start_crawl() -> models.CrawlStarted:
+        """Start a crawl, or join the running one."""
         started = crawler.start()
         context.wake()
         return models.CrawlStarted(started=started)
 
     @router.delete("", status_code=202, responses=documented(404))
-    def stop_the_crawl() -> models.CrawlStopped:
-        """Ask the crawl that runs to stop, whoever started it."""
+    def stop_crawl() -> models.CrawlStopped:
+        """Request the running crawl to stop, regardless of who started it."""
         stopped = crawler.stop()
         context.wake()
         return models.CrawlStopped(stopped=stopped)
 
     @router.get("", responses=documented(404))
     def list_crawls(limit: Annotated[int, Query(ge=1, le=100)] = 20) -> models.CrawlerOut:
-        """What the crawler does now, and its latest crawls."""
+        """The crawler's state and its latest crawls."""
         status = crawler.status()
         return models.CrawlerOut(
             state=status.state,
@@ -122,12 +125,12 @@ def _tables(context: Context) -> APIRouter:
 
     @router.get("", responses=documented())
     def list_tables() -> models.Tables:
-        """All tables with their columns."""
+        """List all tables with their columns."""
         return models.Tables(tables=[models.TableOut.of(table) for table in catalogue.tables()])
 
     @router.get("/{name}", responses=documented(404))
-    def one_table(name: Name) -> models.TableOut:
-        """One table with its columns."""
+    def get_table(name: Name) -> models.TableOut:
+        """Get a table with its columns."""
         return models.TableOut.of(catalogue.table(name))
 
     @router.get("/{name}/partitions", responses=documented(404))
@@ -136,7 +139,7 @@ def _tables(context: Context) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
         offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     ) -> models.Partitions:
-        """The partitions of a table, newest first."""
+        """List the partitions of a table, newest first."""
         found = catalogue.partitions(name)[::-1]
         return models.Partitions(
             total=len(found),
@@ -148,12 +151,12 @@ def _tables(context: Context) -> APIRouter:
 
     @router.get("/{name}/sample", responses=documented(404, 409))
     def sample_rows(name: Name, rows: Annotated[int, Query(ge=1, le=100)] = 10) -> models.Rows:
-        """Some rows of a table. This runs a query, which Athena bills."""
+        """Get some rows of a table. This runs a query, which Athena bills."""
         table = catalogue.table(name)
         query = context.watch.start(sample(table.name, rows), SAMPLE)
         limit = min(context.settings.query_timeout_seconds, _LONGEST_SAMPLE_SECONDS)
         wait_for_query(context.parts.engine, query, limit)
-        # One more for Athena's line of column names.
+        # One more for Athena's header row.
         return models.Rows.of(context.parts.engine.page(query, None, rows + 1))
 
     return router
@@ -164,37 +167,37 @@ def _queries(context: Context) -> APIRouter:
     engine, price = context.parts.engine, context.settings.price_per_terabyte_usd
 
     @router.post("", status_code=202, responses=documented(400, 413))
-    def run_a_query(query: models.QueryIn, response: Response) -> models.QueryStarted:
-        """Start a query. Only one reading statement is accepted."""
+    def run_query(query: models.QueryIn, response: Response) -> models.QueryStarted:
+        """Start a query. Only a single read-only statement is accepted."""
         return _start(context, reading(query.sql), FREE, response)
 
     @router.get("", responses=documented())
     def list_queries(limit: Annotated[int, Query(ge=1, le=50)] = 20) -> models.Queries:
-        """The latest queries of the workgroup."""
+        """List the latest queries of the workgroup."""
         return models.Queries(queries=[models.QueryOut.of(each, price) for each in engine.recent(limit)])
 
     @router.get("/{id}", responses=documented(404))
-    def one_query(query: QueryId) -> models.QueryOut:
-        """How a query stands. That it failed is part of a good answer."""
+    def get_query(query: QueryId) -> models.QueryOut:
+        """Get the status of a query. A failed query is a successful response."""
         return models.QueryOut.of(engine.status(query), price)
 
     @router.get("/{id}/rows", responses=documented(404, 409))
     def read_rows(
         query: QueryId,
         page: Annotated[
-            str | None, Query(description="`next_page` of the page before.", min_length=1, max_length=4096)
+            str | None, Query(description="`next_page` of the previous page.", min_length=1, max_length=4096)
         ] = None,
         limit: Annotated[
             int,
-            Query(ge=2, le=1000, description="Rows a page at most; the first may have one fewer."),
+            Query(ge=2, le=1000, description="Maximum rows per page; the first page may have one fewer."),
         ] = 1000,
     ) -> models.Rows:
-        """Rows of a query that has succeeded."""
+        """Read the rows of a succeeded query."""
         return models.Rows.of(engine.page(query, page, limit))
 
     @router.delete("/{id}", status_code=202, responses=documented(404))
-    def cancel_a_query(query: QueryId) -> models.QueryOut:
-        """Cancel a query. One that has ended stays as it is."""
+    def cancel_query(query: QueryId) -> models.QueryOut:
+        """Cancel a query. A query that has ended is not changed."""
         engine.cancel(query)
         return models.QueryOut.of(engine.status(query), price)
 
@@ -206,19 +209,19 @@ def _named_queries(context: Context) -> APIRouter:
 
     @router.get("", responses=documented())
     def list_named_queries() -> models.NamedQueries:
-        """All named queries."""
+        """List all named queries."""
         return models.NamedQueries(queries=[models.NamedQueryOut.of(each) for each in context.named])
 
     @router.get("/{name}", responses=documented(404))
-    def one_named_query(name: Name) -> models.NamedQueryOut:
-        """One named query."""
+    def get_named_query(name: Name) -> models.NamedQueryOut:
+        """Get a named query."""
         return models.NamedQueryOut.of(context.named.get(name))
 
     @router.post("/{name}/run", status_code=202, responses=documented(400, 404, 413))
-    def run_a_named_query(
+    def run_named_query(
         name: Name, response: Response, run: models.RunIn | None = None
     ) -> models.QueryStarted:
-        """Start a named query over a table."""
+        """Start a named query on a table."""
         named = context.named.get(name)
         wanted = (run.table if run else None) or context.settings.default_table
         table = context.parts.catalogue.table(wanted)
@@ -235,16 +238,16 @@ def _start(context: Context, sql: str, label: str, response: Response) -> models
 
 def _operation(context: Context) -> APIRouter:
     router = APIRouter(tags=["operation"])
-    # These are coroutines: all threads may be busy with an AWS that does not answer.
+    # These are coroutines, because all threads may be waiting for AWS.
 
     @router.get("/healthz", responses={503: {"description": "The work loop has stalled."}})
     async def health() -> Response:
-        """Whether the work loop goes round."""
+        """Whether the work loop is running."""
         return _report(context.health.liveness())
 
     @router.get("/readyz", responses={503: {"description": "Glue, Athena or the bucket cannot be used."}})
     async def readiness() -> Response:
-        """Whether Glue, Athena and the bucket can be used, and why not."""
+        """Whether Glue, Athena and the bucket can be used, with reasons if not."""
         return _report(context.health.readiness())
 
     @router.get("/metrics", response_class=PlainTextResponse)
@@ -268,8 +271,8 @@ def _report(report: Report) -> Response:
     return Response(body(report), report.status, media_type="application/json")
 
 
-class _Watched:
-    """Counts requests, and answers with a problem when anything unforeseen is raised."""
+class _Instrumented:
+    """Counts requests, limits their bodies, and answers unexpected exceptions with a problem."""
 
     def __init__(self, app: ASGIApp, metrics: AnalyticsMetrics) -> None:
         self._app = app
@@ -281,7 +284,7 @@ class _Watched:
             return
         start, status, size = time.perf_counter(), 0, 0
 
-        async def bounded() -> Message:
+        async def receive_bounded() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
@@ -289,19 +292,19 @@ class _Watched:
                 raise HTTPException(413, f"the body is longer than {_MAX_BODY_BYTES} bytes")
             return message
 
-        async def tell(message: Message) -> None:
+        async def send_counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, bounded, tell)
+            await self._app(scope, receive_bounded, send_counted)
         except Exception as error:
             self._metrics.count_error(error)
-            log.exception("unexpected error in %s %s", scope["method"], scope["path"])
+            log.exception("Unexpected error in %s %s", scope["method"], scope["path"])
             if not status:
-                await problems.respond(problems.internal())(scope, receive, tell)
+                await problems.respond(problems.internal())(scope, receive, send_counted)
         finally:
             self._count(scope, status, time.perf_counter() - start)
 

@@ -1,4 +1,4 @@
-"""Runs queries in Athena and reads their results page by page, with typed values."""
+"""Runs queries in Athena and reads their results page by page as typed values."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ STATES = ("QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED")
 _FIRST_POLL, _LONGEST_POLL = 0.1, 2.0
 _BATCH = 50  # https://docs.aws.amazon.com/athena/latest/APIReference/API_BatchGetQueryExecution.html
 _LONGEST_ID = 128
-# Athena's words on a failure, and what can be done. The first that fits is given.
+# A part of Athena's error message, and advice. The first match is used.
 _ADVICE = (
     (
         "HIVE_PARTITION_SCHEMA_MISMATCH",
-        "A partition's columns differ from the table's. Crawl again, which makes them alike.",
+        "A partition's columns differ from the table's. Crawl again to align them.",
     ),
     (
         "HIVE_BAD_DATA",
-        "A value does not fit the type of its column. Crawl again, which makes the type wide enough; "
-        "an object that is no event has to go from the topic's folder.",
+        "A value does not match the type of its column. Crawl again to widen the type, and remove "
+        "objects that are not events from the topic's folder.",
     ),
-    ("HIVE_CURSOR_ERROR", "An object of the table cannot be read. Look for one that is no JSON, or was cut."),
-    ("COLUMN_NOT_FOUND", "The table's columns are at /v1/tables. A crawl finds those that are new."),
-    ("TABLE_NOT_FOUND", "The tables are at /v1/tables. A crawl makes one for each topic that has objects."),
-    ("limit", "LAKEFEED_QUERY_BYTES_LIMIT bounds what a query may scan. Name fewer days: WHERE dt = '…'."),
+    ("HIVE_CURSOR_ERROR", "An object of the table cannot be read: it is not JSON, or truncated."),
+    ("COLUMN_NOT_FOUND", "The table's columns are listed at /v1/tables. A crawl adds new ones."),
+    ("TABLE_NOT_FOUND", "The tables are listed at /v1/tables. A crawl creates one per topic with objects."),
+    ("limit", "LAKEFEED_QUERY_BYTES_LIMIT limits what a query may scan. Restrict the days: WHERE dt = '…'."),
     (
         "output",
         "Athena cannot write the result. Check that the bucket of LAKEFEED_RESULTS_LOCATION exists and that "
@@ -55,7 +55,7 @@ Value = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class QueryStatus:
-    """How a query stands. `reason` is Athena's word on a failure."""
+    """The status of a query. `reason` is Athena's message about a failure."""
 
     id: str
     sql: str
@@ -69,17 +69,17 @@ class QueryStatus:
 
     @property
     def advice(self) -> str | None:
-        """What to do about a failure, where that is known."""
+        """What to do about a failure, if known."""
         reason = self.reason or ""
-        return next((told for word, told in _ADVICE if self.state == "FAILED" and word in reason), None)
+        return next((advice for text, advice in _ADVICE if self.state == "FAILED" and text in reason), None)
 
     @property
     def done(self) -> bool:
-        """Whether it has ended, in whatever way."""
+        """Whether it has ended, successfully or not."""
         return self.state not in ("QUEUED", "RUNNING")
 
     def cost_usd(self, price_per_terabyte: float) -> float:
-        """The estimated cost: whole megabytes, ten at least; failures and utility statements are free."""
+        """The estimated cost: whole megabytes, at least ten; failures and utility statements are free."""
         if not self.done or self.state == "FAILED" or self.statement_type != "DML":
             return 0.0
         if self.state == "CANCELLED" and not self.scanned_bytes:
@@ -98,7 +98,7 @@ class ResultColumn:
 
 @dataclass(frozen=True)
 class Page:
-    """Rows of a result, values in the order of `columns`; `next` asks for the next page, if any."""
+    """Rows of a result, values in the order of `columns`; `next` is the token of the next page, if any."""
 
     columns: tuple[ResultColumn, ...]
     rows: list[list[Value]]
@@ -109,15 +109,15 @@ class QueryEngine(Protocol):
     """Runs SQL."""
 
     def start(self, sql: str) -> str:
-        """Start a query and return its id. Raises StatementError when it is malformed."""
+        """Start a query and return its id. Raises StatementError if it is malformed."""
         ...
 
     def status(self, query: str) -> QueryStatus:
-        """How a query stands. Raises MissingError."""
+        """The status of a query. Raises MissingError."""
         ...
 
     def statuses(self, queries: list[str]) -> list[QueryStatus]:
-        """How several stand; those that do not exist are left out."""
+        """The status of several queries, without those that do not exist."""
         ...
 
     def page(self, query: str, token: str | None, limit: int) -> Page:
@@ -132,7 +132,7 @@ class QueryEngine(Protocol):
         ...
 
     def cancel(self, query: str) -> None:
-        """End a query. One that has ended stays as it is. Raises MissingError."""
+        """Cancel a query. A query that has ended is not changed. Raises MissingError."""
         ...
 
     def recent(self, limit: int) -> list[QueryStatus]:
@@ -148,11 +148,11 @@ class AthenaQueries:
         self._settings = settings
 
     def start(self, sql: str) -> str:
-        """Start a query and return its id. Raises StatementError when it is malformed."""
+        """Start a query and return its id. Raises StatementError if it is malformed."""
         with explained(self._settings, "starting a query"):
             try:
-                # boto3 adds a ClientRequestToken, the same at each of its tries: a start whose answer
-                # was lost is not a second query.
+                # boto3 sends the same ClientRequestToken with each retry, so a start whose response is
+                # lost does not become a second query.
                 answer = self._athena.start_query_execution(
                     QueryString=sql,
                     QueryExecutionContext={"Database": self._settings.glue_database},
@@ -165,30 +165,30 @@ class AthenaQueries:
                     raise RefusedError(
                         f"starting a query: Athena cannot write results to {self._settings.results}: "
                         f"{edge.message(error)}. Check that the bucket of LAKEFEED_RESULTS_LOCATION exists "
-                        "and that the credentials may write to it."
+                        "and that the credentials allow writing to it."
                     ) from error
                 raise
         return str(answer["QueryExecutionId"])
 
     def status(self, query: str) -> QueryStatus:
-        """How a query stands. Raises MissingError."""
+        """The status of a query. Raises MissingError."""
         missing = MissingError(f"there is no query {query[:_LONGEST_ID]!r}")
         if not query.isprintable() or not 0 < len(query) <= _LONGEST_ID or " " in query:
             raise missing
         try:
-            with explained(self._settings, f"looking at the query {query}"):
+            with explained(self._settings, f"reading the status of the query {query}"):
                 raw = self._athena.get_query_execution(QueryExecutionId=query)["QueryExecution"]
         except MissingError:
             raise missing from None
-        # The same account may run other queries that are no business of ours.
+        # The account may run other queries, which are not accessible here.
         if raw.get("WorkGroup", self._settings.workgroup) != self._settings.workgroup:
             raise missing
         return _status(raw)
 
     def statuses(self, queries: list[str]) -> list[QueryStatus]:
-        """How several stand; those that do not exist are left out."""
+        """The status of several queries, without those that do not exist."""
         found: list[QueryStatus] = []
-        with explained(self._settings, "looking at queries"):
+        with explained(self._settings, "reading the status of queries"):
             for start in range(0, len(queries), _BATCH):
                 answer = self._athena.batch_get_query_execution(
                     QueryExecutionIds=queries[start : start + _BATCH]
@@ -206,13 +206,13 @@ class AthenaQueries:
             raise ConflictError(f"the query {query} is {status.state.lower()}; it has no rows yet")
         try:
             with explained(self._settings, f"reading the result of the query {query}"):
-                # Athena counts its line of column names, so that one row alone might be no row.
+                # Athena counts the header row: a single row might contain only that.
                 answer = self._athena.get_query_results(
                     QueryExecutionId=query, MaxResults=max(limit, 2), **arguments
                 )
         except MissingError:
             raise MissingError(
-                f"the rows of the query {query} are gone: the object that held them was deleted or has "
+                f"the rows of the query {query} no longer exist: the result object was deleted or has "
                 "expired. Run the query again"
             ) from None
         info = answer["ResultSet"]["ResultSetMetadata"].get("ColumnInfo", [])
@@ -231,7 +231,7 @@ class AthenaQueries:
         )
 
     def cancel(self, query: str) -> None:
-        """End a query. One that has ended stays as it is. Raises MissingError."""
+        """Cancel a query. A query that has ended is not changed. Raises MissingError."""
         if self.status(query).done:
             return
         with explained(self._settings, f"cancelling the query {query}"):
@@ -272,28 +272,28 @@ def _status(raw: Any) -> QueryStatus:
 
 def _ended(status: QueryStatus) -> str:
     how = "failed" if status.state == "FAILED" else f"was {status.state.lower()}"
-    told = f"{how}: {status.reason or 'no reason given'}"
-    return f"{told.rstrip('.')}. {status.advice}" if status.advice else told
+    outcome = f"{how}: {status.reason or 'no reason given'}"
+    return f"{outcome.rstrip('.')}. {status.advice}" if status.advice else outcome
 
 
 def overdue(status: QueryStatus, limit: float) -> str:
-    """Why a query that has not ended after `limit` seconds is cancelled."""
+    """The reason for cancelling a query that has not ended after `limit` seconds."""
     if status.state == "QUEUED":
         return (
-            f"Athena has not begun it within {limit:g} s: the account runs as many queries as it may. "
-            "Try again later, or have that quota raised"
+            f"Athena has not started it within {limit:g} s: the account's quota of queries is used up. "
+            "Try again later, or request a higher quota"
         )
-    return f"it did not end within {limit:g} s; LAKEFEED_QUERY_TIMEOUT_SECONDS allows more"
+    return f"it did not end within {limit:g} s. Increase LAKEFEED_QUERY_TIMEOUT_SECONDS if it needs more"
 
 
 def _is_header(row: list[str | None], columns: tuple[ResultColumn, ...], statement_type: str) -> bool:
     names = [column.name for column in columns]
-    # SHOW and DESCRIBE have no line of names; EXPLAIN, a utility too, has one.
+    # SHOW and DESCRIBE have no header row; EXPLAIN, also a utility statement, has one.
     return row == names and (statement_type == "DML" or names == ["Query Plan"])
 
 
 def typed(row: list[str | None], columns: tuple[ResultColumn, ...]) -> list[Value]:
-    """The texts of a row as values of their columns' types. A missing text is NULL, an empty one is not."""
+    """Convert the texts of a row to the types of their columns; a missing text is NULL."""
     return [
         None if text is None else _value(text, column.type)
         for text, column in zip(row, columns, strict=False)
@@ -301,7 +301,7 @@ def typed(row: list[str | None], columns: tuple[ResultColumn, ...]) -> list[Valu
 
 
 def _value(text: str, kind: str) -> Value:
-    """Integers, floating-point numbers and booleans; all else stays text, decimals for their digits."""
+    """Convert integers, floating-point numbers and booleans; others, including decimals, remain text."""
     match kind.lower():
         case "tinyint" | "smallint" | "int" | "integer" | "bigint":
             number = _number(int, text)
@@ -311,7 +311,7 @@ def _value(text: str, kind: str) -> Value:
             return text.lower() == "true"
         case _:
             return text
-    # JSON has no NaN and no infinities.
+    # JSON supports neither NaN nor infinities.
     return number if number is not None and math.isfinite(number) else text
 
 
@@ -319,21 +319,21 @@ def _number(kind: Callable[[str], int | float], text: str) -> int | float | None
     try:
         return kind(text)
     except ValueError:
-        # A page that begins elsewhere, by a token that somebody made up, has the line of names in it.
+        # With a forged token, a page may contain the header row.
         return None
 
 
 def page_token(query: str, token: str) -> str:
-    """Athena's token together with the query that it belongs to."""
+    """Athena's token, combined with the id of its query."""
     return base64.urlsafe_b64encode(orjson.dumps([query, token])).decode()
 
 
 def inner_token(query: str, token: str) -> str:
-    """Athena's token inside of ours. Raises InputError when it is not one of this query."""
+    """Athena's token inside of ours. Raises InputError if it does not belong to this query."""
     try:
         owner, inner = orjson.loads(base64.urlsafe_b64decode(token.encode()))
     except (ValueError, TypeError, binascii.Error):
-        raise InputError("`page` is not a token that this service gave") from None
+        raise InputError("`page` is not a token from this service") from None
     if owner != query or not isinstance(inner, str) or not inner:
         raise InputError(f"`page` is not a token of the query {query}")
     return inner
@@ -348,10 +348,10 @@ def wait_for_query(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> QueryStatus:
-    """Wait until a query has succeeded, for `limit` seconds at most; a longer one is cancelled.
+    """Wait until a query has succeeded; cancel it after `limit` seconds.
 
     Raises:
-        QueryFailedError: it failed or was cancelled; with Athena's reason.
+        QueryFailedError: it failed or was cancelled, with Athena's reason.
         UnavailableError: it took too long.
     """
     start, pause = clock(), _FIRST_POLL

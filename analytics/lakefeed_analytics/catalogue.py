@@ -19,7 +19,7 @@ _LONGEST_NAME = 255
 
 @dataclass(frozen=True)
 class Column:
-    """A column; `type` is Hive's, such as `bigint`. `partition` columns come from the key's folders."""
+    """A column; `type` is Hive's, such as `bigint`. `partition` columns come from object keys."""
 
     name: str
     type: str
@@ -46,10 +46,10 @@ class Partition:
 
 
 class Catalogue(Protocol):
-    """What is catalogued."""
+    """The tables and partitions in the catalogue."""
 
     def tables(self) -> list[Table]:
-        """All tables, by name. An absent database has none."""
+        """All tables, by name; none if the database does not exist."""
         ...
 
     def table(self, name: str) -> Table:
@@ -81,7 +81,7 @@ class GlueCatalogue:
 
     def table(self, name: str) -> Table:
         """One table. Raises MissingError."""
-        # Glue would call a name that it cannot have an invalid input.
+        # Glue would report an impossible name as invalid input.
         if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
             raise MissingError(f"there is no table {name[:_LONGEST_NAME]!r} in {self._database}")
         try:
@@ -90,7 +90,7 @@ class GlueCatalogue:
         except MissingError:
             raise MissingError(
                 f"there is no table {name!r} in the Glue database {self._database}; "
-                "a crawl makes one for each topic that has objects"
+                "a crawl creates one for each topic that has objects"
             ) from None
 
     def partitions(self, table: str) -> list[Partition]:

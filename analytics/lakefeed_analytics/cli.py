@@ -1,4 +1,4 @@
-"""The command line `lakefeed-analytics`: what can be asked for; `commands` does it."""
+"""The command line `lakefeed-analytics`; `commands` has the implementation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typer
 from lakefeed_analytics.output import PAGE, Format
 from lakefeed_common import console
 
-# A command imports what it works with when it is called: `--help` and a wrong option need none of it.
+# A command imports its dependencies when it is called, so that `--help` and usage errors are fast.
 if TYPE_CHECKING:
     from lakefeed_analytics.settings import AnalyticsSettings
 
 app = console.command_line(
-    "Glue catalogues the objects, Athena answers SQL over them. Settings are LAKEFEED_ variables.",
+    "Catalogue objects with Glue and query them with Athena. Settings are LAKEFEED_ variables.",
     "lakefeed-analytics",
 )
 
@@ -23,13 +23,13 @@ _FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How the r
 
 
 def main() -> int:
-    """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage or settings."""
+    """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage or setting."""
     return console.run(app)
 
 
 @app.command("serve")
 def serve_() -> None:
-    """Serve the HTTP API, and crawl when there are new folders, until stopped."""
+    """Serve the HTTP API and start crawls for new day folders, until stopped."""
     settings = _settings()
     from lakefeed_analytics.server import serve
 
@@ -42,11 +42,11 @@ def ensure(
     replace_targets: Annotated[
         bool,
         typer.Option(
-            "--replace-targets", help="Set the crawler's targets even where it crawls other topics alone."
+            "--replace-targets", help="Set the crawler's targets even if it only crawls other topics."
         ),
     ] = False,
 ) -> None:
-    """Make sure that the bucket, the Glue database, the crawler and the Athena workgroup are as set."""
+    """Create or update the Glue database, crawler and Athena workgroup, and check the bucket."""
     settings = _settings()
     from lakefeed_analytics import commands
 
@@ -55,7 +55,7 @@ def ensure(
 
 @app.command()
 def crawl() -> None:
-    """Crawl, and wait for the end; a crawl that runs already is joined."""
+    """Start a crawl, or join a running one, and wait until it ends."""
     settings = _settings()
     from lakefeed_analytics import commands
 
@@ -64,15 +64,15 @@ def crawl() -> None:
 
 @app.command()
 def tables(
-    table: Annotated[str | None, typer.Argument(help="Only this table: its columns.")] = None,
+    table: Annotated[str | None, typer.Argument(help="Show only the columns of this table.")] = None,
     *,
-    partitions: Annotated[bool, typer.Option("--partitions", help="The table's partitions.")] = False,
-    rows: Annotated[int, typer.Option("--rows", help="A sample of so many rows.", min=0, max=PAGE)] = 0,
+    partitions: Annotated[bool, typer.Option("--partitions", help="Show the table's partitions.")] = False,
+    rows: Annotated[int, typer.Option("--rows", help="Show this many sample rows.", min=0, max=PAGE)] = 0,
     form: _FormatOption = Format.TABLE,
 ) -> None:
-    """List the tables; or one table's columns, partitions or first rows."""
+    """List the tables, or one table's columns, partitions or sample rows."""
     if table is None and (partitions or rows):
-        raise typer.BadParameter("--partitions and --rows want the name of a table")
+        raise typer.BadParameter("--partitions and --rows require the name of a table")
     if partitions and rows:
         raise typer.BadParameter("give either --partitions or --rows")
     settings = _settings()
@@ -92,20 +92,20 @@ def queries(*, form: _FormatOption = Format.TABLE) -> None:
 
 @app.command()
 def query(
-    sql: Annotated[str | None, typer.Argument(help="The statement; `-` reads standard input.")] = None,
+    sql: Annotated[str | None, typer.Argument(help="SQL statement; `-` reads standard input.")] = None,
     *,
     name: Annotated[str | None, typer.Option("--name", "-n", help="Run this named query.")] = None,
     table: Annotated[
-        str | None, typer.Option(help="The table of a named query; the first topic's by default.")
+        str | None, typer.Option(help="Table of the named query; by default that of the first topic.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Print so many rows at most; 0 for all.", min=0)] = 1000,
+    limit: Annotated[int, typer.Option(help="Maximum number of rows to print; 0 for all.", min=0)] = 1000,
     form: _FormatOption = Format.TABLE,
 ) -> None:
-    """Run a reading statement or a named query, and print its rows."""
+    """Run a read-only statement or a named query, and print its rows."""
     if (sql is None) == (name is None):
         raise typer.BadParameter("give either a statement or --name")
     if table is not None and name is None:
-        raise typer.BadParameter("--table goes with --name")
+        raise typer.BadParameter("--table requires --name")
     settings = _settings()
     from lakefeed_analytics import commands
 
@@ -121,6 +121,6 @@ def _settings() -> AnalyticsSettings:
     from lakefeed_common import logs
 
     logs.configure(settings)
-    # It tells of each client where its credentials came from; what it fails at, we tell once.
+    # botocore logs for each client where its credentials come from; we log failures ourselves.
     logging.getLogger("botocore").setLevel(logging.ERROR)
     return settings

@@ -1,4 +1,4 @@
-"""What the commands of `lakefeed-analytics` do, but for `serve`."""
+"""The commands of `lakefeed-analytics`, except `serve`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from lakefeed_common.text import message
 
 
 def ensure(settings: AnalyticsSettings, *, replace_targets: bool) -> None:
-    """Make things as the settings say, and print what changed."""
+    """Create or update the AWS resources according to the settings, and print what changed."""
     with _lake(settings, replace_targets=replace_targets) as parts:
         changes = [change for step in parts.ensure.values() for change in step()]
     for change in changes:
         print(message(str(change)))
     if not changes:
-        print("everything is as the settings say")
+        print("everything matches the settings")
 
 
 def crawl(settings: AnalyticsSettings) -> None:
@@ -39,19 +39,19 @@ def crawl(settings: AnalyticsSettings) -> None:
         listed = parts.folders.listed()
         with _progress("crawling") as say:
             started = parts.crawler.start()
-            say("started" if started else "joined the crawl that runs already")
+            say("started" if started else "joined the running crawl")
 
-            def tell(status: CrawlerStatus) -> None:
+            def report(status: CrawlerStatus) -> None:
                 say(f"{status.state.lower()} for {status.running_seconds:.0f} s")
 
-            wait_for_crawl(parts.crawler, settings.crawl_timeout_seconds, progress=tell)
+            wait_for_crawl(parts.crawler, settings.crawl_timeout_seconds, progress=report)
         seconds = parts.crawler.last_seconds()
         print(f"crawled in {seconds:.1f} s" if seconds else "crawled")
         found = parts.catalogue.tables()
         for table in found:
             count = len(parts.catalogue.partitions(table.name))
             print(f"table {table.name}: {len(table.columns)} columns, {count} partitions")
-        # What was listed before a crawl that we joined may have come too late for it.
+        # A joined crawl may have started before the listed folders existed.
         if started and (missing := without_table({topic for topic, _ in listed}, found, settings)):
             raise CrawlFailedError("; ".join(missing))
 
@@ -59,7 +59,7 @@ def crawl(settings: AnalyticsSettings) -> None:
 def tables(
     settings: AnalyticsSettings, table: str | None, *, partitions: bool, rows: int, form: Format
 ) -> None:
-    """Print the tables; or one table's columns, partitions or first rows."""
+    """Print the tables, or one table's columns, partitions or sample rows."""
     with _lake(settings) as parts:
         if table is None:
             _list_tables(parts, form)
@@ -101,7 +101,7 @@ def query(
 
 
 def _argument(text: str) -> str:
-    """An argument as UTF-8, which Python reads as something else where the locale says so (`LC_ALL=C`)."""
+    """An argument decoded as UTF-8, whatever the locale (such as `LC_ALL=C`)."""
     try:
         return os.fsencode(text).decode()
     except UnicodeError:
@@ -117,8 +117,8 @@ def _standard_input() -> str:
 
 @contextmanager
 def _lake(settings: AnalyticsSettings, *, replace_targets: bool = False) -> Iterator[Parts]:
-    """What a command works with."""
-    # What the commands print says it already.
+    """The connected AWS clients for a command."""
+    # The commands print this themselves.
     logging.getLogger("lakefeed_analytics").setLevel(logging.WARNING)
     with connect(settings, replace_targets=replace_targets) as parts:
         yield parts
@@ -136,11 +136,11 @@ def _run(parts: Parts, settings: AnalyticsSettings, sql: str, form: Format, limi
     with _progress("querying") as say:
         started = parts.engine.start(sql)
 
-        def tell(status: QueryStatus) -> None:
+        def report(status: QueryStatus) -> None:
             say(status.state.lower())
 
         try:
-            status = wait_for_query(parts.engine, started, settings.query_timeout_seconds, progress=tell)
+            status = wait_for_query(parts.engine, started, settings.query_timeout_seconds, progress=report)
         except KeyboardInterrupt:
             parts.engine.cancel(started)
             raise
@@ -182,7 +182,7 @@ class _Result:
 
 @contextmanager
 def _progress(doing: str) -> Iterator[Callable[[str], None]]:
-    """Tell on standard error how it goes: a spinner on a terminal, else a line for each news."""
+    """Report progress on standard error: a spinner on a terminal, otherwise one line per change."""
     from rich.console import Console
 
     err = Console(stderr=True, markup=False, emoji=False, highlight=False)
@@ -190,13 +190,13 @@ def _progress(doing: str) -> Iterator[Callable[[str], None]]:
         with err.status(doing) as status:
             yield lambda news: status.update(f"{doing}: {news}")
         return
-    told: list[str] = []
+    printed: list[str] = []
 
     def say(news: str) -> None:
-        # Seconds alone are no news.
+        # A change of only the seconds is not printed.
         word = news.split(" for ")[0]
-        if told[-1:] != [word]:
-            told.append(word)
+        if printed[-1:] != [word]:
+            printed.append(word)
             print(f"{doing}: {word}", file=sys.stderr)
 
     yield say

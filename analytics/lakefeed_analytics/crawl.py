@@ -37,7 +37,7 @@ class Crawl:
 
 @dataclass(frozen=True)
 class CrawlerStatus:
-    """What the crawler does: `state` is READY, RUNNING or STOPPING; `last` is the last ended crawl."""
+    """The crawler's status: `state` is READY, RUNNING or STOPPING; `last` is the last crawl that ended."""
 
     state: str
     running_seconds: float = 0.0
@@ -53,15 +53,15 @@ class Crawler(Protocol):
     """The crawler that fills the catalogue."""
 
     def status(self) -> CrawlerStatus:
-        """What it does now. Raises MissingError while there is no crawler."""
+        """The current status. Raises MissingError if the crawler does not exist."""
         ...
 
     def start(self) -> bool:
-        """Start a crawl; False when one is running already, which is joined."""
+        """Start a crawl; False if one is already running, which is joined."""
         ...
 
     def stop(self) -> bool:
-        """Ask the crawl that runs to stop; False when none runs. Raises MissingError without a crawler."""
+        """Stop the running crawl; False if none is running. Raises MissingError."""
         ...
 
     def history(self, limit: int) -> list[Crawl]:
@@ -82,8 +82,8 @@ class GlueCrawler:
         self._name = settings.crawler
 
     def status(self) -> CrawlerStatus:
-        """What it does now. Raises MissingError while there is no crawler."""
-        with explained(self._settings, f"looking at the crawler {self._name}"):
+        """The current status. Raises MissingError if the crawler does not exist."""
+        with explained(self._settings, f"reading the status of the crawler {self._name}"):
             raw: Any = self._glue.get_crawler(Name=self._name)["Crawler"]
         last = raw.get("LastCrawl")
         return CrawlerStatus(
@@ -93,7 +93,7 @@ class GlueCrawler:
         )
 
     def start(self) -> bool:
-        """Start a crawl; False when one is running already, which is joined."""
+        """Start a crawl; False if one is already running, which is joined."""
         with explained(self._settings, f"starting the crawler {self._name}"):
             try:
                 self._glue.start_crawler(Name=self._name)
@@ -104,7 +104,7 @@ class GlueCrawler:
         return True
 
     def stop(self) -> bool:
-        """Ask the crawl that runs to stop; False when none runs, or it stops already."""
+        """Stop the running crawl; False if none is running, or it is already stopping."""
         with explained(self._settings, f"stopping the crawler {self._name}"):
             try:
                 self._glue.stop_crawler(Name=self._name)
@@ -117,7 +117,7 @@ class GlueCrawler:
     def history(self, limit: int) -> list[Crawl]:
         """The latest crawls, newest first, at most `limit`.
 
-        A local stand-in for Glue without `ListCrawls` remembers one crawl only.
+        A local stand-in for Glue without `ListCrawls` has only one crawl.
         """
         with explained(self._settings, f"listing the crawls of {self._name}"):
             try:
@@ -143,7 +143,7 @@ def _last(raw: Any) -> Crawl:
 def _listed(raw: Any) -> Crawl:
     started, ended = raw.get("StartTime"), raw.get("EndTime")
     return Crawl(
-        # ListCrawls says COMPLETED and STOPPED where GetCrawler says SUCCEEDED and CANCELLED.
+        # ListCrawls returns COMPLETED and STOPPED, GetCrawler returns SUCCEEDED and CANCELLED.
         outcome={"COMPLETED": "SUCCEEDED", "STOPPED": "CANCELLED"}.get(raw["State"], raw["State"]),
         started=started,
         seconds=(ended - started).total_seconds() if started and ended else None,
@@ -160,25 +160,25 @@ def wait_for_crawl(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Crawl:
-    """Wait until no crawl runs, for `limit` seconds at most, and return the last one.
+    """Wait up to `limit` seconds until no crawl is running, and return the last one.
 
     Raises:
-        CrawlFailedError: the crawl did not succeed; with Glue's message.
-        UnavailableError: it still runs; it goes on by itself.
+        CrawlFailedError: the crawl did not succeed, with Glue's message.
+        UnavailableError: it is still running, and is not stopped.
     """
     start, pause = clock(), _FIRST_POLL
     while (status := crawler.status()).running:
         progress(status)
         if clock() - start > limit:
             raise UnavailableError(
-                f"the crawl still runs after {limit:g} s and goes on by itself; "
-                "LAKEFEED_CRAWL_TIMEOUT_SECONDS sets how long it is waited for"
+                f"the crawl is still running after {limit:g} s and continues in Glue. "
+                "LAKEFEED_CRAWL_TIMEOUT_SECONDS sets how long to wait"
             )
         sleep(pause)
         pause = min(pause * 1.5, _LONGEST_POLL)
     if status.last is None:
-        raise CrawlFailedError("the crawler is ready and has never crawled")
+        raise CrawlFailedError("the crawler is ready, but has never run a crawl")
     if status.last.outcome != "SUCCEEDED":
         reason = status.last.error or "Glue gives no reason; see its log group /aws-glue/crawlers"
-        raise CrawlFailedError(f"the crawl ended as {status.last.outcome}: {reason}")
+        raise CrawlFailedError(f"the crawl ended with {status.last.outcome}: {reason}")
     return status.last

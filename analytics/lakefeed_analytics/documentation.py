@@ -1,7 +1,7 @@
-"""The page `/docs`: Swagger UI over the API's own OpenAPI document, without anything from elsewhere.
+"""The page `/docs`: Swagger UI over the API's own OpenAPI document, without external resources.
 
-Its script and its styles come from the package `fastapi-offline`, which carries Swagger UI's files. The
-page's headers forbid the browser to load from, or to send to, anywhere but this service.
+Script and styles come from the package `fastapi-offline`, which contains Swagger UI. The page's headers allow
+the browser to load from and send to this service only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse, HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
 _FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
-# Swagger UI writes styles and small images into the page.
+# Swagger UI inserts styles and small images into the page.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
@@ -39,7 +39,7 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-# Without `validatorUrl` Swagger UI would show a badge of its makers' server.
+# Without `validatorUrl`, Swagger UI would load a badge from an external server.
 _START = """SwaggerUIBundle({
   url: "openapi.json", dom_id: "#api", deepLinking: true, validatorUrl: null,
   showExtensions: true, showCommonExtensions: true,
@@ -49,7 +49,7 @@ _START = """SwaggerUIBundle({
 
 
 def routes() -> APIRouter:
-    """The page and its parts."""
+    """The page and its files."""
     router = APIRouter(include_in_schema=False)
     folder = Path(str(resources.files("fastapi_offline"))) / "static"
 

@@ -1,4 +1,4 @@
-"""The one place in which errors of boto3 become errors of ours."""
+"""Translates boto3's errors to Lakefeed's, in one place."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def message(error: ClientError) -> str:
 
 @contextmanager
 def explained(settings: AwsSettings, doing: str) -> Iterator[None]:
-    """Translate whatever boto3 raises inside; `doing` says what is tried.
+    """Translate errors that boto3 raises in the block; `doing` describes the operation.
 
     Raises:
         MissingError, RefusedError, UnavailableError, LakefeedError
@@ -36,7 +36,7 @@ def explained(settings: AwsSettings, doing: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        # Athena has no code of its own for what does not exist.
+        # Athena has no error code for resources that do not exist.
         if code(error) == "InvalidRequestException" and _ABSENT.search(message(error)):
             raise MissingError(f"{doing}: {message(error)}") from error
         raise aws.explain(error, settings, doing) from error
@@ -44,5 +44,5 @@ def explained(settings: AwsSettings, doing: str) -> Iterator[None]:
         raise aws.explain(error, settings, doing) from error
     except ResponseParserError as error:
         raise UnavailableError(
-            f"{doing}: the answer is not one of AWS. Check AWS_ENDPOINT_URL and what stands in between."
+            f"{doing}: the response is not from AWS. Check AWS_ENDPOINT_URL and proxies."
         ) from error

@@ -1,8 +1,8 @@
-"""Makes sure that bucket, Glue database, crawler and Athena workgroup are as the settings say.
+"""Keeps bucket, Glue database, crawler and Athena workgroup in line with the settings.
 
-What differs is changed in place; nothing is ever deleted or made anew, and what the settings do
-not speak of (tags, descriptions, classifiers) stays as its owner left it. What another service of the
-same name uses is not changed: a crawler of other topics, or what is changed back again and again.
+Differences are updated in place; nothing is ever deleted or recreated, and attributes without a setting
+(tags, descriptions, classifiers) are not touched. A resource that another service uses under the same name is
+not changed: a crawler of other topics, or one whose changes are reverted repeatedly.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEPENDENCIES = ("bucket", "glue", "athena")
-# So often in a while something else sets another value again: no hand, but a service with other settings.
+# Changes that are reverted this often come from another service with other settings, not from a user.
 _MOST_UPDATES, _UPDATES_SECONDS = 3, 600.0
 _UPDATES_ROUNDS = 10
 
 
 @dataclass(frozen=True)
 class Change:
-    """What was done: `what` is `bucket x` and so on; `fields` are the updated ones, none when created."""
+    """A change: `what` is for example `bucket x`; `fields` are the updated ones, none if it was created."""
 
     what: str
     fields: tuple[str, ...] = ()
@@ -47,13 +47,13 @@ class Change:
 
 
 Steps = Mapping[str, Callable[[], list[Change]]]
-"""For each dependency, what makes sure of it and returns what it changed."""
+"""For each dependency, a function that ensures it and returns the changes."""
 
 
 def crawler_definition(settings: AnalyticsSettings) -> dict[str, Any]:
-    """The crawler as Glue's CreateCrawler and UpdateCrawler take it, without its name."""
-    # In Glue's count the bucket is level 1, so that each topic's folder is one table, whatever
-    # the crawler thinks of the folders below.
+    """The arguments of Glue's CreateCrawler and UpdateCrawler, without the name."""
+    # Glue counts the bucket as level 1: each topic's folder becomes one table, regardless of the folders
+    # below it.
     level = 2 + len(settings.events_prefix.split("/"))
     return {
         "Role": settings.crawler_role,
@@ -63,18 +63,18 @@ def crawler_definition(settings: AnalyticsSettings) -> dict[str, Any]:
         },
         "Schedule": settings.crawler_schedule,
         "SchemaChangePolicy": {"UpdateBehavior": "UPDATE_IN_DATABASE", "DeleteBehavior": "LOG"},
-        # CRAWL_NEW_FOLDERS_ONLY would be cheaper, but it wants LOG for updates: new columns would
-        # never reach the table.
+        # CRAWL_NEW_FOLDERS_ONLY would be cheaper, but requires LOG for updates: new columns would
+        # never be added to the table.
         "RecrawlPolicy": {"RecrawlBehavior": "CRAWL_EVERYTHING"},
         "Configuration": json.dumps(
             {
                 "Version": 1.0,
-                # Otherwise a day whose rows differ a little becomes a table of its own.
+                # Otherwise a day with slightly different rows becomes a separate table.
                 "Grouping": {
                     "TableGroupingPolicy": "CombineCompatibleSchemas",
                     "TableLevelConfiguration": level,
                 },
-                # Otherwise Athena stops at partitions whose columns differ from the table's.
+                # Otherwise Athena fails on partitions whose columns differ from the table's.
                 "CrawlerOutput": {"Partitions": {"AddOrUpdateBehavior": "InheritFromTable"}},
             }
         ),
@@ -82,10 +82,10 @@ def crawler_definition(settings: AnalyticsSettings) -> dict[str, Any]:
 
 
 def workgroup_definition(settings: AnalyticsSettings) -> Any:
-    """The workgroup's configuration as Athena's CreateWorkGroup takes it."""
+    """The workgroup's configuration for Athena's CreateWorkGroup."""
     return {
         "ResultConfiguration": {"OutputLocation": settings.results},
-        # Without this a client's own settings would go round the limit.
+        # Without this, clients could bypass the limit with their own settings.
         "EnforceWorkGroupConfiguration": True,
         "BytesScannedCutoffPerQuery": settings.query_bytes_limit,
         "PublishCloudWatchMetricsEnabled": True,
@@ -93,7 +93,7 @@ def workgroup_definition(settings: AnalyticsSettings) -> Any:
 
 
 class Ensurer:
-    """Brings AWS to what the settings say, one dependency at a time."""
+    """Creates and updates AWS resources according to the settings, one dependency at a time."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Ensurer:
         replace_targets: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`replace_targets` says that a crawler of other topics alone is this service's all the same."""
+        """With `replace_targets`, a crawler that only crawls other topics is updated as well."""
         self._replace_targets = replace_targets
         self._clock = clock
         self._updates: dict[str, list[float]] = defaultdict(list)
@@ -120,7 +120,7 @@ class Ensurer:
         }
 
     def bucket(self) -> list[Change]:
-        """The bucket exists; created only when the settings say so. Raises MissingError."""
+        """Ensure the bucket; it is created only if the settings allow it. Raises MissingError."""
         name, settings = self._settings.bucket, self._settings
         if self._has_bucket(name):
             return []
@@ -150,7 +150,7 @@ class Ensurer:
         return True
 
     def glue(self) -> list[Change]:
-        """The Glue database and the crawler exist and are as they should be."""
+        """Ensure the Glue database and the crawler."""
         return [*self._database(), *self._crawler()]
 
     def _database(self) -> list[Change]:
@@ -184,7 +184,7 @@ class Ensurer:
                 try:
                     self._glue.create_crawler(Name=name, **wanted)
                 except ClientError as error:
-                    # Another service of the same settings was quicker.
+                    # Another service with the same settings was faster.
                     if edge.code(error) != "AlreadyExistsException":
                         raise
                     return []
@@ -206,47 +206,46 @@ class Ensurer:
             except ClientError as error:
                 if edge.code(error) != "CrawlerRunningException":
                     raise
-                log.info("crawler %s is updated when its crawl has ended", name)
+                log.info("Crawler %s will be updated when its crawl has ended", name)
                 return []
         self._updates["crawler"].append(self._clock())
         return [_changed(Change(f"crawler {name}", fields))]
 
     def _refuse_foreign(self, targets: Mapping[str, Any]) -> None:
-        """Raise RefusedError for a crawler with none of our targets: it is another service's."""
+        """Raise RefusedError if the crawler has none of our targets: it belongs to another service."""
         ours = [self._settings.topic_location(topic) for topic in self._settings.topic_names]
         present = [each["Path"].rstrip("/") + "/" for each in targets.get("S3Targets", [])]
         others = [f"{len(each)} {kind}" for kind, each in targets.items() if kind != "S3Targets" and each]
-        # Above our folders a user may have set it; a service sets a topic's folder.
+        # A user may have set a parent folder; a service sets the folder of a topic.
         if any(own.startswith(path) for own in ours for path in present) or not (present or others):
             return
         raise RefusedError(
-            f"the crawler {self._settings.crawler} crawls {', '.join([*present, *others])} and nothing of "
-            f"this service ({', '.join(ours)}): another service uses that name, and is left as it is. Set "
-            "LAKEFEED_CRAWLER to a name of this service's own; or, if the crawler is this service's and its "
-            "topics were changed, run `lakefeed-analytics ensure --replace-targets` once"
+            f"the crawler {self._settings.crawler} crawls {', '.join([*present, *others])} but none of "
+            f"{', '.join(ours)}: it belongs to another service and is not changed. Set LAKEFEED_CRAWLER to "
+            "another name; or, if the crawler belongs to this service and its topics were changed, run "
+            "`lakefeed-analytics ensure --replace-targets` once"
         )
 
     def _refuse_contested(self, kind: str, name: str, fields: Iterable[str]) -> None:
-        """Raise RefusedError when what we set is changed again and again."""
+        """Raise RefusedError if our updates are reverted repeatedly."""
         now = self._clock()
         window = max(_UPDATES_SECONDS, _UPDATES_ROUNDS * self._settings.crawl_poll_seconds)
         recent = self._updates[kind] = [each for each in self._updates[kind] if now - each < window]
         if len(recent) < _MOST_UPDATES:
             return
         raise RefusedError(
-            f"the {kind} {name} was set {len(recent)} times within {window:g} s, and each time something "
-            f"else changed it again ({', '.join(fields)}): another service with other settings uses that "
-            f"name. Set LAKEFEED_{kind.upper()} to a name of this service's own, or give both the same "
-            "settings"
+            f"the {kind} {name} was updated {len(recent)} times within {window:g} s, and reverted "
+            f"each time ({', '.join(fields)}): another service with other settings uses that name. Set "
+            f"LAKEFEED_{kind.upper()} to another name, or use the same settings for both"
         )
 
     def athena(self) -> list[Change]:
-        """The bucket of the results exists, and the workgroup is as it should be. Raises MissingError."""
+        """Ensure the workgroup, and check the bucket of the results. Raises MissingError."""
         results = self._settings.results_bucket
         if results != self._settings.bucket and not self._has_bucket(results):
             raise MissingError(
-                f"there is no bucket {results} for the results of queries. Create it, or set "
-                "LAKEFEED_RESULTS_LOCATION to another place"
+                f"there is no bucket {results} for query results. Create it, or set "
+                "LAKEFEED_RESULTS_LOCATION to another location"
             )
         return self._workgroup()
 
@@ -262,7 +261,7 @@ class Ensurer:
                         Name=name, Description="Queries of Lakefeed", Configuration=wanted
                     )
                 except ClientError as error:
-                    # Athena has no code of its own for what exists; another service was quicker.
+                    # Athena has no error code for resources that exist; another service was faster.
                     if "already" not in edge.message(error):
                         raise
                     return []
@@ -289,10 +288,10 @@ def _changed(change: Change) -> Change:
 
 
 def _comparable(field: str, value: Any) -> Any:
-    """A crawler's field in a form in which Glue's answer and our definition are alike."""
+    """A crawler's field, normalized to compare Glue's response with our definition."""
     match field:
         case "Role":
-            # Given as ARN or name, told as either; a name is unique in its account, whatever its path.
+            # Set and returned as ARN or name; a name is unique in its account, regardless of its path.
             return str(value).rsplit("/", 1)[-1]
         case "Targets":
             return sorted(
@@ -307,7 +306,7 @@ def _comparable(field: str, value: Any) -> Any:
 
 
 def _holds(present: Any, wanted: Any) -> bool:
-    """Whether the present value says what the wanted one says; it may say more."""
+    """Whether the present value includes the wanted one."""
     if isinstance(wanted, dict):
         return isinstance(present, dict) and all(
             _holds(present.get(key), each) for key, each in wanted.items()
@@ -316,7 +315,7 @@ def _holds(present: Any, wanted: Any) -> bool:
 
 
 def _as_updates(fields: dict[str, Any]) -> dict[str, Any]:
-    """UpdateWorkGroup's name for the result configuration differs from CreateWorkGroup's."""
+    """Rename fields: UpdateWorkGroup names the result configuration differently than CreateWorkGroup."""
     return {
         ("ResultConfigurationUpdates" if key == "ResultConfiguration" else key): value
         for key, value in fields.items()

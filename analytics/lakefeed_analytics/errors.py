@@ -1,4 +1,4 @@
-"""Errors that only the analytics service has."""
+"""Errors of the analytics service."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from lakefeed_common.errors import InputError, LakefeedError
 
 
 class StatementError(InputError):
-    """A SQL statement that cannot be read, or that does more than read."""
+    """A SQL statement that is malformed or not read-only."""
 
     kind = "input"
 
 
 class ConflictError(LakefeedError):
-    """What was asked for is not possible in the state that things are in."""
+    """The request is not possible in the current state."""
 
     kind = "refused"
 
 
 class QueryFailedError(ConflictError):
-    """Athena ended a query without a result; the message is Athena's."""
+    """A query failed or was cancelled; the message is Athena's."""
 
 
 class CrawlFailedError(LakefeedError):
-    """Glue ended a crawl without success; the message is Glue's."""
+    """A crawl did not succeed; the message is Glue's."""
 
     kind = "refused"

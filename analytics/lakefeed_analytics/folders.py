@@ -1,9 +1,9 @@
-"""Tells when a crawl is needed: when a topic has a day folder that the catalogue does not know.
+"""Determines when a crawl is needed: when a topic has a day folder that is not in the catalogue.
 
-Athena lists a partition's folder at each query, so new objects of a known day are seen at once.
-Only a new `dt=…` folder, or a topic's first objects, needs a crawl. One ListObjectsV2 call with a
-delimiter tells up to 1,000 folders, however many objects lie in them, where a look for new objects
-would have to list them all.
+Athena lists a partition's folder at each query, so new objects of a known day are visible immediately. Only a
+new `dt=…` folder, or a topic's first objects, needs a crawl. One ListObjectsV2 call with a delimiter returns
+up to 1,000 folders, however many objects they contain; detecting new objects would require listing all of
+them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DAY = f"{PARTITION_KEY}="
 
 
 class Folders(Protocol):
-    """The day folders that hold objects."""
+    """The day folders that contain objects."""
 
     def listed(self) -> set[Folder]:
         """Every day folder of every topic."""
@@ -58,7 +58,7 @@ class S3Folders:
 
 
 def catalogued(catalogue: Catalogue, settings: AnalyticsSettings) -> set[Folder]:
-    """The day folders that the catalogue knows as partitions; one that reads another place is not known."""
+    """The day folders that are partitions in the catalogue, without those with another location."""
     known: set[Folder] = set()
     for topic in settings.topic_names:
         try:
@@ -75,32 +75,32 @@ def catalogued(catalogue: Catalogue, settings: AnalyticsSettings) -> set[Folder]
 
 
 class NewFolders:
-    """Remembers which folders a crawl has seen, so that one without a partition starts no second one."""
+    """Remembers crawled folders, so that a folder without a partition does not start another crawl."""
 
     def __init__(self) -> None:
         self._catalogued: set[Folder] = set()
         self._crawled: set[Folder] = set()
 
     def pending(self, listed: set[Folder]) -> set[Folder]:
-        """The folders that no crawl has seen yet."""
+        """The folders that have not been crawled."""
         return listed - self._catalogued - self._crawled
 
     def crawled(self, folders: set[Folder]) -> None:
-        """Say that these were there when a crawl that succeeded began."""
+        """Record the folders that existed when a successful crawl started."""
         self._crawled |= folders
 
     def topics_crawled(self, listed: set[Folder]) -> set[str]:
-        """The topics with folders that a crawl has seen."""
+        """The topics with crawled folders."""
         return {topic for topic, _ in self._crawled & listed}
 
     def catalogued(self, folders: set[Folder]) -> set[Folder]:
-        """Say what the catalogue holds; returns what it held before and has lost, which is known no more."""
+        """Record the folders in the catalogue; return and forget those that were removed from it."""
         lost = self._catalogued - folders
         self._catalogued = folders
         self._crawled -= lost
         return lost
 
     def forget(self, topic: str) -> None:
-        """Say that a topic's folders are known no more, since its table is gone."""
+        """Forget a topic's folders, because its table was deleted."""
         self._catalogued = {folder for folder in self._catalogued if folder[0] != topic}
         self._crawled = {folder for folder in self._crawled if folder[0] != topic}

@@ -1,4 +1,4 @@
-"""Every metric of the analytics service, once. Labels have bounded values only: never SQL or an id."""
+"""All metrics of the analytics service. Labels have bounded values: never SQL or an id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lakefeed_common.metrics import ServiceMetrics
 
 CRAWLER_STATES = ("READY", "RUNNING", "STOPPING")
 CRAWL_OUTCOMES = ("SUCCEEDED", "FAILED", "CANCELLED")
-# How queries are counted that are not named ones.
+# Labels of queries that are not named queries.
 SAMPLE, FREE = "sample", "free"
 QUERY_OUTCOMES = ("SUCCEEDED", "FAILED", "CANCELLED")
 _CRAWL_BUCKETS = (5, 15, 30, 60, 120, 300, 600, 1800, 3600)
@@ -20,30 +20,30 @@ _QUERY_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class AnalyticsMetrics(ServiceMetrics):
-    """What the analytics service counts and measures."""
+    """The metrics of the analytics service."""
 
     def __init__(self, named_queries: Iterable[str] = ()) -> None:
-        """Begin at 0, with a series for each named query and for each outcome."""
+        """Start at 0, with a series for each named query and outcome."""
         super().__init__("analytics")
         own = self.registry
         self.crawler_state = Gauge(
             "lakefeed_analytics_crawler_state",
-            "1 for the state that the Glue crawler is in: READY, RUNNING or STOPPING.",
+            "1 for the current state of the Glue crawler: READY, RUNNING or STOPPING.",
             ["state"],
             registry=own,
         )
         self.crawls = Counter(
             "lakefeed_analytics_crawls_total",
-            "Crawls that ended, by outcome, whoever started them.",
+            "Crawls that ended, by outcome, including those started by other clients.",
             ["outcome"],
             registry=own,
         )
         self.crawl_seconds = Histogram(
-            "lakefeed_analytics_crawl_seconds", "How long crawls took.", buckets=_CRAWL_BUCKETS, registry=own
+            "lakefeed_analytics_crawl_seconds", "Duration of crawls.", buckets=_CRAWL_BUCKETS, registry=own
         )
         self.crawl_success = Gauge(
             "lakefeed_analytics_crawl_last_success_timestamp_seconds",
-            "When the last successful crawl began, in Unix time; 0 before the first.",
+            "Start of the last successful crawl, in Unix time; 0 before the first.",
             registry=own,
         )
         self.folders_pending = Gauge(
@@ -57,8 +57,8 @@ class AnalyticsMetrics(ServiceMetrics):
         )
         self.queries = Counter(
             "lakefeed_analytics_queries_total",
-            "Queries of the workgroup that ended, whoever started them, by outcome and named query "
-            "(`sample`, `free` for others).",
+            "Queries of the workgroup that ended, including those of other clients, by outcome and named "
+            "query (`sample`, `free` for others).",
             ["query", "state"],
             registry=own,
         )
@@ -69,7 +69,7 @@ class AnalyticsMetrics(ServiceMetrics):
         )
         self.query_seconds = Histogram(
             "lakefeed_analytics_query_seconds",
-            "How long Athena took for queries, queueing included.",
+            "Duration of queries, including time in the queue.",
             buckets=_QUERY_BUCKETS,
             registry=own,
         )
@@ -85,13 +85,13 @@ class AnalyticsMetrics(ServiceMetrics):
         )
         self.http_requests = Counter(
             "lakefeed_analytics_http_requests_total",
-            "Requests to the API by method, route and status.",
+            "API requests by method, route and status.",
             ["method", "route", "status"],
             registry=own,
         )
         self.http_seconds = Histogram(
             "lakefeed_analytics_http_request_seconds",
-            "How long requests to the API took.",
+            "Duration of API requests.",
             ["method", "route"],
             registry=own,
         )
@@ -99,13 +99,13 @@ class AnalyticsMetrics(ServiceMetrics):
             self.crawler_state.labels(state).set(0)
         for outcome in CRAWL_OUTCOMES:
             self.crawls.labels(outcome)
-        # A rate wants a series that begins at 0: the first query of a kind would not be seen in it.
+        # A rate needs a series that starts at 0, otherwise it misses the first query of a label.
         for query in (*named_queries, SAMPLE, FREE):
             for outcome in QUERY_OUTCOMES:
                 self.queries.labels(query, outcome)
 
     def crawler(self, status: CrawlerStatus) -> None:
-        """Set what the crawler does."""
+        """Set the state of the crawler."""
         for state in CRAWLER_STATES:
             self.crawler_state.labels(state).set(state == status.state)
 

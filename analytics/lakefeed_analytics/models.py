@@ -1,4 +1,4 @@
-"""The shapes that the HTTP API takes and gives."""
+"""Request and response models of the HTTP API."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class CrawlOut(BaseModel):
 
     outcome: str = Field(description="`SUCCEEDED`, `FAILED`, `CANCELLED` or `RUNNING`.")
     started: datetime | None = None
-    seconds: float | None = Field(None, description="How long it took, where Glue tells.")
-    error: str | None = Field(None, description="Glue's word on a failure.")
-    dpu_hours: float | None = Field(None, description="What Glue bills, where it tells.")
+    seconds: float | None = Field(None, description="Duration, if Glue reports it.")
+    error: str | None = Field(None, description="Glue's error message.")
+    dpu_hours: float | None = Field(None, description="DPU-hours billed, if Glue reports them.")
 
     @classmethod
     def of(cls, crawl_: crawl.Crawl) -> Self:
-        """From the core's shape."""
+        """Convert from the core type."""
         return cls.model_validate(crawl_, from_attributes=True)
 
 
@@ -29,20 +29,20 @@ class CrawlerOut(BaseModel):
     """The crawler and its crawls."""
 
     state: str = Field(description="`READY`, `RUNNING` or `STOPPING`.")
-    running_seconds: float = Field(description="How long the present crawl has run; 0 without one.")
+    running_seconds: float = Field(description="How long the current crawl has been running; 0 without one.")
     crawls: list[CrawlOut] = Field(description="Newest first.")
 
 
 class CrawlStopped(BaseModel):
-    """The answer to a wish that the crawl ends."""
+    """Response to stopping the crawl."""
 
-    stopped: bool = Field(description="False when no crawl ran.")
+    stopped: bool = Field(description="False if no crawl was running.")
 
 
 class CrawlStarted(BaseModel):
-    """The answer to a wish for a crawl."""
+    """Response to starting a crawl."""
 
-    started: bool = Field(description="False when a crawl ran already, which then serves as this one.")
+    started: bool = Field(description="False if a crawl was already running, which was joined.")
 
 
 class ColumnOut(BaseModel):
@@ -51,8 +51,8 @@ class ColumnOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     name: str
-    type: str = Field(description="As the catalogue has it, such as `bigint`.")
-    partition: bool = Field(description="Whether its values come from the folders, not from the objects.")
+    type: str = Field(description="Type in the catalogue, such as `bigint`.")
+    partition: bool = Field(description="Whether its values come from the folder names.")
 
 
 class TableOut(BaseModel):
@@ -66,7 +66,7 @@ class TableOut(BaseModel):
 
     @classmethod
     def of(cls, table: catalogue.Table) -> Self:
-        """From the core's shape."""
+        """Convert from the core type."""
         return cls.model_validate(table, from_attributes=True)
 
 
@@ -86,7 +86,7 @@ class PartitionOut(BaseModel):
 class Partitions(BaseModel):
     """Partitions of a table, newest values first."""
 
-    total: int = Field(description="How many there are in all.")
+    total: int = Field(description="Total number of partitions.")
     partitions: list[PartitionOut]
 
 
@@ -96,7 +96,7 @@ class QueryIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     sql: str = Field(
-        description="One reading statement in Athena's SQL.",
+        description="One read-only statement in Athena's SQL.",
         min_length=1,
         max_length=262_144,
         examples=["SELECT ticker, count(*) AS events FROM demo_testing GROUP BY ticker"],
@@ -108,33 +108,33 @@ class RunIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    table: str | None = Field(None, description="The table to read; that of the first topic by default.")
+    table: str | None = Field(None, description="The table to query; by default that of the first topic.")
 
 
 class QueryStarted(BaseModel):
-    """The answer to a query: where to look for its state and rows."""
+    """Response to starting a query: its id, for its status and rows."""
 
     id: str
     sql: str = Field(description="The statement as it was sent to Athena.")
 
 
 class QueryOut(BaseModel):
-    """How a query stands."""
+    """The status of a query."""
 
     id: str
     sql: str
     state: str = Field(description="`QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` or `CANCELLED`.")
-    reason: str | None = Field(description="Athena's word on a failure.")
-    advice: str | None = Field(description="What to do about a failure, where that is known.")
+    reason: str | None = Field(description="Athena's error message.")
+    advice: str | None = Field(description="What to do about a failure, if known.")
     submitted: datetime | None
     completed: datetime | None
-    seconds: float = Field(description="Time taken, queueing included.")
+    seconds: float = Field(description="Duration, including time in the queue.")
     scanned_bytes: int
-    estimated_cost_usd: float = Field(description="By the price of the settings; 0 until it has ended.")
+    estimated_cost_usd: float = Field(description="Based on the configured price; 0 until it has ended.")
 
     @classmethod
     def of(cls, status: athena.QueryStatus, price_per_terabyte: float) -> Self:
-        """From the core's shape."""
+        """Convert from the core type."""
         return cls(
             id=status.id,
             sql=status.sql,
@@ -161,7 +161,7 @@ class ResultColumnOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     name: str
-    type: str = Field(description="As Athena has it, such as `bigint`.")
+    type: str = Field(description="Athena's type, such as `bigint`.")
 
 
 class Rows(BaseModel):
@@ -169,16 +169,16 @@ class Rows(BaseModel):
 
     columns: list[ResultColumnOut]
     rows: list[list[str | int | float | bool | None]] = Field(
-        description="Values in the order of the columns. Integers, floating-point numbers and booleans "
-        "are JSON's own; NULL is null; all else, decimals and NaN too, is text as Athena writes it."
+        description="Values in the order of the columns. Integers, floating-point numbers and booleans are "
+        "JSON values, NULL is null; others, including decimals and NaN, are text as returned by Athena."
     )
     next_page: str | None = Field(
-        None, description="Give it as `page` to get the next rows; null at the end."
+        None, description="Pass it as `page` to get the next rows; null at the end."
     )
 
     @classmethod
     def of(cls, page: athena.Page) -> Self:
-        """From the core's shape."""
+        """Convert from the core type."""
         columns = [ResultColumnOut.model_validate(column) for column in page.columns]
         return cls(columns=columns, rows=page.rows, next_page=page.next)
 
@@ -189,11 +189,11 @@ class NamedQueryOut(BaseModel):
     name: str
     title: str
     description: str
-    sql: str = Field(description='Over the table `"${table}"`, which is replaced when it is run.')
+    sql: str = Field(description='Queries the placeholder table `"${table}"`.')
 
     @classmethod
     def of(cls, query: queries.NamedQuery) -> Self:
-        """From the core's shape."""
+        """Convert from the core type."""
         return cls.model_validate(query, from_attributes=True)
 
 

@@ -1,9 +1,9 @@
-"""Who may ask the API: only requests to a host that is ours, and none that another web page makes.
+"""Restricts the API to requests for this host that do not come from other web pages.
 
-A browser sends what any page tells it to, to the loopback, too. Such a request carries a foreign
-`Origin`, or `Sec-Fetch-Site`; where a name of the page's owner points to our address (DNS rebinding),
-it carries a foreign `Host`. Health and metrics are read by probes and scrapes at the pod's address, start
-nothing and cost nothing, so they are answered under any name.
+A browser sends requests of any page, also to the loopback interface. Such a request has a foreign `Origin` or
+`Sec-Fetch-Site`; if a name of the page's owner points to our address (DNS rebinding), it has a foreign
+`Host`. Health and metrics are read by probes and scrapes at the pod's address, and have no side effects or
+cost, so they are served under any name.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class OwnOrigin:
         self._hosts = Hosts(settings.http_allowed_hosts.split(","), settings.http_host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with 403, or let the app answer."""
+        """Respond with 403, or pass the request to the app."""
         reason = self._refusal(scope) if scope["type"] == "http" else None
         if reason is None:
             await self._app(scope, receive, send)
@@ -42,7 +42,7 @@ class OwnOrigin:
             await problems.respond(problems.foreign(reason))(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> str | None:
-        """Why a request is not answered; None for one that is."""
+        """The reason for refusing a request; None if it is allowed."""
         path, safe = scope["path"], scope["method"] in _SAFE
         if safe and path in _FOR_ANY_HOST:
             return None
@@ -50,25 +50,25 @@ class OwnOrigin:
         address = scope["server"][0] if scope.get("server") else None
         if host is None or not self._hosts.ours(host, address):
             return (
-                f"this service is not {(host or '')[:_LONGEST]!r}: it answers to the hosts of "
-                "LAKEFEED_HTTP_ALLOWED_HOSTS. Add that name there if it is meant for this service"
+                f"the host {(host or '')[:_LONGEST]!r} is not one of LAKEFEED_HTTP_ALLOWED_HOSTS. "
+                "Add it there if it is a name of this service"
             )
         if _has(scope, b"origin") and not same(_only(scope, b"origin") or "", host):
-            return "the request was made by a page of another origin; only pages of this service may make any"
-        # An image or a script of a page has no Origin, and a sample of rows is billed. A link to the
-        # documentation is welcome.
+            return "the request comes from a page of another origin; only pages of this service are allowed"
+        # Requests for images and scripts have no Origin, and a sample of rows is billed. Links to the
+        # documentation are allowed.
         site = _only(scope, b"sec-fetch-site")
         if site not in (None, "same-origin", "none") and not (safe and not _is_api(path)):
-            return "the request was made by a page of another site; only pages of this service may make any"
+            return "the request comes from a page of another site; only pages of this service are allowed"
         return None
 
 
 class Hosts:
-    """The names and addresses that are this service's.
+    """The names and addresses of this service.
 
     Args:
-        allowed: names and addresses; `.example.com` is all below that name, `*` is any.
-        bound: the address that the service listens on, its own unless it is any address.
+        allowed: names and addresses; `.example.com` matches all its subdomains, `*` matches any name.
+        bound: the address that the service listens on; allowed unless it is a wildcard address.
     """
 
     def __init__(self, allowed: Iterable[str], bound: str) -> None:
@@ -80,9 +80,9 @@ class Hosts:
             self._names.add(_plain(bound))
 
     def ours(self, host: str, address: str | None) -> bool:
-        """Whether a `Host` header is ours; `address` is the one that the connection came to.
+        """Whether a `Host` header is allowed; `address` is the local address of the connection.
 
-        That address written as numbers is ours: no other name can resolve to it.
+        That address in numeric form is allowed, because it cannot be the name of another page.
         """
         found = _NETLOC.fullmatch(host)
         if found is None:
@@ -94,7 +94,7 @@ class Hosts:
 
 
 def same(origin: str, host: str) -> bool:
-    """Whether an `Origin` is the one of a request to this `Host`. A proxy may speak TLS for us."""
+    """Whether an `Origin` matches this `Host`. A proxy may terminate TLS."""
     found = _ORIGIN.fullmatch(origin)
     if found is None:
         return False
@@ -106,7 +106,7 @@ def same(origin: str, host: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """A name or address in one spelling."""
+    """A name or address in normalized form."""
     name = name.strip().lower().removesuffix(".")
     try:
         address = ipaddress.ip_address(name.removeprefix("[").removesuffix("]").partition("%")[0])
@@ -131,6 +131,6 @@ def _has(scope: Scope, name: bytes) -> bool:
 
 
 def _only(scope: Scope, name: bytes) -> str | None:
-    """The value of a header that stands once."""
+    """The value of a header that occurs exactly once."""
     found = [value for key, value in scope["headers"] if key == name]
     return found[0].decode("latin-1") if len(found) == 1 else None

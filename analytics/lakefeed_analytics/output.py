@@ -1,4 +1,4 @@
-"""Prints results to standard output as a table, as CSV or as JSON."""
+"""Prints results to standard output as a table, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from lakefeed_analytics.athena import Value
 
 PAGE = 1000
-"""So many rows at most are fetched at once."""
+"""Maximum number of rows per request."""
 
 
 class Format(StrEnum):
-    """How results are printed."""
+    """Output formats."""
 
     TABLE = "table"
     CSV = "csv"
@@ -26,9 +26,9 @@ class Format(StrEnum):
 
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[Value]], form: Format) -> None:
-    """Print rows; CSV and JSON go out row by row, however many there are."""
+    """Print rows; CSV and JSON are streamed row by row."""
     if form is not Format.TABLE:
-        # UTF-8 whatever the locale says. In JSON the escape of half a character is that half.
+        # Always UTF-8, regardless of the locale. In JSON, a lone surrogate is escaped.
         lossless(sys.stdout, encoding="utf-8")
     match form:
         case Format.TABLE:
@@ -48,7 +48,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:
         )
         for index in range(len(columns))
     ]
-    # A row may be shorter than the line of names.
+    # A row may be shorter than the header row.
     missing: list[Value] = [None] * len(columns)
     texts = [[_cell(value) for value in [*row, *missing][: len(columns)]] for row in lines]
     print_table(columns, texts, numbers)
@@ -59,7 +59,7 @@ def _cell(value: Value) -> str:
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:
-    """NULL is nothing between the commas, an empty text is `""`."""
+    """Write CSV; NULL is an empty field, an empty text is `""`."""
     sys.stdout.write(",".join(_field(column) for column in columns) + "\n")
     for row in rows:
         sys.stdout.write(",".join(_field(value) for value in row) + "\n")
@@ -73,7 +73,7 @@ def _field(value: Value) -> str:
 
 
 def _json(columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:
-    """An array of objects, one a line. A second column of a name gets `_2` behind it, and so on."""
+    """Write an array of objects, one per line. A second column with the same name gets the suffix `_2`."""
     names: list[str] = []
     for column in columns:
         name, count = column, 1

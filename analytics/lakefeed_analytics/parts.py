@@ -1,4 +1,4 @@
-"""Wires the parts that speak to AWS."""
+"""Wires the components that call AWS."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lakefeed_analytics.folders import Folders, S3Folders
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_common import aws
 
-# As many as the threads that FastAPI answers requests from.
+# The number of threads in which FastAPI runs endpoints.
 _CONNECTIONS = 40
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What the service works with: AWS, or fakes of it."""
+    """The components of the service: for AWS, or fakes."""
 
     ensure: Steps
     catalogue: Catalogue
@@ -37,13 +37,13 @@ def connect(
     *,
     replace_targets: bool = False,
 ) -> Iterator[Parts]:
-    """The parts against AWS, whose connections are closed at the end. Nothing is called yet.
+    """Create the components for AWS; connections are closed at the end. No request is sent yet.
 
-    `attempt` is called before and after each attempt of a call to AWS, by the thread that calls.
-    `replace_targets` is of `Ensurer`.
+    `attempt` is called before and after each attempt of a call to AWS, in the calling thread. For
+    `replace_targets`, see `Ensurer`.
     """
     with ExitStack() as held:
-        # A profile that does not exist is noticed here already.
+        # A profile that does not exist is detected here.
         with explained(settings, "preparing to call AWS"):
             s3, glue, athena = (
                 held.enter_context(

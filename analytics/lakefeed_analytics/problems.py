@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457): what went wrong, and never how the code looks inside."""
+"""Errors as problem details (RFC 9457), without internals of the code."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lakefeed_common.errors import InputError, LakefeedError, MissingError, Refu
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_SECONDS = "5"
-_LONGEST_PATH = 200  # of what a caller asked for, in an answer
+_LONGEST_PATH = 200  # of a requested path, in a response
 
-# The first that fits decides.
+# The first match is used.
 _STATUSES: tuple[tuple[type[LakefeedError], int, str], ...] = (
     (ConflictError, 409, "Not possible now"),
     (MissingError, 404, "Not found"),
-    (InputError, 422, "Not acceptable as given"),
+    (InputError, 422, "Invalid input"),
     (UnavailableError, 503, "AWS does not answer"),
     (RefusedError, 502, "AWS refused"),
     (LakefeedError, 502, "AWS failed"),
@@ -31,17 +31,17 @@ _STATUSES: tuple[tuple[type[LakefeedError], int, str], ...] = (
 
 
 class Problem(BaseModel):
-    """What went wrong, as RFC 9457 has it."""
+    """Problem details according to RFC 9457."""
 
-    type: str = Field("about:blank", description="A URI for the kind of problem.")
-    title: str = Field(description="The kind of problem in words.", examples=["Not found"])
+    type: str = Field("about:blank", description="URI of the problem type.")
+    title: str = Field(description="Summary of the problem type.", examples=["Not found"])
     status: int = Field(description="The HTTP status.", examples=[404])
-    detail: str = Field(description="What is wrong this time, and what to do.")
-    errors: list[str] = Field(default=[], description="For a request of the wrong shape: what, where.")
+    detail: str = Field(description="What happened, and what to do.")
+    errors: list[str] = Field(default=[], description="Location and message for each invalid value.")
 
 
 def respond(problem: Problem) -> JSONResponse:
-    """The HTTP answer for a problem."""
+    """The HTTP response for a problem."""
     headers = (
         {"Retry-After": _RETRY_AFTER_SECONDS} if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     )
@@ -49,25 +49,25 @@ def respond(problem: Problem) -> JSONResponse:
 
 
 def of(error: LakefeedError) -> Problem:
-    """The problem that an error of ours is."""
+    """The problem for a Lakefeed error."""
     status, title = next((status, title) for kind, status, title in _STATUSES if isinstance(error, kind))
     return Problem(type=f"urn:lakefeed:problem:{error.kind}", title=title, status=status, detail=str(error))
 
 
 def foreign(reason: str) -> Problem:
-    """The problem of a request that is not for this service, or was made by another's page."""
+    """The problem for a request to another host or from another page."""
     return Problem(type="urn:lakefeed:problem:foreign", title="Not allowed", status=403, detail=reason)
 
 
 def internal() -> Problem:
-    """The problem for an error that nobody foresaw; the log has it in full."""
+    """The problem for an unexpected error; the log has the details."""
     return Problem(
-        title="Internal error", status=500, detail="An internal error; the service's log has more."
+        title="Internal error", status=500, detail="An internal error occurred. See the service's log."
     )
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` of a route that answers with these problems, and with 403, 500, 502 and 503 as all do."""
+    """The `responses=` of a route: problems with these statuses, in addition to 403, 500, 502 and 503."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}}
@@ -76,7 +76,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _wrong_type(request: Request, error: RequestValidationError) -> list[str]:
-    """What to do about a body that is not read as JSON because its header does not say that it is."""
+    """The message for a body that is not sent as JSON."""
     given = request.headers.get("content-type", "")
     kind = given.partition(";")[0].strip().lower()
     whole = any(tuple(each["loc"]) == ("body",) and each["type"] != "missing" for each in error.errors())
@@ -86,14 +86,14 @@ def _wrong_type(request: Request, error: RequestValidationError) -> list[str]:
         or (kind.startswith("application/") and kind.endswith("+json"))
     ):
         return []
-    said = f"it came as {given[:_LONGEST_PATH]!r}" if given else "it came without that header"
+    found = f"it is {given[:_LONGEST_PATH]!r}" if given else "it is missing"
     return [
-        f"the body must be JSON with the header `Content-Type: application/json`, and {said} (curl: --json)"
+        f"the body must be JSON with the header `Content-Type: application/json`, but {found} (curl: --json)"
     ]
 
 
 def install(app: FastAPI, count: Callable[[LakefeedError], None]) -> None:
-    """Let every error leave the app as a problem; ours are counted."""
+    """Turn every error into a problem response; count Lakefeed errors."""
 
     @app.exception_handler(LakefeedError)
     def ours(_: Request, error: LakefeedError) -> JSONResponse:
@@ -102,11 +102,11 @@ def install(app: FastAPI, count: Callable[[LakefeedError], None]) -> None:
 
     @app.exception_handler(RequestValidationError)
     def shape(request: Request, error: RequestValidationError) -> JSONResponse:
-        # Without the input, which can be anything.
+        # Without the input, which may contain anything.
         errors = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
         problem = Problem(
             type="urn:lakefeed:problem:input",
-            title="Wrong shape of request",
+            title="Invalid request",
             status=422,
             detail="; ".join([*_wrong_type(request, error), *errors]),
             errors=errors,

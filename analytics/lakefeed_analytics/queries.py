@@ -1,8 +1,8 @@
-"""The named queries: files of SQL that anybody may run by name, over any table of the events' shape.
+"""Named queries: SQL files that can be run by name on any table with the same columns.
 
-A file begins with comment lines, the first of which is the title and the others the description.
-Its SQL reads the table `"${table}"`, a quoted identifier, so that the file is SQL as it stands;
-to run it, that is replaced by the quoted name of a table.
+A file starts with comment lines: the first one is the title, the others are the description. The SQL queries
+the table `"${table}"`, a quoted identifier, so that the file is valid SQL; it is replaced by the quoted name
+of a table when the query is run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PLACE = '"${table}"'
 
 @dataclass(frozen=True)
 class NamedQuery:
-    """One named query; `sql` still has the placeholder of the table."""
+    """A named query; `sql` contains the placeholder of the table."""
 
     name: str
     title: str
@@ -29,30 +29,30 @@ class NamedQuery:
     sql: str
 
     def over(self, table: str) -> str:
-        """The SQL over a table."""
+        """The SQL for a table."""
         return self.sql.replace(_PLACE, quoted(table))
 
     def is_over_some_table(self, sql: str) -> bool:
-        """Whether a statement is this query over a table, whichever."""
+        """Whether a statement is this query for any table."""
         table = r'("(?:[^"]|"")*")'
         first, *others = (re.escape(part) for part in self.sql.split(_PLACE))
         return re.fullmatch(first + table + r"\1".join(others), sql) is not None
 
 
 class NamedQueries:
-    """All named queries of a folder, read and checked once."""
+    """All named queries in a folder, read and checked once."""
 
     def __init__(self, folder: Path) -> None:
         """Read the folder.
 
         Raises:
-            SettingsError: there are no queries in it, or one cannot be used; names the file.
+            SettingsError: there are no queries, or one is invalid; names the file.
         """
         files = sorted(folder.glob("*.sql"))
         if not files:
             raise SettingsError(
                 f"LAKEFEED_QUERIES_FOLDER={str(folder)!r}: there is no *.sql file. "
-                "Name the folder of the named queries"
+                "Set it to the folder of the named queries"
             )
         self._queries = {file.stem: _read(file) for file in files}
 
@@ -60,12 +60,12 @@ class NamedQueries:
         return iter(self._queries.values())
 
     def get(self, name: str) -> NamedQuery:
-        """One query by its name. Raises MissingError that lists the names."""
+        """Get a query by name. Raises MissingError with the available names."""
         try:
             return self._queries[name]
         except KeyError:
             raise MissingError(
-                f"there is no named query {name!r}; there are {', '.join(self._queries)}"
+                f"there is no named query {name!r}; available are {', '.join(self._queries)}"
             ) from None
 
 
@@ -81,7 +81,7 @@ def _read(file: Path) -> NamedQuery:
             break
         comments.append(line.removeprefix("--").strip())
     if not comments:
-        raise SettingsError(f"the named query {file}: its first line must be a comment, the query's title")
+        raise SettingsError(f"the named query {file}: its first line must be a comment with the title")
     if _PLACE not in sql:
-        raise SettingsError(f"the named query {file}: it must read the table {_PLACE}")
+        raise SettingsError(f"the named query {file}: it must query the table {_PLACE}")
     return NamedQuery(file.stem, comments[0].rstrip("."), " ".join(comments[1:]), sql)

@@ -1,4 +1,4 @@
-"""Runs `serve`: the API in the main thread, the work loop in another, until a signal says stop."""
+"""Runs `serve`: the API in the main thread, the work loop in another one, until a signal arrives."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _REQUEST_SECONDS = 30
 
 
 def serve(settings: AnalyticsSettings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises SettingsError when the port or the queries cannot be used."""
-    # uvicorn takes the signals while it serves, ends, and raises them again for this event.
+    """Serve until SIGTERM or SIGINT. Raises SettingsError if the port or the queries cannot be used."""
+    # uvicorn handles the signals while it serves, and raises them again afterwards for this event.
     with working(settings, stop_on_signals()) as (app, listener):
-        log.info("serving on http://%s, documentation at /docs", join(*listener.getsockname()[:2]))
+        log.info("Serving on http://%s, documentation at /docs", join(*listener.getsockname()[:2]))
         uvicorn.Server(http_config(app)).run(sockets=[listener])
     log.info("stopped")
 
 
 @contextmanager
 def working(settings: AnalyticsSettings, stop: threading.Event) -> Iterator[tuple[FastAPI, socket.socket]]:
-    """Run the work loop until the end of the `with`; gives the API, and the socket to serve it on.
+    """Run the work loop within the `with` block; yields the API and the socket to serve it on.
 
     Raises:
         SettingsError: the port or the queries cannot be used.
@@ -53,7 +53,7 @@ def working(settings: AnalyticsSettings, stop: threading.Event) -> Iterator[tupl
     health = Health(metrics, DEPENDENCIES, stall_seconds=settings.stall_seconds)
 
     def moving() -> None:
-        # The API's threads call AWS too, and say nothing of the loop.
+        # The API's threads also call AWS, which says nothing about the loop.
         if threading.current_thread() is loop:
             health.beat(LOOP)
 
@@ -64,7 +64,7 @@ def working(settings: AnalyticsSettings, stop: threading.Event) -> Iterator[tupl
         watch = QueryWatch(parts.engine, metrics, settings, named=named)
         service = Service(parts, watch, metrics, health, settings)
         app = api.build(api.Context(parts, named, watch, metrics, health, settings, service.wake))
-        # A daemon, since a call to an AWS that does not answer must not hold up the end.
+        # A daemon thread, because a call to AWS without a response must not block the exit.
         loop = threading.Thread(target=service.run, args=(stop,), name="work-loop", daemon=True)
         loop.start()
         try:
@@ -75,7 +75,7 @@ def working(settings: AnalyticsSettings, stop: threading.Event) -> Iterator[tupl
 
 
 def http_config(app: FastAPI) -> uvicorn.Config:
-    """How the API is served."""
+    """The uvicorn configuration of the API."""
     return uvicorn.Config(
         app,
         http=PatientProtocol,
@@ -87,28 +87,28 @@ def http_config(app: FastAPI) -> uvicorn.Config:
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP with an end to a client's dawdling: half a request would hold its connection for ever."""
+    """HTTP with a timeout for slow clients: an incomplete request would keep its connection open forever."""
 
     _dawdles: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The first request is awaited from now on."""
+        """Start waiting for the first request."""
         super().connection_made(transport)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """More of a request has come, perhaps all of it."""
+        """Handle more data of a request, perhaps its end."""
         super().data_received(data)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is awaited any more."""
+        """Stop the timer."""
         if self._dawdles is not None:
             self._dawdles.cancel()
         super().connection_lost(exc)
 
     def _watch(self) -> None:
-        """Run a clock from the first byte that is missing until the whole request is there."""
+        """Run a timer until the request is complete."""
         incomplete = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
         if incomplete and self._dawdles is None:
             self._dawdles = self.loop.call_later(_REQUEST_SECONDS, self.transport.close)

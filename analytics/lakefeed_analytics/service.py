@@ -1,4 +1,4 @@
-"""The work loop of `serve`: keeps AWS as the settings say, crawls when it is time, watches queries."""
+"""The work loop of `serve`: ensures the AWS resources, starts crawls, tracks queries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NEEDED_TO_CRAWL = {"bucket", "glue"}
 
 
 class Service:
-    """One round after another until told to stop; an error of AWS ends a round, never the loop."""
+    """Runs one round after the other until stopped; an AWS error ends a round, never the loop."""
 
     def __init__(
         self,
@@ -46,61 +46,61 @@ class Service:
         self._due = self._queries_due = clock()
         self._query_failures = 0
         self._woken = threading.Event()
-        self._told: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
 
     def wake(self) -> None:
-        """Ask for a round soon, since somebody started a crawl."""
+        """Start the next round soon, because a crawl was started."""
         self._woken.set()
 
     def run(self, stop: threading.Event) -> None:
-        """Go round until stopped."""
+        """Run until stopped."""
         while not stop.is_set():
             self.tick()
             stop.wait(_TICK)
         self._health.retire(LOOP)
 
     def tick(self) -> None:
-        """Do what is due."""
+        """Run one round."""
         self._health.beat(LOOP)
         if self._clock() >= self._queries_due:
-            self._look_at_queries()
+            self._update_queries()
         if self._clock() < self._due and not self._woken.is_set():
             return
         self._woken.clear()
         self._due = self._clock() + self._settings.crawl_poll_seconds
         if self._ensure() >= _NEEDED_TO_CRAWL:
-            self._tell(CATALOGUE, self._problem(CATALOGUE, self._look_at_crawls) or self._crawls.problem)
+            self._report(CATALOGUE, self._problem(CATALOGUE, self._check_crawls) or self._crawls.problem)
 
-    def _look_at_crawls(self) -> None:
-        self._due = self._clock() + self._crawls.look()
+    def _check_crawls(self) -> None:
+        self._due = self._clock() + self._crawls.check()
 
-    def _look_at_queries(self) -> None:
-        """See how the queries stand; less often for as long as Athena does not tell."""
-        problem = self._problem("queries", self._watch.look)
+    def _update_queries(self) -> None:
+        """Update the status of the queries; less often while Athena does not respond."""
+        problem = self._problem("queries", self._watch.update)
         self._query_failures = self._query_failures + 1 if problem else 0
         if problem:
             self._queries_due = self._clock() + min(2.0 ** min(self._query_failures, 32), _LONGEST_PAUSE)
             if self._query_failures == 1:
-                log.warning("how the queries stand is not known: %s", problem)
+                log.warning("The status of the queries is unknown: %s", problem)
 
     def _ensure(self) -> set[str]:
-        """Bring each dependency to what the settings say; returns those that can be used."""
+        """Ensure each dependency; returns those that can be used."""
         usable = set()
         for name, step in self._parts.ensure.items():
             problem = self._problem(name, step)
-            self._tell(name, problem)
+            self._report(name, problem)
             if problem is None:
                 usable.add(name)
         return usable
 
-    def _tell(self, dependency: str, problem: str | None) -> None:
+    def _report(self, dependency: str, problem: str | None) -> None:
         if problem is None:
             self._health.ready(dependency)
         else:
             self._health.unready(dependency, problem)
 
     def _problem(self, what: str, work: Callable[[], object]) -> str | None:
-        """Do some work; returns what went wrong, which is counted."""
+        """Run a step; returns its error, which is counted."""
         self._health.beat(LOOP)
         try:
             work()
@@ -109,10 +109,10 @@ class Service:
             return str(error)
         except Exception as error:
             self._metrics.count_error(error)
-            # Its trace once, for as long as it stays the same.
-            if self._told.get(what) != repr(error):
-                self._told[what] = repr(error)
-                log.exception("unexpected error")
-            return "internal error; see the log"
-        self._told.pop(what, None)
+            # The traceback is logged once, as long as the error is the same.
+            if self._logged.get(what) != repr(error):
+                self._logged[what] = repr(error)
+                log.exception("Unexpected error")
+            return "internal error, see the log"
+        self._logged.pop(what, None)
         return None

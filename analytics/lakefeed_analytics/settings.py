@@ -1,4 +1,4 @@
-"""Every setting of the analytics service, once."""
+"""All settings of the analytics service."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GLUE_NAME = r"^[a-z0-9_]{1,255}$"
 
 
 def table_name(topic: str) -> str:
-    """The table that a Glue crawler makes of a topic's folder: lower case, anything else is `_`."""
+    """The table name that a Glue crawler derives from a topic: lower case, other characters become `_`."""
     return re.sub(r"[^a-z0-9_]", "_", topic.lower())
 
 
@@ -24,24 +24,22 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
     """Settings of `lakefeed-analytics`."""
 
     http_port: int = setting(
-        8003, "Port on which metrics, health and the API are served; 0 takes a free one.", ge=0, le=65535
+        8003, "Port of metrics, health and the API; 0 selects a free one.", ge=0, le=65535
     )
     http_allowed_hosts: str = setting(
         "localhost,127.0.0.1,[::1]",
-        "Names and addresses under which the API is asked, with commas between: the `Host` of a request. "
-        "`.example.com` is every name below it, `*` any name. The address that a request came to is always "
-        "allowed; health and metrics are answered under any name.",
+        "Names and addresses of the API, separated by commas, compared with the `Host` of a request. "
+        "`.example.com` matches all its subdomains, `*` any name. The address of the connection is always "
+        "allowed; health and metrics are served under any name.",
         pattern=rf"^{_HOST}(,{_HOST})*$",
     )
     topic: str = setting("demo_testing", "Topic of the events.", pattern=f"^{_TOPIC}$")
     topics: str | None = setting(
         None,
-        "Topics whose objects are catalogued, with commas between; LAKEFEED_TOPIC alone when unset.",
+        "Topics to catalogue, separated by commas; by default only LAKEFEED_TOPIC.",
         pattern=f"^{_TOPIC}(,{_TOPIC})*$",
     )
-    create_bucket: bool = setting(
-        False, "Create the bucket when it is missing, for set-ups in which nobody else does."
-    )
+    create_bucket: bool = setting(False, "Create the bucket if it does not exist.")
     glue_database: str = setting("lakefeed", "Database in the Glue catalogue.", pattern=_GLUE_NAME)
     crawler: str = setting("lakefeed", "Name of the Glue crawler.", pattern=r"^[A-Za-z0-9_.-]{1,255}$")
     crawler_role: str = setting(
@@ -51,49 +49,47 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
     )
     crawler_schedule: str = setting(
         "",
-        "When Glue starts a crawl by itself, such as `cron(15 0 * * ? *)` (UTC); empty for never.",
+        "Schedule on which Glue starts crawls, such as `cron(15 0 * * ? *)` (UTC); empty for none.",
         pattern=r"^(cron\((\S+ ){5}\S+\))?$",
     )
     crawl_poll_seconds: float = setting(
-        30.0, "How often new day folders in the bucket are looked for.", unit="s", gt=0, le=3600
+        30.0, "How often the bucket is checked for new day folders.", unit="s", gt=0, le=3600
     )
     crawl_min_interval_seconds: float = setting(
         60.0,
-        "Least time between two crawls that new folders start; Glue bills each for ten minutes at least.",
+        "Minimum time between two crawls for new folders; Glue bills at least ten minutes per crawl.",
         unit="s",
         ge=0,
     )
     crawl_interval_seconds: float = setting(
         0.0,
-        "Crawl again this long after the last crawl even without a new folder, which finds new columns "
-        "of a day already known; 0 for never.",
+        "Time after which to crawl again even without a new folder, to find new columns of known days; "
+        "0 for never.",
         unit="s",
         ge=0,
     )
     crawl_timeout_seconds: float = setting(
         3600.0,
-        "How long `lakefeed-analytics crawl` waits for a crawl to end. A crawl that runs for longer makes "
-        "`serve` not ready; it is not stopped.",
+        "How long `lakefeed-analytics crawl` waits for a crawl. A crawl that takes longer makes `serve` not "
+        "ready; it is not stopped.",
         unit="s",
         gt=0,
     )
     workgroup: str = setting("lakefeed", "Athena workgroup.", pattern=r"^[A-Za-z0-9_.-]{1,128}$")
     results_location: str | None = setting(
         None,
-        "Where Athena writes results; `s3://BUCKET/athena-results/` when unset.",
+        "Where Athena writes results; by default `s3://BUCKET/athena-results/`.",
         pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([^/]+/)*$",
     )
     query_bytes_limit: int = setting(
         10_000_000_000,
-        "Athena ends a query that has scanned this much; its own minimum is 10 MB.",
+        "Athena cancels a query that has scanned this much; Athena's minimum is 10 MB.",
         unit="B",
         ge=10_000_000,
     )
-    query_timeout_seconds: float = setting(
-        300.0, "A query that has run for this long is cancelled.", unit="s", gt=0
-    )
+    query_timeout_seconds: float = setting(300.0, "A query that takes longer is cancelled.", unit="s", gt=0)
     price_per_terabyte_usd: float = setting(
-        5.0, "What Athena charges for a scanned terabyte (10^12 B), for estimates.", unit="USD", ge=0
+        5.0, "Athena's price per scanned terabyte (10^12 B), for estimates.", unit="USD", ge=0
     )
     queries_folder: Path = setting(
         Path(__file__).resolve().parent.parent / "queries",
@@ -102,7 +98,7 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
 
     @property
     def topic_names(self) -> tuple[str, ...]:
-        """The catalogued topics, each once, in the order given."""
+        """The topics to catalogue, without duplicates, in the given order."""
         return tuple(dict.fromkeys((self.topics or self.topic).split(",")))
 
     @property
@@ -146,6 +142,6 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
             if self.results.startswith(place) or place.startswith(self.results):
                 raise ValueError(
                     f"LAKEFEED_RESULTS_LOCATION={self.results} and {place} must not contain one another: "
-                    "results would be taken for events"
+                    "results would be read as events"
                 )
         return self

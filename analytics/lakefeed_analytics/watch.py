@@ -1,4 +1,4 @@
-"""Watches the workgroup's queries until they end: counts them, and cancels ours that take too long."""
+"""Tracks the workgroup's queries until they end: counts them, and cancels ours that take too long."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from lakefeed_common.errors import MissingError
 log = logging.getLogger(__name__)
 
 _LIST_SECONDS = 10.0
-_PAGE, _MOST = 50, 500  # listed at first, and where all of these are new
+_PAGE, _MOST = 50, 500  # the first request, and the limit if all of its queries are new
 _REMEMBERED = 5_000
 
 
 @dataclass(frozen=True)
 class _Open:
-    """A query that has not ended. One that something else started has no time since when we watch it."""
+    """A query that has not ended. `since` is None if another client started it."""
 
     label: str
     since: float | None
 
 
 class QueryWatch:
-    """The queries of the workgroup, whoever started them. Safe to call from any thread.
+    """The queries of the workgroup, including those of other clients. Thread-safe.
 
-    Queries that had ended before the first look are not counted. What another program starts is counted
-    and left alone: its own limits are its business.
+    Queries that ended before the first update are not counted. Queries of other clients are counted, but
+    never cancelled.
     """
 
     def __init__(
@@ -52,31 +52,31 @@ class QueryWatch:
         self._named = tuple(named)
         self._lock = threading.Lock()
         self._open: dict[str, _Open] = {}
-        # Those that are counted, or had ended before; the oldest go first.
+        # Queries that are counted, or ended before; the oldest are dropped first.
         self._ended: dict[str, None] = {}
         self._list_due = clock()
         self._listed = False
-        # When, by Athena's clock, the newest query was submitted that was there before us.
+        # When, by Athena's clock, the newest query that existed before our start was submitted.
         self._before: datetime | None = None
 
     def start(self, sql: str, label: str) -> str:
         """Start a query and return its id; `label` is the named query's name, `sample` or `free`."""
         query = self._engine.start(sql)
         with self._lock:
-            # A look may have come between.
+            # An update may have happened in between.
             if query not in self._ended:
                 self._open[query] = _Open(label, self._clock())
             self._metrics.queries_running.set(len(self._open))
         return query
 
-    def look(self) -> None:
-        """See which have ended, and cancel those of ours that run for too long."""
-        self._look_at_open()
+    def update(self) -> None:
+        """Update the status of all queries, and cancel those of ours that take too long."""
+        self._update_open()
         if self._clock() >= self._list_due:
             self._list()
             self._list_due = self._clock() + _LIST_SECONDS
 
-    def _look_at_open(self) -> None:
+    def _update_open(self) -> None:
         with self._lock:
             watched = dict(self._open)
         if not watched:
@@ -90,11 +90,11 @@ class QueryWatch:
             if status.done:
                 self._count(status)
             elif since is not None and self._clock() - since > limit:
-                log.warning("query %s is cancelled: %s", status.id, overdue(status, limit))
+                log.warning("Query %s is cancelled: %s", status.id, overdue(status, limit))
                 self._cancel(status.id)
 
     def _list(self) -> None:
-        """Find queries that something else started since the last look: the command line, a console."""
+        """Find queries that other clients started since the last update: the command line, a console."""
         recent = self._engine.recent(_PAGE)
         if self._listed and len(recent) == _PAGE and not any(map(self._known, recent)):
             recent = self._engine.recent(_MOST)

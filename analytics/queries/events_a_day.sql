@@ -1,5 +1,5 @@
--- Events a day
--- How many events arrived on each day (UTC), of how many companies, over which dates.
+-- Events per day
+-- Number of events that arrived on each day (UTC), number of companies, and range of dates.
 select
     dt as day,
     count(*) as events,

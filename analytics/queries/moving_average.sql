@@ -1,5 +1,5 @@
 -- Moving average of 20 days
--- The close of each day beside its average over the last 20 trading days; empty before the 20th.
+-- The close of each day and its average over the last 20 trading days; empty before the 20th.
 with prices as (
     select
         ticker,

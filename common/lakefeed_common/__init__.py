@@ -1,1 +1,1 @@
-"""What two Lakefeed services or more share, and nothing else."""
+"""Code shared by two or more Lakefeed services."""

@@ -1,4 +1,4 @@
-"""Addresses of hosts and ports, of IPv4 and IPv6: as text, and to listen on."""
+"""IPv4 and IPv6 addresses with ports: parsing, formatting and listening."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from lakefeed_common.errors import SettingsError
 
 EVERY_ADDRESS = "::"
 _EVERY_IPV4_ADDRESS = "0.0.0.0"  # noqa: S104
-# What a kernel without IPv6 answers, or one whose interfaces have it switched off.
+# Errors of a kernel without IPv6, or with IPv6 disabled on its interfaces.
 _NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 
 
 def join(host: str, port: int) -> str:
-    """`host:port`, an IPv6 address in brackets."""
+    """`host:port`, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -25,15 +25,15 @@ def split(address: str) -> tuple[str, int]:
 
 
 def listen(host: str, port: int, variable: str) -> socket.socket:
-    """A socket that listens; on `::` for IPv4, too, and for IPv4 alone where the machine has no IPv6.
+    """A listening socket; `::` includes IPv4, or is only IPv4 if the machine has no IPv6.
 
     Args:
         host: address of an interface, or `::`, or `0.0.0.0`.
-        port: 0 takes a free one.
-        variable: what sets the port, for the message.
+        port: 0 selects a free one.
+        variable: the variable that sets the port, for the message.
 
     Raises:
-        SettingsError: it cannot be had.
+        SettingsError: it cannot listen there.
     """
     try:
         return _listen(host, port)
@@ -42,7 +42,7 @@ def listen(host: str, port: int, variable: str) -> socket.socket:
             return listen(_EVERY_IPV4_ADDRESS, port, variable)
         raise SettingsError(
             f"{variable}={port}: cannot listen on {join(host, port)} ({error.strerror or error}). "
-            "Stop what uses the port, or set another one (0 takes a free one)."
+            "Stop the program that uses the port, or set another one (0 selects a free one)."
         ) from error
 
 

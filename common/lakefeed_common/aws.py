@@ -1,4 +1,4 @@
-"""AWS clients for the control plane, and AWS's errors told in the service's words."""
+"""AWS clients for the control plane, and the translation of AWS's errors."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ _CREDENTIALS = {
     "InvalidClientTokenId",
     "SignatureDoesNotMatch",
     "UnrecognizedClientException",
-    # HeadBucket's answers have no body that could tell more; expired credentials are a 400.
+    # HeadBucket's responses have no body with details; expired credentials are a 400.
     "400",
     "403",
 }
-# Their messages hold the time, and a reason must not change with each try.
+# Their messages contain the time, but a reason must not change with each attempt.
 _CLOCK = {"InvalidSignatureException", "RequestExpired", "RequestTimeTooSkewed"}
 _REQUEST_ID = re.compile(r";? *Request ID: *[\w-]+", re.IGNORECASE)
 _CREDENTIAL_VARIABLES = (
@@ -73,13 +73,13 @@ _CREDENTIAL_VARIABLES = (
     "AWS_SESSION_TOKEN",
     "AWS_SECURITY_TOKEN",
 )
-# One attempt stays below the seconds after which a silent work loop counts as hung.
+# One attempt is shorter than the time after which a silent work loop counts as stalled.
 _CONNECT_SECONDS, _READ_SECONDS = 2, 22
 _REREAD = timedelta(seconds=10)
 
 
 class _FileProvider(CredentialProvider):
-    """Credentials of a file, read again while we run: who writes new ones there need not restart us."""
+    """Credentials of a file, read again while running, so that new ones do not require a restart."""
 
     def __init__(self, file: CredentialProvider) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class _FileProvider(CredentialProvider):
         self._file = file
 
     def load(self) -> RefreshableCredentials | None:
-        """What botocore asks for; None when the file has none."""
+        """Load the credentials for botocore; None if the file has none."""
         if self._file.load() is None:
             return None
         return RefreshableCredentials.create_from_metadata(
@@ -101,7 +101,7 @@ class _FileProvider(CredentialProvider):
             raise NoCredentialsError
         for key in ("access_key", "secret_key", "token"):
             if not is_plain(getattr(found, key)):
-                # botocore's own message, of the header that it cannot send, would show the credential.
+                # botocore's own message about the invalid header would show the credential.
                 raise UnusableCredentialsError(
                     provider=str(self.METHOD),
                     error_msg=f"the {key.replace('_', ' ')} of {self.METHOD} has a line break, a space or "
@@ -116,10 +116,10 @@ class _FileProvider(CredentialProvider):
 
 
 def check_variables() -> None:
-    """Notice credentials that no HTTP header can carry, which some clients send and others crash at.
+    """Check for credentials that are not valid in an HTTP header, which clients would send or crash on.
 
     Raises:
-        SettingsError: the variable by its name, without its value.
+        SettingsError: names the variable, without its value.
     """
     for name in _CREDENTIAL_VARIABLES:
         value = os.environ.get(name, "")
@@ -131,36 +131,36 @@ def check_variables() -> None:
 
 
 def is_plain(text: str | None) -> bool:
-    """Whether a credential is nothing but printable ASCII without spaces."""
+    """Whether a credential consists only of printable ASCII without spaces."""
     return text is None or (text.isascii() and text.isprintable() and " " not in text)
 
 
 class UnusableCredentialsError(CredentialRetrievalError):
-    """Credentials that are configured, and that no request can be signed with; the message says why."""
+    """Configured credentials that cannot sign a request; the message gives the reason."""
 
     fmt = "{error_msg}"
 
 
 def _no_prompt(profile: str) -> Callable[[str], str]:
-    """What botocore calls for a code. Its own function asks on the terminal, once for each try."""
+    """A replacement for botocore's MFA prompt, which asks on the terminal at each attempt."""
 
     def refuse(_: str) -> str:
         raise UnusableCredentialsError(
             provider="assume-role",
-            error_msg=f"the role of AWS_PROFILE={profile} wants an MFA code, which a service cannot ask "
-            "for. Get temporary credentials "
+            error_msg=f"the role of AWS_PROFILE={profile} requires an MFA code, which a service cannot "
+            "prompt for. Get temporary credentials "
             f"(`aws configure export-credentials --profile {profile} --format env`) "
             "and set the AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN that it prints, "
-            "without AWS_PROFILE; for longer than they last, use a role that wants no MFA",
+            "without AWS_PROFILE; for longer periods, use a role that does not require MFA",
         )
 
     return refuse
 
 
 def session(settings: AwsSettings) -> boto3.Session:
-    """A session whose credentials are renewed: by botocore where they expire, by a new look at their file.
+    """A session whose credentials are renewed: by botocore if they expire, or by reading their file again.
 
-    It never asks for anything on the terminal.
+    It never prompts on the terminal.
 
     Raises:
         SettingsError: see `check_variables`.
@@ -182,8 +182,8 @@ def client(
 ) -> Any:
     """A boto3 client of a service (`s3`, `glue`, `athena`) with bounded waits and retries.
 
-    `attempt` is called before and after each attempt of a call, by the thread that calls: a sign that
-    it moves, however often a call is tried and however many pages it has.
+    `attempt` is called before and after each attempt of a call, in the calling thread: a sign of progress,
+    however often a call is retried and however many pages it has.
     """
     options = Config(
         connect_timeout=_CONNECT_SECONDS,
@@ -199,20 +199,20 @@ def client(
         **arguments,
     )
 
-    def tell(**_: Any) -> None:
+    def on_attempt(**_: Any) -> None:
         attempt()
 
     for event in ("before-send", "needs-retry"):
-        made.meta.events.register(event, tell)
+        made.meta.events.register(event, on_attempt)
     return made
 
 
 def explain(
     error: BotoCoreError | ClientError, settings: AwsSettings, doing: str, *, service: str | None = None
 ) -> LakefeedError:
-    """Translate an error of boto3; `doing` says what was tried, such as `starting the crawler x`.
+    """Translate an error of boto3; `doing` describes the operation, such as `starting the crawler x`.
 
-    The message is the same as long as the cause is, so that it can be told once.
+    The message is stable while the cause is the same, so that it can be logged once.
     """
     where = aws_places.describe(settings, service)
     if isinstance(error, ClientError):
@@ -221,19 +221,19 @@ def explain(
             return RefusedError(
                 f"{doing}: {where} answered {code}. Set this machine's clock, or check the secret key."
             )
-        told = _REQUEST_ID.sub("", str(error.response["Error"].get("Message", "")))
-        said = f"{doing}: {where} answered {code}: {told}"
+        reason = _REQUEST_ID.sub("", str(error.response["Error"].get("Message", "")))
+        message = f"{doing}: {where} answered {code}: {reason}"
         headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         region = headers.get("x-amz-bucket-region", settings.aws_region)
         if region != settings.aws_region:
-            return RefusedError(f"{said}. The bucket is in {region}: set AWS_REGION={region}.")
+            return RefusedError(f"{message}. The bucket is in {region}: set AWS_REGION={region}.")
         if code in _MISSING:
-            return MissingError(said)
+            return MissingError(message)
         if code in _CREDENTIALS:
-            return RefusedError(f"{said}. Check the AWS credentials and the rights of their role.")
+            return RefusedError(f"{message}. Check the AWS credentials and the permissions of their role.")
         if code in _TRANSIENT or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
-            return UnavailableError(said)
-        return RefusedError(said)
+            return UnavailableError(message)
+        return RefusedError(message)
     if isinstance(error, UnusableCredentialsError):
         return RefusedError(f"{doing}: {error}.")
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError | SSOError):

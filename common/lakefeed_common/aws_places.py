@@ -1,8 +1,8 @@
-"""Where AWS's services are, by AWS's documented order: the one place that decides it for every client.
+"""Resolves the endpoints of AWS services, in AWS's documented order, for every client.
 
 Endpoint: `AWS_ENDPOINT_URL_<SERVICE>`, `AWS_ENDPOINT_URL`, the shared config file's `services` section, its
-`endpoint_url`; none of them with `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS`. Everything else of an address
-(partition, FIPS, dual stack, a bucket's name in the host) is what botocore makes of it.
+`endpoint_url`; none of them with `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS`. Everything else in an address
+(partition, FIPS, dual stack, a bucket name in the host) comes from botocore.
 See https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html.
 """
 
@@ -26,20 +26,20 @@ from urllib3 import HTTPResponse
 from lakefeed_common.errors import SettingsError
 from lakefeed_common.settings import ENDPOINT_URL, AwsSettings
 
-# Variables that name a file of authorities, in the order in which they count. The config file's `ca_bundle`
-# is read with the first one.
+# Variables for a file of certificate authorities, in order of precedence. The config file's `ca_bundle` is
+# read together with the first one.
 _BUNDLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 @dataclass(frozen=True)
 class BucketPlace:
-    """Where a bucket is.
+    """The address of a bucket.
 
     Attributes:
-        url: before an object's key, with a slash at its end.
-        virtual: the bucket's name is in the host, not in the path.
-        region: that requests are signed for.
-        ca_bundle: PEM file of the authorities that count; None for the system's.
+        url: the prefix of an object's URL, ending with a slash.
+        virtual: whether the bucket name is in the host instead of the path.
+        region: the region for signatures.
+        ca_bundle: PEM file of the trusted authorities; None for the system's.
     """
 
     url: str
@@ -48,24 +48,24 @@ class BucketPlace:
     ca_bundle: str | None
 
     def endpoint(self, bucket: str) -> str:
-        """The address without the path, as obstore wants it."""
+        """The address without the path, for obstore."""
         return self.url.rstrip("/") if self.virtual else self.url.removesuffix(f"/{bucket}/")
 
 
 def options(service: str, session: boto3.Session, settings: AwsSettings) -> tuple[dict[str, Any], Config]:
-    """What makes a boto3 client of the service speak to the right place: arguments, and options to merge.
+    """The arguments of a boto3 client for the service, and config options to merge.
 
     Raises:
         SettingsError: an endpoint or a file of authorities cannot be used.
     """
     endpoint = endpoint_url(service, settings, session)
-    # AWS's default of today, where botocore has that of old.
+    # AWS's current default; botocore has the old one.
     s3 = {"us_east_1_regional_endpoint": "regional"}
     if endpoint and not _section(session, "s3").get("addressing_style"):
-        # A server that is not AWS's own seldom has a name for each bucket.
+        # S3-compatible servers rarely have a host name for each bucket.
         s3["addressing_style"] = "path"
     arguments = {"endpoint_url": endpoint, "verify": ca_bundle(session)}
-    # Without an endpoint here botocore must find none either, whatever the environment has.
+    # If no endpoint is configured, botocore must not find one in the environment either.
     more: dict[str, Any] = {"s3": s3, "ignore_configured_endpoint_urls": True}
     return arguments, Config(**more)
 
@@ -74,11 +74,11 @@ def endpoint_url(service: str, settings: AwsSettings, session: boto3.Session | N
     """The endpoint that is configured for a service; None for AWS's own.
 
     Raises:
-        SettingsError: it is no address of a server.
+        SettingsError: it is not a valid address.
     """
     given = settings.aws_endpoint_url
     if given and given != os.environ.get("AWS_ENDPOINT_URL"):
-        # By the program, not by its environment.
+        # Set by the program, not by its environment.
         return given
     session = session or boto3.Session()
     core: Any = session._session
@@ -103,7 +103,7 @@ def endpoint_url(service: str, settings: AwsSettings, session: boto3.Session | N
 
 
 def describe(settings: AwsSettings, service: str | None = None) -> str:
-    """The place in words, for messages; without a service that of all which the project calls."""
+    """The endpoint as text, for messages; without a service, those of all services in use."""
     own = f"AWS ({settings.aws_region})"
     try:
         session = boto3.Session(region_name=settings.aws_region)
@@ -118,10 +118,10 @@ def describe(settings: AwsSettings, service: str | None = None) -> str:
 
 
 def ca_bundle(session: boto3.Session) -> str | None:
-    """The PEM file whose authorities count, for every client; None for those of the system.
+    """The PEM file of the trusted authorities, for every client; None for the system's.
 
     Raises:
-        SettingsError: it holds no certificates.
+        SettingsError: it contains no certificates.
     """
     core: Any = session._session
     try:
@@ -142,7 +142,7 @@ def ca_bundle(session: boto3.Session) -> str | None:
 
 
 def bucket_place(bucket: str, settings: AwsSettings) -> BucketPlace:
-    """Where boto3 would put an object of the bucket; nothing is sent.
+    """The address to which boto3 would put an object of the bucket; nothing is sent.
 
     Raises:
         SettingsError: see `options`.

@@ -1,4 +1,4 @@
-"""Runs a command line: one clear line for an error of ours, and its exit code."""
+"""Runs a command line: prints errors in one line, and returns the exit code."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from lakefeed_common.text import lossless, message
 
 
 def command_line(help: str, name: str | None = None) -> typer.Typer:  # noqa: A002 - typer's name
-    """A command line, or a group of commands in one, that answers `--help` and a wrong option at once."""
+    """A command line, or a command group, with fast `--help` and usage errors."""
     return typer.Typer(
         name=name,
         help=help,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        # Rich would draw frames around the help, and takes longer to import than all else that help needs.
+        # Rich would draw frames around the help, and takes longer to import than everything else that help
+        # needs.
         rich_markup_mode=None,
-        # The option is not given: without that, typer imports pydantic to convert None.
+        # If the option is not given: otherwise typer imports pydantic to convert None.
         context_settings={"default_map": {"help": False}},
     )
 
 
 def run(command: Callable[..., Any]) -> int:
-    """Call a typer command and return its exit code; usage errors give 2.
+    """Call a typer command and return its exit code; usage errors return 2.
 
-    A command ends with `raise typer.Exit(code)` or by returning; errors of ours are printed
-    without a trace. A reader of our output that has enough, such as `head`, is no error.
+    A command ends with `raise typer.Exit(code)` or by returning; Lakefeed errors are printed without a
+    traceback. It is not an error if the reader of the output closes it, such as `head`.
     """
-    # Python has none where the caller closed it (`>&-`).
+    # None if the caller closed it (`>&-`).
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - open to the end
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     lossless(sys.stdout)
@@ -49,7 +50,7 @@ def run(command: Callable[..., Any]) -> int:
     except BrokenPipeError:
         code = ExitCode.OK
     except SystemExit as end:
-        # Typer and rich end with 1 when nobody reads the output any more.
+        # Typer and rich exit with 1 if the output is closed.
         code = ExitCode.OK if end.code == 1 else ExitCode.FAILED
     except OSError as error:
         what = "the output cannot be written" if error.filename is None else message(str(error.filename))
@@ -57,7 +58,7 @@ def run(command: Callable[..., Any]) -> int:
         code = ExitCode.FAILED
     else:
         return code
-    # Python would try once more at exit, and complain.
+    # Python would try again at exit, and print an error.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]
     return code
 
@@ -70,7 +71,7 @@ def _call(command: Callable[..., Any]) -> int:
     except Abort:
         return 130
     except TyperException as error:
-        # A usage error prints itself with the command's usage; typer's own click makes it.
+        # A usage error prints itself with the command's usage; it comes from typer's own click.
         show = getattr(error, "show", None)
         if show is not None:
             show()
@@ -86,10 +87,10 @@ def _call(command: Callable[..., Any]) -> int:
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set, for loops that end when asked to."""
+    """An event that SIGTERM and SIGINT set, to stop loops."""
     stop = threading.Event()
-    # A handler interrupts the main thread anywhere, also while that holds the event's lock: to set it there
-    # would wait for ever. To put into a SimpleQueue is safe.
+    # A handler interrupts the main thread anywhere, also while it holds the event's lock: setting the event
+    # there would deadlock. Putting into a SimpleQueue is safe.
     signals: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def relay() -> None:

@@ -1,4 +1,4 @@
-"""The errors a user or an operator is told about, and the exit codes that scripts can use."""
+"""Errors for users and operators, and exit codes for scripts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What a command of any Lakefeed service returns."""
+    """Exit codes of all commands."""
 
     OK = 0
     FAILED = 1
@@ -16,10 +16,10 @@ class ExitCode(IntEnum):
 
 
 class LakefeedError(Exception):
-    """Root of all errors with a message made for the user: what is wrong, where, what to do.
+    """Root of all errors with a message for the user: what happened, where, what to do.
 
-    `kind` is the bounded label of the error metrics; `retryable` says whether the same
-    call may succeed later without anybody changing anything.
+    `kind` is the label in the error metrics; `retryable` says whether the same call may succeed later without
+    any change.
     """
 
     kind: ClassVar[str] = "internal"
@@ -28,32 +28,32 @@ class LakefeedError(Exception):
 
 
 class SettingsError(LakefeedError):
-    """A setting or an option has a value that cannot be used."""
+    """A setting or an option has an invalid value."""
 
     kind = "settings"
     exit_code = ExitCode.USAGE
 
 
 class InputError(LakefeedError):
-    """The user's data cannot be read or does not mean what it should."""
+    """The user's data cannot be read or is invalid."""
 
     kind = "input"
 
 
 class UnavailableError(LakefeedError):
-    """Something we depend on does not answer now; trying again later can help."""
+    """A dependency is unavailable; a retry may succeed."""
 
     kind = "unavailable"
     retryable = True
 
 
 class RefusedError(LakefeedError):
-    """Something we depend on answered no: somebody has to change a setting or a right."""
+    """A dependency refused the request; a setting or a permission has to be changed."""
 
     kind = "refused"
 
 
 class MissingError(LakefeedError):
-    """What was asked for does not exist."""
+    """A requested resource does not exist."""
 
     kind = "missing"

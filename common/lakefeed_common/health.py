@@ -1,4 +1,4 @@
-"""Liveness by heartbeats of the work loops, readiness by what each dependency last did."""
+"""Liveness from heartbeats of the work loops, readiness from the state of each dependency."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Report:
-    """The answer to one health question; `reasons` maps what failed to why."""
+    """The result of a health check; `reasons` maps what failed to the reason."""
 
     ok: bool
     reasons: dict[str, str]
@@ -27,12 +27,12 @@ class Report:
 
 
 class Health:
-    """What `/healthz` and `/readyz` answer. Safe to call from any thread.
+    """The state behind `/healthz` and `/readyz`. Thread-safe.
 
     Args:
-        metrics: gets `lakefeed_ready` for each dependency.
-        dependencies: what the service needs; each is not ready until it is said to be.
-        stall_seconds: how long a work loop may stay silent.
+        metrics: `lakefeed_ready` is set for each dependency.
+        dependencies: what the service needs; each one is initially not ready.
+        stall_seconds: maximum time between two heartbeats of a work loop.
         clock: monotonic seconds.
     """
 
@@ -55,19 +55,19 @@ class Health:
             metrics.ready.labels(dependency).set(0)
 
     def beat(self, loop: str) -> None:
-        """Say that a work loop went round. A loop is watched from its first beat on."""
+        """Record a heartbeat of a work loop, which is monitored from its first one on."""
         self._beats[loop] = self._clock()
 
     def retire(self, loop: str) -> None:
-        """Say that a work loop has ended as it should and is watched no more."""
+        """Stop monitoring a work loop that has ended."""
         self._beats.pop(loop, None)
 
     def ready(self, dependency: str) -> None:
-        """Say that a dependency can be used."""
+        """Mark a dependency as usable."""
         self._set(dependency, None)
 
     def unready(self, dependency: str, reason: str) -> None:
-        """Say why a dependency cannot be used; logged when the reason changes, not each time."""
+        """Mark a dependency as unusable; logged only if the reason changes."""
         self._set(dependency, reason)
 
     def _set(self, dependency: str, reason: str | None) -> None:
@@ -83,7 +83,7 @@ class Health:
             log.warning("%s cannot be used: %s", dependency, reason)
 
     def liveness(self) -> Report:
-        """Fails when a work loop has been silent for too long."""
+        """Fails if the last heartbeat of a work loop is too old."""
         now = self._clock()
         stalled = {
             loop: f"silent for {now - beat:.0f} s"

@@ -1,4 +1,4 @@
-"""Who the services are to Kafka: the token for Amazon MSK, and a broker's no told in the same words."""
+"""Authentication at the broker: tokens for Amazon MSK, and errors for refused connections."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from lakefeed_common.settings import KafkaSettings
 
 
 def msk_token(region: str) -> tuple[str, float]:
-    """A token for Amazon MSK, signed with the credentials of AWS's own chain; and its end in epoch seconds.
+    """A token for Amazon MSK, signed with the credentials of AWS's chain, and its expiry in epoch seconds.
 
-    It is a presigned request for `kafka-cluster:Connect`, good for 15 minutes.
+    It is a presigned request for `kafka-cluster:Connect`, valid for 15 minutes.
 
     Raises:
-        RefusedError: there are no credentials, or they cannot be had now.
+        RefusedError: there are no credentials, or they cannot be retrieved.
     """
-    # They take a third of a second to import, and few have an MSK.
+    # The import takes a third of a second, and is only needed for MSK.
     import botocore.session
     from aws_msk_iam_sasl_signer import MSKAuthTokenProvider  # type: ignore[import-untyped]
     from botocore.exceptions import BotoCoreError
@@ -32,7 +32,7 @@ def msk_token(region: str) -> tuple[str, float]:
 
 
 def user_refused(settings: KafkaSettings, reason: str) -> RefusedError:
-    """The broker does not accept who we say we are."""
+    """The broker rejected the user or token."""
     where, mechanism = settings.kafka_bootstrap_servers, settings.kafka_sasl_mechanism
     if mechanism == "AWS_MSK_IAM":
         return RefusedError(
@@ -48,7 +48,7 @@ def user_refused(settings: KafkaSettings, reason: str) -> RefusedError:
 
 
 def certificate_refused(settings: KafkaSettings, reason: str) -> RefusedError:
-    """The broker does not accept our certificate, or wants one."""
+    """The broker rejected or requires a client certificate."""
     return RefusedError(
         f"the broker at {settings.kafka_bootstrap_servers} does not accept this client's certificate: "
         f"{reason}. Check that LAKEFEED_KAFKA_SSL_CERTIFICATE_FILE and LAKEFEED_KAFKA_SSL_KEY_FILE are set, "
@@ -57,7 +57,7 @@ def certificate_refused(settings: KafkaSettings, reason: str) -> RefusedError:
 
 
 def not_secure(settings: KafkaSettings, reason: str) -> RefusedError:
-    """The broker's certificate is not the one that is wanted, or there is no TLS on its port."""
+    """The broker's certificate is not valid, or its port does not use TLS."""
     return RefusedError(
         f"no secure connection to the broker at {settings.kafka_bootstrap_servers}: {reason}. Check that "
         "LAKEFEED_KAFKA_SSL_CA_FILE is the authority of its certificate, that the certificate has not "

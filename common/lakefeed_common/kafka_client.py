@@ -1,4 +1,4 @@
-"""What aiokafka's clients want: who we are, tokens for Amazon MSK, and a loop that tells of an error once."""
+"""Configuration of aiokafka's clients: security, tokens for Amazon MSK, and the loop's exception handler."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def options(settings: KafkaSettings) -> dict[str, Any]:
-    """The settings' security as aiokafka names it."""
+    """The security settings as arguments of aiokafka."""
     protocol = settings.kafka_security_protocol
     found: dict[str, Any] = {"security_protocol": protocol}
     if protocol.endswith("SSL"):
@@ -37,16 +37,16 @@ def options(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def quiet_lost_connections(loop: asyncio.AbstractEventLoop) -> None:
-    """Keep out of the log what is told twice: whoever uses a connection is told how it ended.
+    """Do not log lost connections a second time: the user of a connection already handles its error.
 
-    asyncio tells again, as of an error that nobody has seen, when the collector of garbage finds the parts of
-    the connection in another order than it wants.
+    asyncio reports it again as never retrieved if the garbage collector finalizes the parts of the connection
+    in an unexpected order.
     """
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         lost = isinstance(context.get("exception"), ConnectionError | ssl.SSLError)
         if lost and "never retrieved" in context["message"]:
-            log.debug("a lost connection: %s", context["exception"])
+            log.debug("Lost connection: %s", context["exception"])
         else:
             loop.default_exception_handler(context)
 
@@ -54,20 +54,20 @@ def quiet_lost_connections(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class MskTokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
-    """A new token for each connection, so that none is ever too old.
+    """Provides a new token for each connection, so that none expires.
 
     Args:
-        region: of the cluster.
+        region: region of the cluster.
     """
 
     def __init__(self, region: str) -> None:
         self._region = region
 
     async def token(self) -> str:
-        """Sign one.
+        """Sign a token.
 
         Raises:
-            KafkaConnectionError: it cannot be signed now; aiokafka tries again after errors of its own only.
+            KafkaConnectionError: it cannot be signed now; aiokafka only retries after errors of its own.
         """
         try:
             token, _ = await asyncio.to_thread(kafka.msk_token, self._region)

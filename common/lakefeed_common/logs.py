@@ -1,4 +1,4 @@
-"""Logging: one line an event, for people or as JSON for collectors."""
+"""Logging: one line per event, as text or as JSON for log collectors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lakefeed_common.text import message, printable
 
 _MOST_TEMPLATES = 1_000
 
-# What a LogRecord carries by itself; all else came with `extra=` and belongs into the line.
+# The attributes of every LogRecord; others come from `extra=` and are added to the line.
 _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message", "data"}
 
 
@@ -24,12 +24,13 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class Repeats(logging.Filter):
-    """Lets a library say the same thing once in a while, not once a second for as long as an outage lasts.
+    """Limits how often a library repeats a message, for example every second during an outage.
 
-    The same is what has the same logger, level and template, whatever its arguments. Our own messages pass.
+    Messages with the same logger, level and template count as the same. Lakefeed's own messages are not
+    limited.
 
     Args:
-        quiet_seconds: for how long a message is not said again.
+        quiet_seconds: how long a repeated message is suppressed.
         clock: monotonic seconds.
     """
 
@@ -37,20 +38,20 @@ class Repeats(logging.Filter):
         super().__init__()
         self._quiet_seconds = quiet_seconds
         self._clock = clock
-        self._said: dict[tuple[str, int, str], float] = {}
+        self._logged: dict[tuple[str, int, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be logged."""
         if record.name.startswith("lakefeed") or record.levelno <= logging.DEBUG:
             return True
         now = self._clock()
-        # Libraries that put the arguments into the template would fill the memory.
-        if len(self._said) > _MOST_TEMPLATES:
-            self._said.clear()
+        # Libraries that format the arguments into the template would fill the memory.
+        if len(self._logged) > _MOST_TEMPLATES:
+            self._logged.clear()
         what = (record.name, record.levelno, str(record.msg))
-        if now - self._said.get(what, -self._quiet_seconds) < self._quiet_seconds:
+        if now - self._logged.get(what, -self._quiet_seconds) < self._quiet_seconds:
             return False
-        self._said[what] = now
+        self._logged[what] = now
         return True
 
 
@@ -63,13 +64,13 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
-        """Add the `extra=` fields behind the message."""
+        """Append the `extra=` fields to the message."""
         fields = "".join(f" {key}={value}" for key, value in _fields(record).items())
         return message(super().formatMessage(record) + fields)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     converter = staticmethod(time.gmtime)
 
@@ -89,10 +90,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(settings: ServiceSettings) -> None:
-    """Send all logging to standard error, so that standard output holds results only."""
+    """Log to standard error, so that standard output contains only results."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Repeats())
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
-    # Below that it logs requests as they are signed, with the session's token.
+    # At lower levels it logs signed requests, including the session token.
     logging.getLogger("botocore").setLevel(max(logging.INFO, logging.getLogger().level))

@@ -1,4 +1,4 @@
-"""The metrics that every service has. A service adds its own in its `metrics.py`."""
+"""The metrics of every service. A service adds its own in its `metrics.py`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lakefeed_common.errors import LakefeedError
 
 
 class ServiceMetrics:
-    """Metrics of one service, in a registry of their own; labels have bounded values only."""
+    """Metrics of one service, in a separate registry; labels have bounded values."""
 
     def __init__(self, service: str) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self.build = Info("lakefeed_build", "Which version of which service runs.", registry=self.registry)
+        self.build = Info("lakefeed_build", "Service, version and Python version.", registry=self.registry)
         self.build.info(
             {
                 "service": service,
@@ -29,7 +29,7 @@ class ServiceMetrics:
         )
         self.ready = Gauge(
             "lakefeed_ready",
-            "1 while a part the service depends on can be used, 0 while it cannot.",
+            "1 while a dependency of the service can be used, 0 while it cannot.",
             ["dependency"],
             registry=self.registry,
         )
@@ -44,6 +44,6 @@ class ServiceMetrics:
             self.errors.labels(error.kind)
 
     def count_error(self, error: BaseException) -> None:
-        """Count an error by its kind; one that is not ours is `internal`."""
+        """Count an error by its kind; errors that are not LakefeedError are `internal`."""
         kind = error.kind if isinstance(error, LakefeedError) else LakefeedError.kind
         self.errors.labels(kind).inc()

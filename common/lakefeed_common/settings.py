@@ -1,7 +1,7 @@
-"""Settings read from `LAKEFEED_` environment variables, each with a type, a default and a sentence.
+"""Settings from `LAKEFEED_` environment variables, each with a type, a default and a description.
 
-AWS's own variables keep their names. A wrong value ends in a `SettingsError` that names the
-variable, its value and what is allowed.
+AWS's own variables keep their names. An invalid value raises a `SettingsError` that names the variable, its
+value and what is allowed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def setting(
     variable: str | None = None,
     **constraints: Any,
 ) -> Any:
-    """Declare one setting. `variable` is the full name of a variable that is not ours."""
+    """Declare a setting. `variable` is the full name of a variable without our prefix."""
     extra: Any = {"unit": unit} if unit else None
     return Field(
         default,
@@ -43,7 +43,7 @@ def setting(
 
 
 class Settings(BaseSettings):
-    """Base of all settings groups. Instances do not change."""
+    """Base of all settings groups. Instances are immutable."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -56,24 +56,24 @@ class Settings(BaseSettings):
 
 
 class ServiceSettings(Settings):
-    """Settings that every service has."""
+    """Settings of every service."""
 
     http_host: str = setting(
         "127.0.0.1",
-        "Address on which metrics, health and the API are served; `::` for all, of IPv6 (where the machine "
-        "has it) and IPv4.",
+        "Address on which metrics, health and the API are served; `::` for all IPv6 (if the machine has it) "
+        "and IPv4 addresses.",
     )
     http_port: int = setting(
-        8000, "Port on which metrics, health and the API are served; 0 takes a free one.", ge=0, le=65535
+        8000, "Port of metrics, health and the API; 0 selects a free one.", ge=0, le=65535
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
-        "INFO", "Least severe message that is logged."
+        "INFO", "Minimum severity of log messages."
     )
     log_format: Literal["text", "json"] = setting(
-        "text", "`text` for people, `json` for log collectors: one object a line."
+        "text", "`text` for terminals, `json` for log collectors: one object per line."
     )
     stall_seconds: float = setting(
-        25.0, "`/healthz` fails when the work loop has not gone round for this long.", unit="s", gt=0
+        25.0, "`/healthz` fails if the work loop has had no heartbeat for this long.", unit="s", gt=0
     )
 
 
@@ -81,7 +81,7 @@ _REGION = r"^[a-z0-9-]+$"
 
 
 class RegionSettings(Settings):
-    """Which region of AWS is meant."""
+    """The AWS region."""
 
     aws_region: str = setting(
         "us-east-1",
@@ -102,39 +102,39 @@ class RegionSettings(Settings):
         if not region:
             return values
         if not re.fullmatch(_REGION, region):
-            raise ValueError(f"{source}={region!r}: names no region of AWS, such as eu-central-1")
+            raise ValueError(f"{source}={region!r}: not an AWS region, such as eu-central-1")
         return {**values, "aws_region": region}
 
 
 class KafkaSettings(RegionSettings):
-    """How to reach the broker, and the topic."""
+    """Broker, security and topic."""
 
     kafka_bootstrap_servers: str = setting(
         "localhost:9092",
-        "Address of the broker as host:port, or several with commas between; an IPv6 address as [::1]:9092.",
+        "Address of the broker as host:port, or several separated by commas; IPv6 addresses as [::1]:9092.",
         pattern=r"^([^\s,:\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}(,([^\s,:\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5})*$",
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = setting(
-        "PLAINTEXT", "How the connection to the broker is secured."
+        "PLAINTEXT", "Security protocol of the connection to the broker."
     )
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "AWS_MSK_IAM"] = setting(
         "SCRAM-SHA-512",
-        "How the user proves who it is; used with a `SASL_…` protocol. `AWS_MSK_IAM` is for Amazon MSK: "
-        "by AWS's own credentials and `AWS_REGION`, without a user name and a password.",
+        "Authentication mechanism with a `SASL_…` protocol. `AWS_MSK_IAM` is for Amazon MSK: it uses AWS "
+        "credentials and `AWS_REGION` instead of user name and password.",
     )
     kafka_sasl_username: str | None = setting(None, "User name at the broker.")
     kafka_sasl_password: SecretStr | None = setting(None, "Password at the broker.")
     kafka_ssl_ca_file: Path | None = setting(
-        None, "PEM file of the authority that signed the broker's certificate; the system's by default."
+        None, "PEM file of the authority that signed the broker's certificate; by default the system's."
     )
     kafka_ssl_certificate_file: Path | None = setting(
-        None, "PEM file of the certificate that a broker with mutual TLS wants from its clients."
+        None, "PEM file of the client certificate, for brokers with mutual TLS."
     )
     kafka_ssl_key_file: Path | None = setting(
-        None, "PEM file of that certificate's key, not encrypted; by default it is in the certificate's file."
+        None, "PEM file of the client certificate's key, not encrypted; by default in the same file."
     )
     kafka_timeout_seconds: float = setting(
-        15.0, "How long a first answer of the broker is waited for.", unit="s", gt=0
+        15.0, "How long to wait for the first response of the broker.", unit="s", gt=0
     )
     topic: str = setting(
         "demo_testing",
@@ -150,32 +150,32 @@ class KafkaSettings(RegionSettings):
         return value
 
     @model_validator(mode="after")
-    def _sasl_has_what_it_wants(self) -> Self:
+    def _sasl_has_credentials(self) -> Self:
         protocol = f"LAKEFEED_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
         if not self.kafka_security_protocol.startswith("SASL"):
             return self
         if self.kafka_sasl_mechanism == "AWS_MSK_IAM":
             if self.kafka_security_protocol != "SASL_SSL":
-                raise ValueError(f"{protocol}: LAKEFEED_KAFKA_SASL_MECHANISM=AWS_MSK_IAM wants SASL_SSL")
+                raise ValueError(f"{protocol}: LAKEFEED_KAFKA_SASL_MECHANISM=AWS_MSK_IAM requires SASL_SSL")
         elif not self.kafka_sasl_username or self.kafka_sasl_password is None:
             raise ValueError(
-                f"{protocol} wants LAKEFEED_KAFKA_SASL_USERNAME and LAKEFEED_KAFKA_SASL_PASSWORD"
+                f"{protocol} requires LAKEFEED_KAFKA_SASL_USERNAME and LAKEFEED_KAFKA_SASL_PASSWORD"
             )
         return self
 
     @model_validator(mode="after")
     def _certificates_can_be_read(self) -> Self:
         if self.kafka_ssl_key_file and not self.kafka_ssl_certificate_file:
-            raise ValueError("LAKEFEED_KAFKA_SSL_KEY_FILE wants LAKEFEED_KAFKA_SSL_CERTIFICATE_FILE")
+            raise ValueError("LAKEFEED_KAFKA_SSL_KEY_FILE requires LAKEFEED_KAFKA_SSL_CERTIFICATE_FILE")
         if self.kafka_ssl_ca_file or self.kafka_ssl_certificate_file:
             self.kafka_ssl_context()
         return self
 
     def kafka_ssl_context(self) -> ssl.SSLContext:
-        """What checks the broker's certificate, host name included, and shows ours.
+        """The TLS context: verifies the broker's certificate and host name, presents the client certificate.
 
         Raises:
-            ValueError: a file cannot be read, or does not hold what it should.
+            ValueError: a file cannot be read, or has invalid content.
         """
         authority, certificate = self.kafka_ssl_ca_file, self.kafka_ssl_certificate_file
         try:
@@ -188,7 +188,7 @@ class KafkaSettings(RegionSettings):
         if certificate:
             key = self.kafka_ssl_key_file or certificate
             try:
-                # Without a password an encrypted key would be asked for on the terminal.
+                # Without a password, OpenSSL would prompt for that of an encrypted key on the terminal.
                 context.load_cert_chain(certificate, key, password="")
             except OSError as error:
                 raise ValueError(
@@ -199,20 +199,20 @@ class KafkaSettings(RegionSettings):
 
 
 class AwsSettings(RegionSettings):
-    """Where AWS is. Credentials come from AWS's own chain and are never read here."""
+    """AWS endpoint. Credentials come from AWS's own chain and are never read here."""
 
     aws_endpoint_url: str | None = setting(
         None,
-        "Address of another server that speaks AWS's APIs, such as a local one; unset for AWS itself. "
-        "`AWS_ENDPOINT_URL_S3`, `_GLUE` and `_ATHENA` come first for their service; then `endpoint_url` of "
-        "AWS's shared config file; `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true` ignores all of them.",
+        "Address of another server with AWS's APIs, such as a local one; unset for AWS itself. "
+        "`AWS_ENDPOINT_URL_S3`, `_GLUE` and `_ATHENA` take precedence for their service, then `endpoint_url` "
+        "in AWS's shared config file. `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true` ignores all of them.",
         variable="AWS_ENDPOINT_URL",
         pattern=ENDPOINT_URL,
     )
 
 
 class LakeSettings(AwsSettings):
-    """Where the objects lie."""
+    """Location of the objects."""
 
     bucket: str = setting(
         "lakefeed",
@@ -220,11 +220,11 @@ class LakeSettings(AwsSettings):
         pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
     )
     events_prefix: str = setting(
-        "events", "First part of every event object's key.", pattern=r"^[\w.!*'()-]+(/[\w.!*'()-]+)*$"
+        "events", "Prefix of the keys of event objects.", pattern=r"^[\w.!*'()-]+(/[\w.!*'()-]+)*$"
     )
     dead_letter_prefix: str = setting(
         "dead-letters",
-        "First part of every dead letter's key.",
+        "Prefix of the keys of dead letters.",
         pattern=r"^[\w.!*'()-]+(/[\w.!*'()-]+)*$",
     )
 
@@ -235,26 +235,26 @@ class LakeSettings(AwsSettings):
             raise ValueError(
                 f"LAKEFEED_EVENTS_PREFIX={self.events_prefix} and LAKEFEED_DEAD_LETTER_PREFIX="
                 f"{self.dead_letter_prefix} must not contain one another: "
-                "the crawler would take dead letters for events"
+                "the crawler would read dead letters as events"
             )
         return self
 
 
 def shared_config() -> dict[str, Any]:
-    """The profile's section of AWS's shared config file; empty without one. Reading it loads botocore."""
+    """The profile's section in AWS's shared config file, or an empty one. Reading it imports botocore."""
     # Without a home, Path.expanduser would raise.
     if not Path(os.path.expanduser(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config")).is_file():  # noqa: PTH111
         return {}
     try:
-        from botocore.exceptions import BotoCoreError  # seldom wanted, and slow
+        from botocore.exceptions import BotoCoreError  # rarely needed, and slow
         from botocore.session import Session
     except ImportError:
-        # A program without a client of AWS has no other use of a region than that it is the same each time.
+        # A program without an AWS client only needs the region to be the same each time.
         return {}
     try:
         return Session().get_scoped_config()
     except BotoCoreError:
-        # A wrong profile is reported where AWS is called; who does not call it needs none.
+        # An invalid profile is reported when AWS is called; other commands do not need it.
         return {}
 
 
@@ -271,7 +271,7 @@ def load(cls: type[S], options: Mapping[str, Any] | None = None) -> S:
     """Read settings from the environment; an option that is not None takes precedence.
 
     Raises:
-        SettingsError: one line a wrong value, with the variable, the value and what is allowed.
+        SettingsError: one line per invalid value, with the variable, the value and what is allowed.
     """
     given = {name: value for name, value in (options or {}).items() if value is not None}
     try:

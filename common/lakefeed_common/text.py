@@ -1,6 +1,6 @@
-"""Text of users on a terminal: shown as it is, character by character, without steering the terminal.
+"""Prints user data on a terminal: unchanged, but without control characters.
 
-No library that formats text (markup, emoji codes, wrapping) comes near a value here.
+Values do not pass through libraries that format text (markup, emoji codes, wrapping).
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
-# C0, DEL and C1 controls, line separators, and what turns the direction of the text after it.
+# C0, DEL and C1 controls, line separators, and characters that change the text direction.
 _STEERING = (*range(32), *range(127, 160), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-# Python's surrogates for bytes of a file name that are not UTF-8; no encoding takes them.
+# Python's surrogates for bytes in file names that are not UTF-8; they cannot be encoded.
 _BYTES = {number: f"\\x{number & 0xFF:02x}" for number in range(0xDC80, 0xDD00)}
 _ESCAPES = {number: f"\\u{number:04x}" for number in (*_STEERING, *range(0xD800, 0xE000))}
 _SHORT = _ESCAPES | _BYTES | {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
-# Between the parts of JSON stand line ends only, and a string has none.
+# JSON has line breaks only between tokens, never in strings.
 _IN_JSON = {number: escape for number, escape in _ESCAPES.items() if number != ord("\n")}
 _IN_LINES = {number: escape for number, escape in _SHORT.items() if number != ord("\n")}
 
@@ -25,35 +25,35 @@ _ASCII_LINES = ["-+++", "|||", "-+++", "|||", "-+++"]
 
 
 def printable(text: str) -> str:
-    """The text with an escape, such as `\\xe9`, for each byte of a file name that is not UTF-8."""
+    """The text with an escape, such as `\\xe9`, for each byte in a file name that is not UTF-8."""
     return text.translate(_BYTES)
 
 
 def visible(text: str) -> str:
-    """The text in one line, each character that would steer a terminal as its escape, such as `\\u001b`."""
+    """The text in one line, with escapes such as `\\u001b` for characters that would control a terminal."""
     return text.translate(_SHORT)
 
 
 def message(text: str) -> str:
-    """A message of one or several lines, escaped as in `visible` but for its line ends."""
+    """A message of one or more lines, escaped as in `visible` except for its line breaks."""
     return text.translate(_IN_LINES)
 
 
 def visible_json(document: str) -> str:
-    """The same JSON document; what steers a terminal is escaped in it."""
+    """The same JSON document, with characters escaped that would control a terminal."""
     return document.translate(_IN_JSON)
 
 
 def lossless(stream: object, *, encoding: str | None = None) -> None:
-    """Let a stream write what its encoding lacks as an escape, instead of failing or replacing it."""
+    """Let a stream write characters that are not in its encoding as escapes."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool] = ()) -> None:
-    """Print a table to standard output: each value whole and in one line, however wide that is.
+    """Print a table to standard output: each value complete and in one line, however wide.
 
-    `right` says of each column whether it is aligned to the right, as numbers are.
+    `right` says for each column whether it is right-aligned.
     """
     lossless(sys.stdout)
     encoding = sys.stdout.encoding or "utf-8"
@@ -95,7 +95,7 @@ def _pad(text: str, width: int, right: bool) -> str:
 
 
 def _width(text: str) -> int:
-    """How many cells of a terminal a text takes; no more than its alignment depends on it."""
+    """The width of a text in terminal cells; used only for alignment."""
     if text.isascii():
         return len(text)
     return sum(_cells(char) for char in text)

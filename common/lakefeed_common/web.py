@@ -1,4 +1,4 @@
-"""The small web server for `/metrics`, `/healthz` and `/readyz`, on a thread of its own."""
+"""The web server for `/metrics`, `/healthz` and `/readyz`, in a separate thread."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__(("", 0), _SilentHandler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
-        # To look up the machine's name, as the base class does, can take many seconds without a name server.
+        # The base class resolves the machine's name, which can take many seconds without a name server.
         self.server_name, self.server_port = "localhost", listener.getsockname()[1]
         self.setup_environ()
 
 
 class _SilentHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """Scrapes and probes every few seconds are no news."""
+        """Do not log scrapes and probes."""
 
 
 class StatusServer:
-    """Serves metrics and health from a thread, so that a busy work loop cannot silence them."""
+    """Serves metrics and health from a thread, so that a busy work loop does not block them."""
 
     def __init__(self, settings: ServiceSettings, metrics: ServiceMetrics, health: Health) -> None:
         self._health = health

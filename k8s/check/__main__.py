@@ -1,5 +1,4 @@
-"""`python -m k8s.check`: exit code 0 when nothing is wrong, 1 with a line for each thing that is, 2 when it
-cannot be told."""
+"""`python -m k8s.check`: exit code 0 without problems, 1 with one line per problem, 2 if it cannot run."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from lakefeed_common.errors import LakefeedError
 
 
 def main() -> int:
-    """Render the manifests, check them, and print what is wrong."""
+    """Render and check the manifests, and print the problems."""
     try:
         renderings = render.render_all(render.kustomizations())
         given = references.given_secrets(sorted(render.K8S.rglob("*.yaml")))
@@ -27,7 +26,7 @@ def main() -> int:
     print(
         f"k8s: {len(renderings)} renderings, {resources} different resources, "
         f"Kubernetes {', '.join(schemas.VERSIONS)}: "
-        + (f"{len(findings)} problems" if findings else "all is well")
+        + (f"{len(findings)} problems" if findings else "no problems")
     )
     return 1 if findings else 0
 

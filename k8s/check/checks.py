@@ -25,16 +25,16 @@ _ALONE = (
 
 
 def check(renderings: Sequence[Rendering], given: Mapping[str, frozenset[str]]) -> list[Finding]:
-    """Everything that is wrong, each thing once.
+    """All problems, without duplicates.
 
     Args:
-        renderings: all that there are; a policy may be about a pod of another one.
-        given: Secrets that people make, with their keys.
+        renderings: all renderings; a policy may select a pod of another one.
+        given: Secrets that users create, with their keys.
     """
     pods = list({repr(pod.template): pod for each in renderings for pod in each.pods()}.values())
     found = {
         (str(resource), message): Finding(rendering.name, str(resource), message)
-        # The first ones are overlays and small combinations, which say it best.
+        # Overlays and small combinations come first: their names are the clearest.
         for rendering in reversed(renderings)
         for resource, message in _problems(rendering, renderings, pods, given)
     }
@@ -57,7 +57,7 @@ def _problems(
 
 
 def check_schemas(renderings: Sequence[Rendering]) -> list[Finding]:
-    """What the schemas have against any resource; one that is in many renderings is looked at once."""
+    """Schema violations; a resource that is in many renderings is validated once."""
     return [
         Finding(rendering, str(resource), message)
         for rendering, resource in distinct(renderings)
@@ -66,7 +66,7 @@ def check_schemas(renderings: Sequence[Rendering]) -> list[Finding]:
 
 
 def distinct(renderings: Sequence[Rendering]) -> list[tuple[str, Resource]]:
-    """Every resource that differs from all others, with the first rendering that has it."""
+    """Every distinct resource, with the first rendering that contains it."""
     found: dict[str, tuple[str, Resource]] = {}
     for rendering in renderings:
         for resource in rendering.resources:

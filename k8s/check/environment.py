@@ -1,4 +1,4 @@
-"""What containers get as environment, held against the settings classes."""
+"""Checks the environment of containers against the settings classes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from k8s.check import services
 from k8s.check.manifests import Container, Pod, Rendering
 from k8s.check.references import Problem
 
-# Stands for a value that only the cluster knows, such as a Secret's.
+# Placeholder for a value that only the cluster knows, such as that of a Secret.
 UNKNOWN = "unknown"
 
 
 def variables(rendering: Rendering, container: Container) -> dict[str, str]:
-    """A container's environment. What it names itself goes before what it takes from elsewhere."""
+    """A container's environment. `env` takes precedence over `envFrom`."""
     found: dict[str, str] = {}
     for source in container.body.get("envFrom", []):
         for field, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
@@ -36,29 +36,29 @@ def _data(rendering: Rendering, kind: str, name: str) -> dict[str, str]:
 
 
 def check_variables(rendering: Rendering) -> Iterator[Problem]:
-    """Variables are settings of the service that gets them, with values that it would start with."""
+    """Variables are settings of their service, with valid values."""
     for pod in rendering.pods():
         for container in pod.containers:
             if container.part is not None:
                 for message in _variable_problems(rendering, container, container.part):
                     yield pod.owner, f"container {container.name}: {message}"
-    # A ConfigMap is shared, so its keys may be any part's.
+    # A ConfigMap is shared, so its keys may be settings of any component.
     for each in rendering.of_kind("ConfigMap", "Secret"):
         for name in each.body.get("data") or {}:
             if services.concerns_us(name) and name not in services.all_variables():
-                yield each, f"{name} is no setting of any part"
+                yield each, f"{name} is not a setting of any component"
 
 
 def _variable_problems(rendering: Rendering, container: Container, part: str) -> Iterator[str]:
     try:
         own = services.variables_of(part).keys() | services.AWS_VARIABLES
     except KeyError:
-        yield f"there is no part {part} with settings of its own"
+        yield f"there is no component {part} with settings"
         return
     for variable in container.body.get("env", []):
         name = variable["name"]
         if services.concerns_us(name) and name not in own:
-            yield f"{name} is no setting of {part}"
+            yield f"{name} is not a setting of {part}"
     wrong = services.wrong_values(part, variables(rendering, container))
     if wrong is not None:
         yield f"it would not start: {wrong}"
@@ -83,7 +83,7 @@ def check_http_ports(rendering: Rendering) -> Iterator[Problem]:
 
 
 def check_grace(rendering: Rendering) -> Iterator[Problem]:
-    """A pod has longer to end than its service drains."""
+    """The termination grace period of a pod is longer than its service drains."""
     for pod in rendering.pods():
         for container in pod.containers:
             if container.part == "consumer":
@@ -95,5 +95,5 @@ def _grace_problems(rendering: Rendering, pod: Pod, container: Container) -> Ite
     drain = float(variables(rendering, container).get("LAKEFEED_DRAIN_SECONDS", default))
     grace = float(pod.spec.get("terminationGracePeriodSeconds", 30))
     if grace <= drain:
-        message = "it would be killed while it still stores"
+        message = "it would be killed while it is storing"
         yield pod.owner, f"terminationGracePeriodSeconds {grace:g} for a drain of {drain:g} s: {message}"

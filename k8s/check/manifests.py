@@ -1,4 +1,4 @@
-"""Rendered manifests as the checks see them: resources, pod templates, containers, selectors."""
+"""The model of rendered manifests: resources, pod templates, containers, selectors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong: with which resource, of which rendering, and what."""
+    """A problem: resource, rendering and message."""
 
     rendering: str
     resource: str
@@ -21,7 +21,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Resource:
-    """One rendered resource; `file` is where it was written, as far as kustomize tells."""
+    """One rendered resource; `file` is its source, if kustomize reports it."""
 
     body: Body
     file: str = ""
@@ -33,7 +33,7 @@ class Resource:
 
     @property
     def name(self) -> str:
-        """Its name, with the hash of a generated one."""
+        """Its name, including a generated hash."""
         return str(self.body["metadata"]["name"])
 
     @property
@@ -43,12 +43,12 @@ class Resource:
 
     @property
     def spec(self) -> Body:
-        """Its specification; empty for kinds that have none."""
+        """Its specification; empty for kinds without one."""
         return self.body.get("spec") or {}
 
     @cached_property
     def pod(self) -> Pod | None:
-        """The pods that it makes, if it makes any."""
+        """The pods that it creates, if any."""
         spec = self.spec
         if self.kind == "CronJob":
             spec = spec["jobTemplate"]["spec"]
@@ -91,14 +91,14 @@ class Container:
 
     @property
     def part(self) -> str | None:
-        """Which of our parts its image is, such as `consumer`; None for an image of others."""
+        """The component of its image, such as `consumer`; None for third-party images."""
         repository = self.image.rpartition("/")[2].partition("@")[0].partition(":")[0]
         return repository.removeprefix("lakefeed-") if repository.startswith("lakefeed-") else None
 
 
 @dataclass(frozen=True)
 class Pod:
-    """The pods that a workload makes."""
+    """The pods that a workload creates."""
 
     owner: Resource
     template: Body
@@ -116,7 +116,7 @@ class Pod:
 
     @property
     def containers(self) -> list[Container]:
-        """All containers, those that run before the others included."""
+        """All containers, including init containers."""
         return [
             *(Container(body, True) for body in self.spec.get("initContainers", [])),
             *(Container(body, False) for body in self.spec["containers"]),
@@ -130,10 +130,10 @@ class Pod:
 
 @dataclass(frozen=True)
 class Rendering:
-    """What `kubectl kustomize` made of one kustomization.
+    """The output of `kubectl kustomize` for one kustomization.
 
     Attributes:
-        applied: somebody applies it as it is, so that it must be complete.
+        applied: it is applied unchanged by users, so it must be complete.
     """
 
     name: str
@@ -159,7 +159,7 @@ class Rendering:
 
 
 def selects(selector: Body, labels: Mapping[str, str]) -> bool:
-    """Whether a label selector, as of a Deployment or a NetworkPolicy, takes these labels."""
+    """Whether a label selector, for example of a Deployment or a NetworkPolicy, matches these labels."""
     wanted = selector.get("matchLabels") or {}
     if any(labels.get(key) != value for key, value in wanted.items()):
         return False
@@ -180,7 +180,7 @@ def _expression(expression: Body, labels: Mapping[str, str]) -> bool:
 
 
 def volume_sources(pod: Pod) -> Iterator[tuple[str, Body]]:
-    """The sources of a pod's volumes, those of projected ones each for itself, with the volume's name."""
+    """The sources of a pod's volumes with the name of the volume; those of projected volumes individually."""
     for volume in pod.spec.get("volumes") or []:
         for source in (volume.get("projected") or {}).get("sources", [volume]):
             yield volume["name"], source

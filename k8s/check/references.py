@@ -1,4 +1,4 @@
-"""What manifests refer to: ConfigMaps, Secrets, accounts, volumes, ports, paths, images, and labels."""
+"""References in manifests: ConfigMaps, Secrets, accounts, volumes, ports, paths, images, labels."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SECRET_KEY = re.compile(r"--from-(?:literal|file)=([A-Za-z0-9._-]+)")
 
 
 def given_secrets(files: Iterable[Path]) -> dict[str, frozenset[str]]:
-    """The Secrets that people make themselves, with their keys: by the commands in the files' comments."""
+    """The Secrets that users create, with their keys, from the commands in comments."""
     found: dict[str, frozenset[str]] = {}
     for file in files:
-        # A comment's line that goes on: `\` at its end, `#` before the next.
+        # A continued line in a comment: `\` at its end, `#` before the next one.
         text = re.sub(r"\\\n\s*#?", " ", file.read_text(encoding="utf-8"))
         for name, options in _CREATE_SECRET.findall(text):
             found[name] = found.get(name, frozenset()) | frozenset(_SECRET_KEY.findall(options))
@@ -30,33 +30,33 @@ def given_secrets(files: Iterable[Path]) -> dict[str, frozenset[str]]:
 
 
 def check_names(rendering: Rendering) -> Iterator[Problem]:
-    """Each resource is in a namespace, bears the project's label, and stands alone under its name."""
+    """Each resource has a namespace, the project's label, and a unique name."""
     seen = set()
     for each in rendering.resources:
         if each.kind != "Namespace" and not each.body["metadata"].get("namespace"):
-            yield each, "has no namespace, and would go to whichever the context has"
+            yield each, "has no namespace, and would be created in that of the context"
         if each.labels.get("app.kubernetes.io/part-of") != "lakefeed":
             yield each, "lacks the label app.kubernetes.io/part-of: lakefeed"
         if (each.kind, each.name) in seen:
-            yield each, "is there twice"
+            yield each, "is defined twice"
         seen.add((each.kind, each.name))
 
 
 def check_objects(rendering: Rendering, given: Mapping[str, frozenset[str]]) -> Iterator[Problem]:
-    """ConfigMaps, Secrets, claims and service accounts that pods name are there, with the keys they name."""
+    """ConfigMaps, Secrets, claims and service accounts of pods exist, with the referenced keys."""
     for pod in rendering.pods():
         for kind, name, keys, where in _wanted_objects(pod):
             there = keys_of(rendering, kind, name, given)
             if there is None:
-                told = "; no manifest or command in a comment of k8s/ makes it" if kind == "Secret" else ""
-                yield pod.owner, f"{where}: there is no {kind} {name}{told}"
+                hint = "; no manifest or command in a comment of k8s/ creates it" if kind == "Secret" else ""
+                yield pod.owner, f"{where}: there is no {kind} {name}{hint}"
             else:
                 for key in sorted(keys - there):
                     yield pod.owner, f"{where}: {kind} {name} has no key {key}, only {listed(there)}"
 
 
 def _wanted_objects(pod: Pod) -> Iterator[tuple[str, str, set[str], str]]:
-    """Kind, name and keys of what a pod refers to, and where."""
+    """Kind, name and keys of the objects that a pod refers to, and where."""
     account = pod.spec.get("serviceAccountName")
     if account is not None:
         yield "ServiceAccount", account, set(), "serviceAccountName"
@@ -89,7 +89,7 @@ def _wanted_by_volume(volume: str, source: Body) -> Iterator[tuple[str, str, set
 def keys_of(
     rendering: Rendering, kind: str, name: str, given: Mapping[str, frozenset[str]]
 ) -> frozenset[str] | None:
-    """The keys of an object that is there or that people make; None if there is no such object."""
+    """The keys of an object in the rendering or created by users; None if it does not exist."""
     found = rendering.find(kind, name)
     if found is not None:
         parts = ("data", "binaryData", "stringData")
@@ -98,12 +98,12 @@ def keys_of(
 
 
 def listed(keys: Iterable[str]) -> str:
-    """Names in a line, or `none`."""
+    """Names separated by commas, or `none`."""
     return ", ".join(sorted(keys)) or "none"
 
 
 def check_volumes(rendering: Rendering) -> Iterator[Problem]:
-    """Each mount has its volume, each volume a mount, and no two mounts the same path."""
+    """Each mount has a volume, each volume is mounted, and mount paths are unique."""
     for pod in rendering.pods():
         claims = pod.owner.spec.get("volumeClaimTemplates") or []
         volumes = {each["name"] for each in pod.spec.get("volumes") or []}
@@ -114,40 +114,43 @@ def check_volumes(rendering: Rendering) -> Iterator[Problem]:
             for mount in container.body.get("volumeMounts", []):
                 mounted.add(mount["name"])
                 if mount["name"] not in volumes:
-                    yield pod.owner, f"container {container.name} mounts {mount['name']}, which is no volume"
+                    yield (
+                        pod.owner,
+                        f"container {container.name} mounts {mount['name']}, which is not a volume",
+                    )
                 if mount["mountPath"] in paths:
                     yield pod.owner, f"container {container.name} mounts two volumes at {mount['mountPath']}"
                 paths.add(mount["mountPath"])
         for unused in sorted(volumes - mounted):
-            yield pod.owner, f"volume {unused} is mounted nowhere"
+            yield pod.owner, f"volume {unused} is not mounted"
 
 
 def check_selectors(rendering: Rendering) -> Iterator[Problem]:
-    """Workloads, Services, budgets and spread constraints select pods that are there."""
+    """Workloads, Services, disruption budgets and spread constraints select existing pods."""
     pods = list(rendering.pods())
     for each in rendering.of_kind("Deployment", "StatefulSet", "DaemonSet"):
         if each.pod is not None and not selects(each.spec["selector"], each.pod.labels):
-            yield each, f"its selector {_told(each.spec['selector'])} does not select its own pods"
+            yield each, f"its selector {_listed(each.spec['selector'])} does not select its own pods"
     for each in rendering.of_kind("Service", "PodDisruptionBudget"):
         selector = each.spec.get("selector")
         if each.kind == "Service":
             selector = {"matchLabels": selector} if selector else None
         if selector is not None and not any(selects(selector, pod.labels) for pod in pods):
-            yield each, f"its selector {_told(selector)} selects no pod"
+            yield each, f"its selector {_listed(selector)} selects no pod"
     for pod in pods:
         for constraint in pod.spec.get("topologySpreadConstraints") or []:
             if not selects(constraint["labelSelector"], pod.labels):
                 yield pod.owner, f"spreads over {constraint['topologyKey']} by labels that its pods lack"
 
 
-def _told(selector: Body) -> str:
+def _listed(selector: Body) -> str:
     labels = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
     more = [f"{each['key']} {each['operator']}" for each in selector.get("matchExpressions") or []]
     return ", ".join(labels + more)
 
 
 def check_ports(rendering: Rendering) -> Iterator[Problem]:
-    """Services lead to ports that their pods have, and a StatefulSet's own Service is headless."""
+    """Services target ports of their pods, and the Service of a StatefulSet is headless."""
     for service in rendering.of_kind("Service"):
         selector = {"matchLabels": service.spec.get("selector")}
         pods = [pod for pod in rendering.pods() if selects(selector, pod.labels)]
@@ -155,7 +158,7 @@ def check_ports(rendering: Rendering) -> Iterator[Problem]:
             target = port.get("targetPort", port["port"])
             for pod in pods:
                 if target not in pod.ports:
-                    yield service, f"port {target} leads to {pod.owner}, which has {_ports(pod)}"
+                    yield service, f"port {target} targets {pod.owner}, which has {_ports(pod)}"
                 elif service.spec.get("clusterIP") == "None" and port["port"] != pod.ports[target]:
                     number = pod.ports[target]
                     yield service, f"is headless: its port {port['port']} must be the pods' own, {number}"
@@ -171,7 +174,7 @@ def _ports(pod: Pod) -> str:
 
 
 def check_probes(rendering: Rendering) -> Iterator[Problem]:
-    """Probes ask ports that the container has, by paths that the program in it answers."""
+    """Probes use ports of the container and paths that its program serves."""
     for pod in rendering.pods():
         for container in pod.containers:
             if pod.owner.kind in _SERVERS and not container.init:
@@ -192,19 +195,19 @@ def _path_problems(pod: Pod, container: Container, path: str, where: str) -> Ite
     arguments = container.body.get("args", [])
     match services.answers(container.image, container.part, arguments, path):
         case False:
-            yield pod.owner, f"{where}: {container.image} does not answer {path}"
+            yield pod.owner, f"{where}: {container.image} does not serve {path}"
         case None:
             yield (
                 pod.owner,
                 (
-                    f"{where}: nothing is known of the paths of {container.image}; see FOREIGN_PATHS in "
+                    f"{where}: the paths of {container.image} are unknown; see FOREIGN_PATHS in "
                     "k8s/check/services.py"
                 ),
             )
 
 
 def check_images(rendering: Rendering) -> Iterator[Problem]:
-    """Images are those of docker-compose.yml: ours by any tag but `latest`, others by the very same."""
+    """Images are those of docker-compose.yml: ours with any tag but `latest`, others with the same tag."""
     known = services.compose_images()
     for pod in rendering.pods():
         for container in pod.containers:
@@ -212,8 +215,8 @@ def check_images(rendering: Rendering) -> Iterator[Problem]:
             name = f"lakefeed-{container.part}" if container.part else repository
             where = f"container {container.name}: image {container.image}"
             if name not in known:
-                yield pod.owner, f"{where} is none of docker-compose.yml: {listed(known)}"
+                yield pod.owner, f"{where} is not in docker-compose.yml: {listed(known)}"
             elif container.part is None and tag != known[name]:
-                yield pod.owner, f"{where}, and docker-compose.yml has {name}:{known[name]}"
+                yield pod.owner, f"{where}, but docker-compose.yml has {name}:{known[name]}"
             elif not repository or tag == "latest":
-                yield pod.owner, f"{where} has no tag of its own"
+                yield pod.owner, f"{where} has no fixed tag"

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "k8s"
 NAMESPACE = "lakefeed"
 
-# In this order they are listed: what changes others comes after them.
+# Listed in this order: a component comes after those that it changes.
 COMPONENTS = (
     "kafka",
     "publish",
@@ -43,23 +43,23 @@ _NOT_TOGETHER = [
 ]
 _NEEDS = {"mutual-tls": "tls"}
 _ORIGIN = "config.kubernetes.io/origin"
-# By libyaml where PyYAML has it: ten times as fast.
+# libyaml, if PyYAML has it, is ten times as fast.
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class CannotRenderError(LakefeedError):
-    """kubectl is missing, or it cannot make manifests of a kustomization."""
+    """kubectl is missing, or cannot render a kustomization."""
 
 
 @dataclass(frozen=True)
 class Kustomization:
-    """What is rendered: a folder as it stands, or with these components of `k8s/components`.
+    """A folder to render, unchanged or with these components of `k8s/components`.
 
     Attributes:
-        name: what problems are told of.
+        name: for messages.
         folder: `k8s/base`, or an overlay.
-        components: those that it is to have; as many as it lists by itself where None.
-        applied: whether people apply it as it is, so that nothing may be missing.
+        components: the components to use; None for those that it lists.
+        applied: whether users apply it unchanged, so it must be complete.
     """
 
     name: str
@@ -77,14 +77,14 @@ def kubectl() -> str:
     found = shutil.which("kubectl")
     if found is None:
         raise CannotRenderError(
-            "kubectl is not on the PATH. The check renders with the kustomize that it carries, and needs no "
-            "cluster: install it as https://kubernetes.io/docs/tasks/tools/ says"
+            "kubectl is not on the PATH. The check uses its built-in kustomize and needs no cluster. "
+            "Install it: https://kubernetes.io/docs/tasks/tools/"
         )
     return found
 
 
 def kustomizations() -> list[Kustomization]:
-    """Everything that is checked.
+    """Everything to check.
 
     Raises:
         CannotRenderError: a component has no place in the order.
@@ -93,7 +93,7 @@ def kustomizations() -> list[Kustomization]:
     if there != set(COMPONENTS):
         raise CannotRenderError(
             f"k8s/components holds {sorted(there)}, and COMPONENTS of k8s/check/render.py names "
-            f"{sorted(COMPONENTS)}: each must stand there, after those that it changes"
+            f"{sorted(COMPONENTS)}: each must be listed, after those that it changes"
         )
     overlays = [
         Kustomization(f"overlays/{path.parent.name}", path.parent)
@@ -112,9 +112,9 @@ def kustomizations() -> list[Kustomization]:
 
 
 def _combinations() -> list[tuple[str, ...]]:
-    """None, each, and each pair that goes together, with what they need.
+    """None, each one, and each compatible pair, with their dependencies.
 
-    What two components do to each other shows in a pair; all 2^10 combinations found nothing more.
+    Interactions between two components appear in their pair; all 2^10 combinations found nothing more.
     """
     found: dict[tuple[str, ...], None] = {}
     for size in range(3):
@@ -126,15 +126,15 @@ def _combinations() -> list[tuple[str, ...]]:
 
 
 def _changes(overlay: Path) -> Iterator[tuple[str, ...]]:
-    """What people make of an overlay's components: one more, or all that go with it."""
+    """Likely changes to an overlay's components: one more, or all compatible ones."""
     listed = yaml.safe_load((overlay / "kustomization.yaml").read_text())["components"]
     own = {Path(path).name for path in listed}.intersection(COMPONENTS)
-    # Whether broker and AWS are in the cluster is the overlay's own choice.
+    # Whether broker and AWS are in the cluster is decided by the overlay.
     others = [name for name in COMPONENTS if name not in {*own, "kafka", "local-aws"}]
     every = own
     for name in others:
         more = {name, _NEEDS.get(name, name)}
-        # What does not go with it leaves: who adds `sasl` has no `msk-iam`.
+        # Incompatible ones are removed: `sasl` replaces `msk-iam`.
         staying = {each for each in own if _may_be({each, *more})}
         if "kafka" in staying or "kafka" not in own:
             yield _in_order(staying | more)
@@ -148,29 +148,29 @@ def _in_order(names: Collection[str]) -> tuple[str, ...]:
 
 
 def _may_be(chosen: Collection[str]) -> bool:
-    """Whether these components go together."""
+    """Whether these components are compatible."""
     apart = not any(pair <= set(chosen) for pair in _NOT_TOGETHER)
     return apart and all(_NEEDS.get(each, each) in chosen for each in chosen)
 
 
 def render_all(wanted: Iterable[Kustomization]) -> list[Rendering]:
-    """Render them, as many at a time as there are processors."""
+    """Render in parallel, one per processor."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(render, wanted))
 
 
 def render(wanted: Kustomization) -> Rendering:
-    """What `kubectl kustomize` makes of it.
+    """Render with `kubectl kustomize`.
 
     Raises:
-        CannotRenderError: with what kubectl says.
+        CannotRenderError: with the message of kubectl.
     """
     (ROOT / "build").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="k8s-check-", dir=ROOT / "build") as folder:
-        # kustomize takes no absolute path, hence a folder next to what it refers to.
+        # kustomize does not accept absolute paths, hence a folder next to what it refers to.
         file = Path(folder) / "kustomization.yaml"
         file.write_text(yaml.safe_dump(_wrapped(wanted, Path(folder))))
-        # Some kubectl ask the cluster for its version first, and none is meant here.
+        # Some versions of kubectl query the cluster for its version, but none is used here.
         environment = {**os.environ, "KUBECONFIG": os.devnull}
         command = [kubectl(), "kustomize", folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -190,13 +190,13 @@ def _wrapped(wanted: Kustomization, folder: Path) -> dict[str, Any]:
         made = _edited(wanted.folder, folder, components)
     else:
         made = {"resources": [relative(wanted.folder)], "components": components}
-    # An overlay says these for itself.
+    # An overlay sets these itself.
     own = {} if wanted.applied else {"namespace": NAMESPACE, "labels": [_LABELS]}
     return {"kind": "Kustomization", "buildMetadata": ["originAnnotations"], **made, **own}
 
 
 def _edited(overlay: Path, folder: Path, components: list[str]) -> dict[str, Any]:
-    """A copy of an overlay in another folder, these in the place of its components of `k8s/components`."""
+    """A copy of an overlay in another folder, with these components of `k8s/components` instead."""
     shutil.copytree(overlay, folder, dirs_exist_ok=True)
     own: dict[str, Any] = yaml.safe_load((overlay / "kustomization.yaml").read_text())
 

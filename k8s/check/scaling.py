@@ -1,4 +1,4 @@
-"""KEDA's objects: the consumer scaled within the partitions, and what KEDA shows to the broker."""
+"""KEDA's objects: scaling of the consumer within the partitions, and KEDA's access to the broker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MECHANISMS = {**_WITH_PASSWORD, "AWS_MSK_IAM": "aws_msk_iam"}
 
 
 def check_scaling(rendering: Rendering) -> Iterator[Problem]:
-    """What scales, and by what."""
+    """The scaled workload and its triggers."""
     for scaled in rendering.of_kind("ScaledObject"):
         reference = scaled.spec["scaleTargetRef"]
         target = rendering.find(reference.get("kind", "Deployment"), reference["name"])
@@ -22,7 +22,10 @@ def check_scaling(rendering: Rendering) -> Iterator[Problem]:
             yield scaled, f"scaleTargetRef: there is no {reference} with such a container"
             continue
         if "replicas" in target.spec:
-            yield target, f"has replicas, which each apply would set against {scaled.kind}/{scaled.name}"
+            yield (
+                target,
+                f"has replicas, which each apply would set in conflict with {scaled.kind}/{scaled.name}",
+            )
         given = variables(rendering, container)
         yield from _bounds(scaled, given)
         for trigger in scaled.spec["triggers"]:
@@ -42,11 +45,11 @@ def _bounds(scaled: Resource, given: Mapping[str, str]) -> Iterator[Problem]:
             scaled,
             (
                 f"maxReplicaCount is {scaled.spec.get('maxReplicaCount', 'unset')}, and "
-                f"LAKEFEED_TOPIC_PARTITIONS {partitions}: consumers beyond the partitions have nothing to do"
+                f"LAKEFEED_TOPIC_PARTITIONS {partitions}: more consumers than partitions would be idle"
             ),
         )
     if scaled.spec.get("minReplicaCount", 0) < 1:
-        yield scaled, "minReplicaCount is 0: nobody would tell the lag, and LakefeedNoConsumer would alert"
+        yield scaled, "minReplicaCount is 0: the lag would not be reported, and LakefeedNoConsumer would fire"
 
 
 def _trigger_problems(
@@ -71,7 +74,7 @@ def _references(authentication: Resource | None) -> list[Body]:
 
 
 def _unlike(metadata: Body, shown: set[str], given: Mapping[str, str]) -> Iterator[str]:
-    """Where KEDA would come to the broker otherwise than the consumer does."""
+    """Differences between KEDA's and the consumer's access to the broker."""
     protocol = given.get("LAKEFEED_KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
     mechanism = given.get("LAKEFEED_KAFKA_SASL_MECHANISM", "SCRAM-SHA-512")
     tls = "enable" if protocol.endswith("SSL") else "disable"
@@ -80,16 +83,16 @@ def _unlike(metadata: Body, shown: set[str], given: Mapping[str, str]) -> Iterat
         if metadata.get(key, default) != wanted:
             yield f"the consumer has {protocol}: {key} must be {wanted} here"
     if sasl == "aws_msk_iam" and metadata.get("awsRegion") != given.get("AWS_REGION"):
-        yield f"awsRegion is {metadata.get('awsRegion')}, and AWS_REGION {given.get('AWS_REGION')}"
+        yield f"awsRegion is {metadata.get('awsRegion')}, but AWS_REGION {given.get('AWS_REGION')}"
     expected = {"username", "password"} if sasl in _WITH_PASSWORD.values() else set()
     files = {"ca": "CA", "cert": "CERTIFICATE", "key": "KEY"}
     expected |= {key for key, name in files.items() if given.get(f"LAKEFEED_KAFKA_SSL_{name}_FILE")}
     if shown != expected:
-        yield f"the consumer shows the broker {listed(expected)}, and KEDA {listed(shown)}"
+        yield f"the consumer authenticates with {listed(expected)}, but KEDA with {listed(shown)}"
 
 
 def check_trigger_secrets(rendering: Rendering, given: Mapping[str, frozenset[str]]) -> Iterator[Problem]:
-    """The keys that KEDA reads are in their Secrets."""
+    """The keys that KEDA reads exist in their Secrets."""
     for authentication in rendering.of_kind("TriggerAuthentication"):
         for each in _references(authentication):
             keys = keys_of(rendering, "Secret", each["name"], given)

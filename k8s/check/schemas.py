@@ -1,4 +1,4 @@
-"""The schemas of Kubernetes's own kinds in several versions, and of the custom resources that we use."""
+"""Schemas of Kubernetes's own kinds in several versions, and of the custom resources in use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from k8s.check.manifests import Resource
 
 # The package lists each version twice, for its strict schemas.
 VERSIONS = tuple(dict.fromkeys(kubernetes_validate.utils.all_versions()))[-3:]
-# Models that are generated from the CustomResourceDefinitions of a release, by `apiVersion`.
+# Models generated from the CustomResourceDefinitions of a release, by `apiVersion`.
 CUSTOM = {
     "keda.sh/v1alpha1": "cloudcoil.models.keda.v1alpha1",
     "monitoring.coreos.com/v1": "cloudcoil.models.prometheus_operator.v1",
@@ -22,7 +22,7 @@ CUSTOM = {
 
 
 def problems(resource: Resource) -> Iterator[str]:
-    """What the schemas have against a resource; a field that they do not know counts."""
+    """Schema violations of a resource, including unknown fields."""
     if resource.body["apiVersion"] in CUSTOM:
         yield from _custom_problems(resource)
         return
@@ -34,7 +34,7 @@ def problems(resource: Resource) -> Iterator[str]:
         except kubernetes_validate.SchemaNotFoundError:
             yield (
                 f"Kubernetes {version} has no {resource.kind} in {resource.body['apiVersion']}. If it is a "
-                "custom resource, its models belong into k8s/check/schemas.py"
+                "custom resource, add its models to k8s/check/schemas.py"
             )
 
 
@@ -55,7 +55,7 @@ def _custom_schema(api: str, kind: str) -> dict[str, Any] | None:
 
 
 def _strict(schema: Any) -> Any:
-    """The schema with unknown fields forbidden wherever it names some, and null for no value at all."""
+    """The schema with unknown fields forbidden, and null not allowed as a value."""
     if isinstance(schema, list):
         return [_strict(each) for each in schema if each != {"type": "null"}]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""The `restricted` pod security standard, and what the project asks for beyond it."""
+"""The `restricted` pod security standard, and additional rules of the project."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HOST = ("hostNetwork", "hostPID", "hostIPC")
 
 
 def check_security(rendering: Rendering) -> Iterator[Problem]:
-    """No pod may do more than it must, and no role allow more than it names."""
+    """Pods and roles have minimal permissions."""
     for role in rendering.of_kind("Role", "ClusterRole"):
         yield from _role_problems(role)
     for pod in rendering.pods():
@@ -29,7 +29,7 @@ def _role_problems(role: Resource) -> Iterator[Problem]:
     for rule in role.body.get("rules") or []:
         for field in ("apiGroups", "resources", "verbs"):
             if "*" in rule.get(field, []):
-                yield role, f"{field} are *: it allows whatever there will ever be"
+                yield role, f"{field} are *: it also allows all future ones"
 
 
 def _pod_problems(pod: Pod) -> Iterator[str]:
@@ -37,9 +37,9 @@ def _pod_problems(pod: Pod) -> Iterator[str]:
         if pod.spec.get(name):
             yield f"{name} is on"
     if pod.spec.get("automountServiceAccountToken") is not False:
-        yield "automountServiceAccountToken is not false: it would hold a token of the cluster's API"
+        yield "automountServiceAccountToken is not false: it would have a token for the cluster's API"
     if pod.spec.get("serviceAccountName", "default") == "default":
-        yield "has no service account of its own"
+        yield "has no dedicated service account"
 
 
 def _volume_problems(pod: Pod) -> Iterator[str]:
@@ -60,7 +60,7 @@ def _container_problems(pod: Pod, container: Container) -> Iterator[str]:
     if context.get("readOnlyRootFilesystem") is not True:
         yield "readOnlyRootFilesystem is not true"
     if (context.get("capabilities") or {}) != {"drop": ["ALL"]}:
-        yield "capabilities are not just `drop: [ALL]`"
+        yield "capabilities are not exactly `drop: [ALL]`"
     if both.get("runAsNonRoot") is not True or both.get("runAsUser") == 0:
         yield "may run as root: runAsNonRoot is not true, or runAsUser is 0"
     if (both.get("seccompProfile") or {}).get("type") not in ("RuntimeDefault", "Localhost"):
@@ -69,10 +69,10 @@ def _container_problems(pod: Pod, container: Container) -> Iterator[str]:
 
 
 def _share_problems(container: Container) -> Iterator[str]:
-    """What it takes of its node."""
+    """Resources and ports that a pod uses on its node."""
     for port in container.body.get("ports", []):
         if "hostPort" in port:
-            yield f"hostPort {port['hostPort']}: it takes a port of the node"
+            yield f"hostPort {port['hostPort']}: it uses a port of the node"
     for what in ("requests", "limits"):
         missing = {"cpu", "memory"} - (container.body.get("resources") or {}).get(what, {}).keys()
         if missing:

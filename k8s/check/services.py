@@ -1,4 +1,4 @@
-"""What our services are, read from their code: settings, ports, and the paths that they answer."""
+"""Settings, ports and HTTP paths of our services, read from their code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lakefeed_common.settings import PREFIX, ServiceSettings, Settings, load, va
 from lakefeed_common.web import StatusServer
 from monitoring.catalogue import PARTS
 
-# What AWS's own chain of credentials and its clients read.
+# Variables of AWS's credentials chain and clients.
 AWS_VARIABLES = frozenset(
     {
         "AWS_ACCESS_KEY_ID",
@@ -38,7 +38,7 @@ AWS_VARIABLES = frozenset(
         "AWS_STS_REGIONAL_ENDPOINTS",
     }
 )
-# Health of programs that are not ours, as their documentation has it.
+# Health endpoints of third-party programs, from their documentation.
 FOREIGN_PATHS = {
     "prom/prometheus": frozenset({"/-/healthy", "/-/ready"}),
     "grafana/grafana": frozenset({"/api/health"}),
@@ -71,12 +71,12 @@ def all_variables() -> frozenset[str]:
 
 
 def concerns_us(variable: str) -> bool:
-    """Whether a variable is one that only a setting of ours, or AWS's clients, could read."""
+    """Whether a variable can only be one of our settings, or of AWS's clients."""
     return variable.startswith((PREFIX, "AWS_"))
 
 
 def wrong_values(part: str, variables: Mapping[str, str]) -> str | None:
-    """What a part says of its environment at its start; None when it would start.
+    """The error of a component for its environment at startup; None if it would start.
 
     Files that a variable names are on a pod's volumes and not here, so those variables are left out.
     """
@@ -115,12 +115,12 @@ def port_of(part: str, arguments: Sequence[str], variables: Mapping[str, str]) -
 
 
 def is_local_aws(part: str | None, arguments: Sequence[str]) -> bool:
-    """Whether these arguments start MiniStack, which our image only carries."""
+    """Whether these arguments start MiniStack, which is part of our image."""
     return part == "local" and list(arguments[:1]) == ["aws"]
 
 
 def answers(image: str, part: str | None, arguments: Sequence[str], path: str) -> bool | None:
-    """Whether a program answers this path at all; None when nothing is known of the program."""
+    """Whether a program serves this path; None if the program is unknown."""
     if is_local_aws(part, arguments):
         return path in FOREIGN_PATHS["MiniStack"]
     if part == "analytics":
@@ -133,7 +133,7 @@ def answers(image: str, part: str | None, arguments: Sequence[str], path: str) -
 
 @cache
 def _analytics_paths() -> frozenset[str]:
-    """The paths of the very app, over clients that are never used."""
+    """The paths of the actual app, with clients that are never used."""
     settings = AnalyticsSettings(aws_endpoint_url="http://127.0.0.1:1")
     metrics = AnalyticsMetrics(())
     health = Health(metrics, (), stall_seconds=60)
@@ -146,7 +146,7 @@ def _analytics_paths() -> frozenset[str]:
 
 @cache
 def _status_server_has(path: str) -> bool:
-    """Asks the very server of the services on a free port of the loopback."""
+    """Requests the path from the actual server of the services, on a free loopback port."""
     metrics = ServiceMetrics("common")
     health = Health(metrics, (), stall_seconds=60)
     with StatusServer(ServiceSettings(http_host="127.0.0.1", http_port=0), metrics, health) as server:

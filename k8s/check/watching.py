@@ -1,4 +1,4 @@
-"""What watches the pods: PodMonitors, Prometheus's configuration and Grafana's data source."""
+"""Monitoring of the pods: PodMonitors, Prometheus's configuration and Grafana's data source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from k8s.check.references import Problem
 
 
 def check_monitors(rendering: Rendering, all_pods: Sequence[Pod]) -> Iterator[Problem]:
-    """PodMonitors select pods of some rendering, by ports that these have."""
+    """PodMonitors select existing pods and ports."""
     for monitor in rendering.of_kind("PodMonitor"):
         pods = [pod for pod in all_pods if selects(monitor.spec["selector"], pod.labels)]
         if not pods:
@@ -24,7 +24,7 @@ def check_monitors(rendering: Rendering, all_pods: Sequence[Pod]) -> Iterator[Pr
 
 
 def check_scraping(rendering: Rendering, everything: Sequence[Rendering]) -> Iterator[Problem]:
-    """Each name that Prometheus looks up is a headless Service of some rendering, with that port."""
+    """Each name that Prometheus resolves is a headless Service with that port, in any rendering."""
     for config in _generated(rendering, "prometheus-config"):
         for job in yaml.safe_load(config.body["data"]["prometheus.yml"])["scrape_configs"]:
             for lookup in job.get("dns_sd_configs", []):
@@ -43,8 +43,8 @@ def _lookup_problems(
             yield (
                 config,
                 (
-                    f"job {job}: the Service {name} does not name every pod; that takes clusterIP: None and "
-                    "publishNotReadyAddresses: true"
+                    f"job {job}: the Service {name} does not resolve to every pod; it needs "
+                    "clusterIP: None and publishNotReadyAddresses: true"
                 ),
             )
         if port not in {each["port"] for each in service.spec["ports"]}:
@@ -52,14 +52,14 @@ def _lookup_problems(
 
 
 def check_data_sources(rendering: Rendering) -> Iterator[Problem]:
-    """Grafana asks a Service that is there, by a port that it has."""
+    """Grafana's data source is an existing Service and port."""
     for config in _generated(rendering, "grafana-datasources"):
         for text in config.body["data"].values():
             for source in yaml.safe_load(text)["datasources"]:
                 address = urlsplit(source["url"])
                 service = rendering.find("Service", address.hostname or "")
                 if service is None or address.port not in {each["port"] for each in service.spec["ports"]}:
-                    yield config, f"data source {source['name']}: no Service answers at {source['url']}"
+                    yield config, f"data source {source['name']}: no Service exists at {source['url']}"
 
 
 def _generated(rendering: Rendering, name: str) -> Iterator[Resource]:

@@ -1,4 +1,4 @@
-"""Writes the dashboards' JSON: `python -m monitoring.grafana.generate`, with `--check` only compares."""
+"""Generates the dashboards' JSON: `python -m monitoring.grafana.generate`; `--check` only compares."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DASHBOARDS: dict[str, Callable[[], dict[str, Any]]] = {"lakefeed-pipeline.json":
 
 
 def files() -> dict[Path, str]:
-    """Every dashboard file with its content."""
+    """The dashboard files and their contents."""
     return {
         FOLDER / name: json.dumps(build(), indent=2, ensure_ascii=False) + "\n"
         for name, build in DASHBOARDS.items()

@@ -1,4 +1,4 @@
-"""The kinds of panels that the dashboards are made of. Each one has a description and a unit."""
+"""Panel types of the dashboards. Each panel has a description and a unit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 DATASOURCE_UID = "lakefeed-prometheus"
-# The variable lets a dashboard be imported into a Grafana that has another data source.
+# With a variable, the dashboard can be imported into a Grafana with another data source.
 DATASOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 GOOD, WARNING, BAD, PLAIN = "green", "orange", "red", "text"
@@ -25,7 +25,7 @@ WIDTH = 24
 
 @dataclass(frozen=True)
 class Query:
-    """A PromQL expression and what the legend calls its series."""
+    """A PromQL expression and the legend of its series."""
 
     expr: str
     legend: str
@@ -33,7 +33,7 @@ class Query:
 
 @dataclass(frozen=True)
 class State:
-    """How a state timeline shows a value."""
+    """How a state timeline displays a value."""
 
     value: int
     text: str
@@ -49,7 +49,7 @@ class Section:
 
 
 def rate(counter: str, *, by: str = "", where: str = "") -> str:
-    """A counter's increase a second, summed up over what is not named in `by`."""
+    """Per-second rate of a counter, summed over the labels that are not in `by`."""
     grouping = f" by ({by}) " if by else ""
     return f"sum{grouping}(rate({counter}{where}[$__rate_interval]))"
 
@@ -107,7 +107,7 @@ def number(
     width: int = 3,
     height: int = 4,
 ) -> stat.Panel:
-    """The latest value in large type; coloured from `warn_from` on."""
+    """The latest value as a large number; coloured if it is at least `warn_from`."""
     steps = [dashboard.Threshold(value=None, color=PLAIN if warn_from is None else GOOD)]
     if warn_from is not None:
         steps.append(dashboard.Threshold(value=warn_from, color=warn_color))
@@ -130,7 +130,7 @@ def number(
 def states(
     title: str, description: str, query: Query, shown: Sequence[State], *, width: int = 6
 ) -> statetimeline.Panel:
-    """What each series was when, as coloured bars."""
+    """The state of each series over time, as coloured bars."""
     mapping = dashboard.ValueMap(
         options={
             str(state.value): dashboard.ValueMappingResult(text=state.text, color=state.color, index=at)
@@ -141,7 +141,7 @@ def states(
         statetimeline.Panel()
         .title(title)
         .description(description)
-        # Each value has a text, and the unit of a text is none.
+        # Each value is displayed as text, which has no unit.
         .unit("none")
         .span(width)
         .height(7)
@@ -175,7 +175,7 @@ def listing(
 
 
 def assemble(board: builders.Dashboard, sections: Sequence[Section]) -> dict[str, Any]:
-    """The dashboard as plain JSON: panels are numbered and put on the grid in the order given."""
+    """The dashboard as JSON; panels are numbered and placed on the grid in the given order."""
     number = 0
     for section in sections:
         if section.title is not None:

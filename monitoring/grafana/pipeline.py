@@ -1,4 +1,4 @@
-"""The dashboard *Lakefeed: pipeline*: it follows an event from the CSV to the query, row by row."""
+"""The dashboard *Lakefeed: pipeline*: its rows follow an event from the CSV file to the query."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from monitoring.grafana.panels import (
 UID = "lakefeed-pipeline"
 _UP = (State(1, "up", GOOD), State(0, "down", BAD))
 _READY = (State(1, "ready", GOOD), State(0, "not ready", BAD))
-_IN_STATE = (State(1, "in this state", "blue"), State(0, "not", "transparent"))
-# Whole numbers with separators, so that figures that should agree can be compared to the last digit.
+_IN_STATE = (State(1, "in this state", "blue"), State(0, "other state", "transparent"))
+# Whole numbers with separators, so that values that should agree can be compared digit by digit.
 _COUNT = units.LocaleFormat
 _DATA_TOPICS = '{topic!~"__.*"}'
 
@@ -39,7 +39,7 @@ def build() -> dict[str, Any]:
         builders.Dashboard("Lakefeed: pipeline")
         .uid(UID)
         .description(
-            "An event's way from CSV over Kafka and S3 to Athena. Generated: see monitoring/grafana."
+            "The path of an event from CSV through Kafka and S3 to Athena. Generated: see monitoring/grafana."
         )
         .tags(["lakefeed"])
         .readonly()
@@ -67,14 +67,14 @@ def _overview() -> Section:
             number(
                 "Rows read",
                 "Data rows read from CSV files since the producer started. "
-                "Equals rows rejected plus events delivered when the producer is done.",
+                "Equals rows rejected plus events delivered once the producer has finished.",
                 _COUNT,
                 "sum(lakefeed_producer_rows_read_total)",
             ),
             number(
                 "Rows rejected",
-                "Rows since the producer started that could not become events. "
-                "They are kept in its rejects file.",
+                "Rows that could not become events, since the producer started. "
+                "They are in its rejects file.",
                 _COUNT,
                 "sum(lakefeed_producer_rows_rejected_total)",
                 warn_from=1,
@@ -82,41 +82,41 @@ def _overview() -> Section:
             ),
             number(
                 "Events delivered",
-                "Events since the producer started that the broker has acknowledged.",
+                "Events acknowledged by the broker since the producer started.",
                 _COUNT,
                 "sum(lakefeed_producer_events_delivered_total)",
             ),
             number(
                 "Records in Kafka",
-                "Next offset of all partitions, summed up: records ever written, whoever wrote them. "
-                "Unlike the counters it survives restarts.",
+                "Sum of the next offsets of all partitions: all records ever written, by any producer. "
+                "Unlike counters, it does not restart at 0.",
                 _COUNT,
                 "sum(kafka_partition_logendoffset)",
             ),
             number(
                 "Offsets committed",
-                "Offsets up to which every event is stored, summed up. "
-                "Equals the records in Kafka when the consumer has caught up.",
+                "Sum of the offsets up to which every event is stored. "
+                "Equals the records in Kafka once the consumer has caught up.",
                 _COUNT,
                 "sum(lakefeed_consumer_committed_offset)",
             ),
             number(
-                "Events safe in S3",
-                "Events that are in the bucket, dead letters included, since the consumers started. "
-                "After a restart it also counts the few events that are read a second time.",
+                "Events stored in S3",
+                "Events that are in the bucket, including dead letters, since the consumers started. "
+                "After a restart it also counts the few events that are read again.",
                 _COUNT,
                 "sum(lakefeed_consumer_objects_total)",
             ),
             number(
-                "Set aside",
-                "Dead letters (no JSON object) and conflicts (another body had the key) since the consumers "
-                "started. They are kept under the dead-letter prefix and are not in the table.",
+                "Dead letters",
+                "Invalid events and conflicts (the key exists with a different body) since the consumers "
+                "started. They are stored under the dead-letter prefix and are not in the table.",
                 _COUNT,
                 'sum(lakefeed_consumer_objects_total{outcome=~"dead_letter|conflict"})',
                 warn_from=1,
             ),
             number(
-                "Days not queryable",
+                "Partitions pending crawl",
                 "Day folders in the bucket that the catalogue does not know yet; 0 after a crawl.",
                 _COUNT,
                 "sum(lakefeed_analytics_folders_pending)",
@@ -133,41 +133,41 @@ def _csv_to_kafka() -> Section:
         [
             lines(
                 "Rows and events",
-                "Rows read from the CSV and events that the broker acknowledged, a second.",
+                "Rows read from CSV files and events acknowledged by the broker, per second.",
                 units.EventsPerSecond,
                 Query(rate("lakefeed_producer_rows_read_total"), "rows read"),
                 Query(rate("lakefeed_producer_events_delivered_total"), "events delivered"),
             ),
             lines(
                 "Position in the file",
-                "Row of the current file up to which all is delivered or rejected, and the file's rows. "
-                "Both are 0 between files.",
+                "Row of the current file up to which all rows are delivered or rejected, and the number of "
+                "its rows. Both are 0 between files.",
                 _COUNT,
                 Query("sum(lakefeed_producer_file_position_rows)", "position"),
                 Query("sum(lakefeed_producer_file_rows)", "rows of the file"),
             ),
             lines(
-                "Time of a delivery",
-                "From sending an event to the broker's acknowledgement by all replicas in sync.",
+                "Delivery latency",
+                "Time from sending an event to the acknowledgement by all in-sync replicas.",
                 units.Seconds,
                 *quantiles("lakefeed_producer_delivery_seconds"),
             ),
             lines(
                 "Rejected rows by reason",
-                "Rows since the producer started that could not become events, by reason.",
+                "Rows that could not become events, by reason, since the producer started.",
                 _COUNT,
                 Query("sum by (reason) (lakefeed_producer_rows_rejected_total)", "{{reason}}"),
             ),
             lines(
                 "Bytes delivered",
-                "Size of the acknowledged events' values, a second, before compression.",
+                "Size of the values of acknowledged events, per second, before compression.",
                 units.BytesPerSecondSI,
                 Query(rate("lakefeed_producer_event_bytes_total"), "values"),
                 width=8,
             ),
             lines(
                 "Events in flight to Kafka",
-                "Events sent that wait for their acknowledgement.",
+                "Events that were sent and are not yet acknowledged.",
                 _COUNT,
                 Query("sum(lakefeed_producer_in_flight_events)", "in flight"),
                 width=8,
@@ -189,45 +189,45 @@ def _kafka() -> Section:
         [
             lines(
                 "Messages in",
-                "Records written to each topic, a second, as the broker counts them.",
+                "Records written to each topic, per second, as counted by the broker.",
                 units.MessagesPerSecond,
                 Query(rate("kafka_topic_messagesin_total", by="topic", where=_DATA_TOPICS), "{{topic}}"),
             ),
             lines(
                 "Bytes in and out",
-                "Bytes written to and read from the topics, a second, compressed as they are on the wire.",
+                "Bytes written to and read from each topic, per second, compressed as on the wire.",
                 units.BytesPerSecondSI,
                 Query(rate("kafka_topic_bytesin_total", by="topic", where=_DATA_TOPICS), "{{topic}} in"),
                 Query(rate("kafka_topic_bytesout_total", by="topic", where=_DATA_TOPICS), "{{topic}} out"),
             ),
             lines(
-                "Log end by partition",
-                "Next offset of each partition: how many records it was ever given.",
+                "Log end offset by partition",
+                "Next offset of each partition: the number of records ever written to it.",
                 _COUNT,
                 Query("sum by (topic, partition) (kafka_partition_logendoffset)", "{{topic}} {{partition}}"),
             ),
             lines(
                 "Size on disk",
-                "Bytes that the broker keeps of each topic.",
+                "Bytes that each topic occupies on the broker's disk.",
                 units.BytesIEC,
                 Query("sum by (topic) (kafka_partition_size_bytes)", "{{topic}}"),
             ),
             lines(
-                "Time of a request, p99",
-                "From a request's arrival to its answer, 99th percentile, as the broker measures it. "
-                "A fetch waits for data when there is none.",
+                "Request latency, p99",
+                "Time from the arrival of a request to its response, 99th percentile, by the broker. "
+                "A fetch waits if there is no data.",
                 units.Seconds,
                 Query('max by (request) (kafka_request_seconds{quantile="0.99"})', "{{request}}"),
             ),
             lines(
                 "Requests",
-                "Requests that the broker answered, a second, by kind.",
+                "Requests answered by the broker, per second, by type.",
                 units.RequestsPerSecond,
                 Query(rate("kafka_requests_total", by="request"), "{{request}}"),
             ),
             lines(
-                "Partitions in trouble",
-                "Partitions with fewer replicas in sync than they should have, and partitions without "
+                "Under-replicated and offline partitions",
+                "Partitions with fewer in-sync replicas than configured, and partitions without "
                 "a leader. Both should be 0.",
                 _COUNT,
                 Query("sum(kafka_replicamanager_underreplicatedpartitions)", "under-replicated"),
@@ -235,7 +235,7 @@ def _kafka() -> Section:
             ),
             lines(
                 "Idle request handlers",
-                "Share of the time in which the broker's request handlers have nothing to do. "
+                "Fraction of time in which the broker's request handlers are idle. "
                 "Below 0.3 the broker is the bottleneck.",
                 units.PercentUnit,
                 Query("min by (instance) (kafka_request_handler_idle_ratio)", "{{instance}}"),
@@ -249,41 +249,40 @@ def _kafka_to_s3() -> Section:
         "Kafka → S3",
         [
             lines(
-                "Events taken and safe",
-                "Events read from Kafka, and events that are safe in the bucket by what became of them, "
-                "a second.",
+                "Consumed and stored",
+                "Events read from Kafka, and events that are in the bucket by outcome, per second.",
                 units.EventsPerSecond,
-                Query(rate("lakefeed_consumer_events_taken_total"), "taken"),
+                Query(rate("lakefeed_consumer_events_taken_total"), "consumed"),
                 Query(rate("lakefeed_consumer_objects_total", by="outcome"), "{{outcome}}"),
             ),
             lines(
-                "Time of a put",
-                "Time of each single put, failed ones included.",
+                "S3 PUT latency",
+                "Duration of each put, including failed ones.",
                 units.Seconds,
                 *quantiles("lakefeed_consumer_put_seconds"),
             ),
             lines(
-                "Retries by cause",
-                "Puts that failed and were tried again, a second.",
+                "Put retries by cause",
+                "Puts that failed and were retried, per second.",
                 units.OpsPerSecond,
                 Query(rate("lakefeed_consumer_put_retries_total", by="cause"), "{{cause}}"),
             ),
             lines(
-                "Age of an event when stored",
-                "From the record's timestamp to its object in the bucket: how fresh the lake is.",
+                "End-to-end latency",
+                "Time from the record's timestamp to its object in the bucket.",
                 units.Seconds,
                 *quantiles("lakefeed_consumer_event_age_seconds"),
             ),
             lines(
                 "Lag by partition",
                 "Events of each partition that are not committed yet. Commits are periodic, so under load "
-                "it never rests at 0.",
+                "it does not stay at 0.",
                 _COUNT,
                 Query("sum by (topic, partition) (lakefeed_consumer_lag_events)", "{{topic}} {{partition}}"),
             ),
             lines(
                 "Committed offset by partition",
-                "Next offset to read after a restart; everything before it is stored.",
+                "Offset at which a restart resumes; all earlier events are stored.",
                 _COUNT,
                 Query(
                     "sum by (topic, partition) (lakefeed_consumer_committed_offset)",
@@ -292,19 +291,19 @@ def _kafka_to_s3() -> Section:
             ),
             lines(
                 "Events in flight to S3",
-                "Events taken and not yet stored, by worker. LAKEFEED_PUTS_IN_FLIGHT bounds the puts.",
+                "Events read and not yet stored, by worker. LAKEFEED_PUTS_IN_FLIGHT limits concurrent puts.",
                 _COUNT,
                 Query("sum by (instance) (lakefeed_consumer_in_flight_events)", "{{instance}}"),
             ),
             lines(
                 "Bytes stored",
-                "Size of the events stored, a second.",
+                "Size of the stored events, per second.",
                 units.BytesPerSecondSI,
                 Query(rate("lakefeed_consumer_object_bytes_total"), "stored"),
             ),
             lines(
                 "Partitions by worker",
-                "Partitions that the group has given to each worker.",
+                "Partitions that are assigned to each worker.",
                 _COUNT,
                 Query("sum by (instance) (lakefeed_consumer_assigned_partitions)", "{{instance}}"),
                 width=8,
@@ -312,15 +311,15 @@ def _kafka_to_s3() -> Section:
             ),
             lines(
                 "Rebalances",
-                "How often each worker was given partitions anew since it started.",
+                "Partition assignments of each worker since it started.",
                 _COUNT,
                 Query("sum by (instance) (lakefeed_consumer_rebalances_total)", "{{instance}}"),
                 width=8,
             ),
             lines(
-                "Backlog in seconds of work",
-                "The lag divided by what was stored a second in the last 5 minutes: about how long it takes "
-                "to catch up if nothing more arrives. Nothing is shown while nothing is stored.",
+                "Time to catch up",
+                "Lag divided by the events/s stored in the last 5 minutes: approximate time to catch up "
+                "if no more events arrive. No data while nothing is stored.",
                 units.Seconds,
                 Query("lakefeed:consumer_lag_events:sum / lakefeed:consumer_objects:rate5m", "to catch up"),
                 width=8,
@@ -335,38 +334,38 @@ def _glue() -> Section:
         [
             states(
                 "Crawler",
-                "Which state the Glue crawler was in when.",
+                "State of the Glue crawler over time.",
                 Query("max by (state) (lakefeed_analytics_crawler_state)", "{{state}}"),
                 _IN_STATE,
             ),
             lines(
                 "Crawls by outcome",
-                "Crawls that ended since the analytics service started, whoever started them.",
+                "Crawls, started by any client, that ended since the analytics service started.",
                 _COUNT,
                 Query("sum by (outcome) (lakefeed_analytics_crawls_total)", "{{outcome}}"),
             ),
             lines(
-                "Time of a crawl",
-                "How long the crawls of the last hour took.",
+                "Crawl duration",
+                "Duration of the crawls of the last hour.",
                 units.Seconds,
                 *quantiles("lakefeed_analytics_crawl_seconds", window="1h"),
             ),
             lines(
-                "Days waiting for a crawl",
+                "Pending partitions",
                 "Day folders in the bucket that the catalogue does not know yet.",
                 _COUNT,
                 Query("sum(lakefeed_analytics_folders_pending)", "pending"),
             ),
             lines(
                 "Tables",
-                "Tables in the Glue database: one a topic. More of them mean that a crawl split a topic.",
+                "Tables in the Glue database: one per topic. More of them mean that a crawl split a topic.",
                 _COUNT,
                 Query("max(lakefeed_analytics_tables)", "tables"),
                 width=12,
             ),
             lines(
                 "Partitions by table",
-                "Partitions of each table: one a day.",
+                "Partitions of each table: one per day.",
                 _COUNT,
                 Query("max by (table) (lakefeed_analytics_partitions)", "{{table}}"),
                 width=12,
@@ -382,7 +381,7 @@ def _athena() -> Section:
             # Totals, not rates: queries are rare, and a rate misses the first one of a new label.
             lines(
                 "Queries by state",
-                "Queries of the workgroup, whoever started them, that ended since the service started.",
+                "Queries of the workgroup, from any client, that ended since the service started.",
                 _COUNT,
                 Query("sum by (state) (lakefeed_analytics_queries_total)", "{{state}}"),
             ),
@@ -399,14 +398,14 @@ def _athena() -> Section:
                 Query("sum(lakefeed_analytics_queries_running)", "running"),
             ),
             lines(
-                "Time of a query",
-                "How long Athena took for the queries of the last hour, queueing included.",
+                "Query duration",
+                "Duration of the queries of the last hour, including time in the queue.",
                 units.Seconds,
                 *quantiles("lakefeed_analytics_query_seconds", window="1h"),
             ),
             lines(
                 "Bytes scanned",
-                "Bytes that queries scanned since the analytics service started: what Athena bills.",
+                "Bytes that queries scanned since the analytics service started, which Athena bills.",
                 units.BytesIEC,
                 Query("sum(lakefeed_analytics_query_scanned_bytes_total)", "scanned"),
             ),
@@ -418,13 +417,13 @@ def _athena() -> Section:
             ),
             lines(
                 "API requests by status",
-                "Requests to the HTTP API, a second.",
+                "Requests to the HTTP API, per second.",
                 units.RequestsPerSecond,
                 Query(rate("lakefeed_analytics_http_requests_total", by="status"), "{{status}}"),
             ),
             lines(
-                "Time of an API request, p99",
-                "How long the requests of the last 5 minutes took, 99th percentile, by route.",
+                "API request latency, p99",
+                "Duration of the requests of the last 5 minutes, 99th percentile, by route.",
                 units.Seconds,
                 Query(
                     "histogram_quantile(0.99, "
@@ -441,24 +440,24 @@ def _health() -> Section:
         "Health",
         [
             states(
-                "Scraped",
-                "Whether each service answers Prometheus.",
+                "Up",
+                "Whether Prometheus can scrape each service.",
                 Query("min by (job, instance) (up)", "{{job}} {{instance}}"),
                 _UP,
                 width=8,
             ),
             states(
                 "Ready",
-                "Whether each service can use what it depends on; its /readyz says why not.",
+                "Whether each service can use its dependencies; its /readyz gives the reason if not.",
                 Query("min by (job, instance, dependency) (lakefeed_ready)", "{{job}} {{dependency}}"),
                 _READY,
                 width=8,
             ),
             number(
                 "Alerts firing",
-                "Alerts that fire now; docs/runbook.md has a heading for each.",
+                "Alerts that are firing; docs/runbook.md has a section for each.",
                 _COUNT,
-                # No alert is no series, and that is zero alerts.
+                # Without firing alerts there is no series, which means zero.
                 'count(ALERTS{alertstate="firing"}) or vector(0)',
                 warn_from=1,
                 width=2,
@@ -466,13 +465,13 @@ def _health() -> Section:
             ),
             listing(
                 "Versions",
-                "Which version of which service runs.",
+                "Version of each running service.",
                 Query("max by (service, version, python, instance) (lakefeed_build_info)", ""),
                 ["service", "version", "python", "instance"],
             ),
             lines(
                 "Errors by kind",
-                "Errors of each service, a second, by kind.",
+                "Errors of each service, per second, by kind.",
                 units.OpsPerSecond,
                 Query(rate("lakefeed_errors_total", by="job, kind"), "{{job}} {{kind}}"),
                 width=8,
@@ -486,7 +485,7 @@ def _health() -> Section:
             ),
             lines(
                 "CPU",
-                "Cores that each process uses: 100 % is one core.",
+                "CPU usage of each process: 100 % is one core.",
                 units.PercentUnit,
                 Query(rate("process_cpu_seconds_total", by="job, instance"), "{{job}} {{instance}}"),
                 width=8,

@@ -246,7 +246,7 @@ def test_the_named_queries_say_what_is_so(crawled: Parts, settings: AnalyticsSet
     assert answers["events_a_day"][0]["companies"] == len(TICKERS)
 
 
-def test_the_named_queries_leave_out_what_is_no_number(
+def test_the_named_queries_ignore_values_that_are_not_numbers(
     parts: Parts, s3: S3Client, settings: AnalyticsSettings
 ) -> None:
     days = [(1, "10.0", "100"), (2, "null", "null"), (3, "NaN", "n/a"), (4, None, None), (5, "12.5", "300.0")]
@@ -283,7 +283,7 @@ def test_the_shell_from_ensure_to_rows(
     assert "table demo_testing: 9 columns, 2 partitions" in done.out
     assert "crawling: started" in done.err
     done = command("ensure")
-    assert (done.code, done.out) == (0, "everything is as the settings say\n")
+    assert (done.code, done.out) == (0, "everything matches the settings\n")
 
     sql = "SELECT ticker, count(*) AS events FROM demo_testing GROUP BY ticker ORDER BY ticker"
     done = command("query", sql, "--format", "csv")
@@ -309,7 +309,7 @@ def test_failures_of_the_shell(command: Callable[..., Ended], parts: Parts) -> N
     ensure(parts)
     for arguments, code, said in (
         (("query", "SELECT * FROM no_such_table"), 1, "the query failed"),
-        (("query", "DROP TABLE x"), 1, "only reading statements"),
+        (("query", "DROP TABLE x"), 1, "only read-only statements"),
         (("tables", "nope"), 1, "there is no table 'nope'"),
         (("query", "--name", "volatility"), 1, "there is no table 'demo_testing'"),
         (("query",), 2, "either a statement or --name"),

@@ -147,7 +147,7 @@ def until_unready(service: Endpoint, dependency: str, said: str) -> str:
 
 
 def until_unavailable(service: Endpoint, times: float) -> None:
-    """Wait until AWS was found unavailable so many times in all."""
+    """Wait until AWS was unavailable this many times in total."""
     wait_for(
         lambda: service.metric("lakefeed_errors_total", kind="unavailable") >= times, 120, lambda: service.log
     )
@@ -189,7 +189,7 @@ def sound(service: Endpoint) -> None:
         ("GetPartitions", error("InternalServiceException", "oh", 500), "catalogue", "oh"),
     ],
 )
-def test_throttling_is_told_once_and_waited_out(
+def test_throttling_is_logged_once_and_retried(
     faulty: FaultyAws,
     start: Start,
     put: Callable[..., None],
@@ -211,7 +211,7 @@ def test_throttling_is_told_once_and_waited_out(
     sound(service)
 
 
-def test_an_aws_that_is_away_is_told_once_and_comes_back(
+def test_an_unreachable_aws_is_logged_once_and_recovers(
     faulty: FaultyAws, start: Start, put: Callable[..., None]
 ) -> None:
     faulty.close()
@@ -228,13 +228,13 @@ def test_an_aws_that_is_away_is_told_once_and_comes_back(
         (lambda: faulty.always("*", reset), faulty.heal),
         (lambda: faulty.always("*", error("InternalFailure", "", 500)), faulty.heal),
     ):
-        told = service.log.count("cannot be used")
+        logged = service.log.count("cannot be used")
         away()
         until_unready(service, "glue", "looking for the Glue database")
         enough = service.metric("lakefeed_errors_total", kind="unavailable") + 6
         until_unavailable(service, enough)
         # One line for each of what cannot be used, and not one a round.
-        assert service.log.count("cannot be used") - told <= 4
+        assert service.log.count("cannot be used") - logged <= 4
         answer = ask(service, "GET", "/v1/tables")
         assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
         assert answer.headers["retry-after"]
@@ -246,7 +246,7 @@ def test_an_aws_that_is_away_is_told_once_and_comes_back(
     sound(service)
 
 
-def test_an_aws_that_is_started_anew_is_used_again(
+def test_a_restarted_aws_is_used_again(
     start: Start, own_aws: LocalAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", own_aws.endpoint_url)
@@ -262,7 +262,7 @@ def test_an_aws_that_is_started_anew_is_used_again(
     sound(service)
 
 
-def test_expired_credentials_are_told_and_renewed_ones_are_taken(
+def test_expired_credentials_are_reported_and_new_ones_are_used(
     faulty: FaultyAws, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[..., None]
 ) -> None:
     key = os.environ["AWS_ACCESS_KEY_ID"]
@@ -305,14 +305,14 @@ def test_expired_credentials_are_told_and_renewed_ones_are_taken(
 # ---- crawls -------------------------------------------------------------------------------
 
 
-def test_a_crawl_that_somebody_else_runs_is_waited_for(
+def test_a_crawl_of_another_client_is_waited_for(
     faulty: FaultyAws, start: Start, put: Callable[..., None]
 ) -> None:
     put({"a": 1})
     faulty.once("StartCrawler", error("CrawlerRunningException", "Crawler has already started"))
     service = start()
     until_catalogued(service, DAY)
-    assert "a crawl runs already and is waited for" in service.log
+    assert "Waiting for a crawl that is already running" in service.log
     assert len(faulty.made("StartCrawler")) == 2
     sound(service)
 
@@ -344,7 +344,7 @@ def empty(answer: dict[str, Any]) -> None:
     answer["Partitions"] = []
 
 
-def test_a_failed_crawl_is_told_with_what_to_do_and_tried_again(
+def test_a_failed_crawl_is_reported_with_advice_and_retried(
     faulty: FaultyAws, start: Start, put: Callable[..., None]
 ) -> None:
     put({"a": 1})
@@ -352,7 +352,7 @@ def test_a_failed_crawl_is_told_with_what_to_do_and_tried_again(
     faulty.always("GetPartitions", edited(empty))
     service = start()
     reason = until_unready(service, "catalogue", "Insufficient Lake Formation permission")
-    assert "Check the rights of the crawler's role" in reason
+    assert "Check the permissions of the crawler's role" in reason
     wait_for(lambda: service.metric("lakefeed_analytics_crawls_total", outcome="FAILED") >= 3, 60)
     assert service.log.count("catalogue cannot be used") == 1
     assert service.metric("lakefeed_analytics_folders_pending") == 1
@@ -363,7 +363,7 @@ def test_a_failed_crawl_is_told_with_what_to_do_and_tried_again(
     sound(service)
 
 
-def test_a_crawl_without_end_is_told_and_stopped_by_hand_only(
+def test_an_endless_crawl_is_reported_and_only_stopped_manually(
     faulty: FaultyAws, start: Start, put: Callable[..., None]
 ) -> None:
     put({"a": 1})
@@ -374,7 +374,7 @@ def test_a_crawl_without_end_is_told_and_stopped_by_hand_only(
         answer["Crawler"] |= {"State": "RUNNING", "CrawlElapsedTime": 11_000}
 
     faulty.always("GetCrawler", edited(endless))
-    reason = until_unready(service, "catalogue", "the crawl runs for more than 10 s")
+    reason = until_unready(service, "catalogue", "the crawl running for more than 10 s")
     assert "DELETE /v1/crawls" in reason
     assert faulty.made("StopCrawler") == []
     assert ask(service, "DELETE", "/v1/crawls").status_code == 202
@@ -385,7 +385,7 @@ def test_a_crawl_without_end_is_told_and_stopped_by_hand_only(
     sound(service)
 
 
-def test_a_deleted_crawler_is_made_again(
+def test_a_deleted_crawler_is_recreated(
     start: Start, put: Callable[..., None], glue: GlueClient, faulty: FaultyAws
 ) -> None:
     put({"a": 1})
@@ -434,7 +434,7 @@ def table_input(glue: GlueClient) -> dict[str, Any]:
     }
 
 
-def test_columns_changed_by_hand_are_told_and_set_by_the_next_crawl(
+def test_manually_changed_columns_are_reported_and_restored_by_the_next_crawl(
     start: Start, put: Callable[..., None], glue: GlueClient
 ) -> None:
     put({"a": 1, "b": 2.5})
@@ -446,15 +446,15 @@ def test_columns_changed_by_hand_are_told_and_set_by_the_next_crawl(
     changed = table_input(glue)
     changed["StorageDescriptor"]["Columns"] = [{"Name": "b", "Type": "boolean"}]
     glue.update_table(DatabaseName="lakefeed", TableInput=changed)  # type: ignore[arg-type]
-    said = f"somebody changed the table {TABLE}: a is gone, b is boolean and was double"
+    said = f"Table {TABLE} was changed manually: a was removed, b is boolean, was double"
     wait_for(lambda: said in service.log, 30, lambda: service.log)
     assert ask(service, "POST", "/v1/crawls").status_code == 202
     wait_for(lambda: columns(service) == {"a": "int", "b": "double"}, 30, lambda: str(columns(service)))
-    assert service.log.count("somebody changed") == 1
+    assert service.log.count("was changed manually") == 1
     sound(service)
 
 
-def test_a_table_moved_by_hand_is_told_until_it_is_back(
+def test_a_manually_moved_table_is_reported_until_it_is_restored(
     start: Start, put: Callable[..., None], glue: GlueClient, bucket: str
 ) -> None:
     put({"a": 1})
@@ -465,7 +465,7 @@ def test_a_table_moved_by_hand_is_told_until_it_is_back(
     changed["StorageDescriptor"]["Location"] = f"s3://{bucket}/elsewhere/"
     glue.update_table(DatabaseName="lakefeed", TableInput=changed)  # type: ignore[arg-type]
     reason = until_unready(service, "catalogue", f"reads s3://{bucket}/elsewhere/")
-    assert "set its location back, or delete the table" in reason
+    assert "Restore it, or delete the table" in reason
     changed["StorageDescriptor"]["Location"] = place
     glue.update_table(DatabaseName="lakefeed", TableInput=changed)  # type: ignore[arg-type]
     service.wait_ready()
@@ -520,7 +520,7 @@ def test_a_schema_that_drifts_from_day_to_day_gives_working_queries(
     ],
     ids=["throttled", "failed", "reset", "answer lost"],
 )
-def test_a_start_that_is_tried_again_is_one_query(
+def test_a_retried_start_is_one_query(
     faulty: FaultyAws, start: Start, athena: AthenaClient, faults: list[Fault]
 ) -> None:
     service = start()
@@ -534,7 +534,7 @@ def test_a_start_that_is_tried_again_is_one_query(
     sound(service)
 
 
-def test_a_start_that_stays_throttled_is_503(faulty: FaultyAws, start: Start) -> None:
+def test_a_start_that_remains_throttled_is_503(faulty: FaultyAws, start: Start) -> None:
     service = start()
     service.wait_ready()
     faulty.always("StartQueryExecution", error("TooManyRequestsException", "Rate exceeded"))
@@ -558,7 +558,7 @@ def ended(state: str, reason: str = "") -> Callable[[dict[str, Any]], None]:
     return edit
 
 
-def test_a_failed_query_tells_why_and_what_to_do(faulty: FaultyAws, start: Start) -> None:
+def test_a_failed_query_has_reason_and_advice(faulty: FaultyAws, start: Start) -> None:
     reason, advice = "HIVE_BAD_DATA: Error parsing field value 'x' for field 1", "Crawl again"
     service = start()
     service.wait_ready()
@@ -576,7 +576,7 @@ def test_a_failed_query_tells_why_and_what_to_do(faulty: FaultyAws, start: Start
     sound(service)
 
 
-def test_a_query_that_waits_in_athenas_queue_is_cancelled_in_the_end(faulty: FaultyAws, start: Start) -> None:
+def test_a_query_in_athenas_queue_is_cancelled_eventually(faulty: FaultyAws, start: Start) -> None:
     service = start(LAKEFEED_QUERY_TIMEOUT_SECONDS="2")
     service.wait_ready()
     for action in ("GetQueryExecution", "BatchGetQueryExecution"):
@@ -599,7 +599,7 @@ def test_the_watch_over_queries_slows_down_while_athena_does_not_tell(
     faulty.always("BatchGetQueryExecution", error("TooManyRequestsException", "Rate exceeded"))
     query = ask(service, "POST", "/v1/queries", json={"sql": "SELECT 1"}).json()["id"]
     until_unavailable(service, 2)
-    assert service.log.count("how the queries stand is not known") == 1
+    assert service.log.count("The status of the queries is unknown") == 1
     faulty.heal()
     wait_for(
         lambda: service.metric("lakefeed_analytics_queries_total", query="free", state="SUCCEEDED") == 1, 60
@@ -608,7 +608,7 @@ def test_the_watch_over_queries_slows_down_while_athena_does_not_tell(
     sound(service)
 
 
-def test_a_missing_bucket_for_results_is_told_before_any_query(
+def test_a_missing_bucket_for_results_is_reported_before_any_query(
     start: Start, s3: S3Client, bucket: str
 ) -> None:
     service = start(LAKEFEED_RESULTS_LOCATION=f"s3://{bucket}-results/")
@@ -620,7 +620,7 @@ def test_a_missing_bucket_for_results_is_told_before_any_query(
     sound(service)
 
 
-def test_a_bucket_that_takes_no_results_is_told(faulty: FaultyAws, start: Start) -> None:
+def test_a_bucket_that_refuses_results_is_reported(faulty: FaultyAws, start: Start) -> None:
     service = start()
     service.wait_ready()
     message = "Unable to verify/create output bucket lake. Access denied"
@@ -632,7 +632,7 @@ def test_a_bucket_that_takes_no_results_is_told(faulty: FaultyAws, start: Start)
     sound(service)
 
 
-def test_results_that_have_expired_are_gone_and_not_an_error(faulty: FaultyAws, start: Start) -> None:
+def test_expired_results_are_404_and_not_an_error(faulty: FaultyAws, start: Start) -> None:
     service = start()
     service.wait_ready()
     query = ask(service, "POST", "/v1/queries", json={"sql": "SELECT 1"}).json()["id"]
@@ -677,7 +677,7 @@ def of_query(query: str, edit: Callable[[dict[str, Any]], None]) -> Callable[[di
 # ---- liveness -----------------------------------------------------------------------------
 
 
-def test_a_glue_that_answers_late_is_no_stall(faulty: FaultyAws, start: Start) -> None:
+def test_a_slow_glue_is_not_a_stall(faulty: FaultyAws, start: Start) -> None:
     service = start()
     service.wait_ready()
     calls = len(faulty.made("GetCrawler"))
@@ -696,7 +696,7 @@ def test_a_glue_that_answers_late_is_no_stall(faulty: FaultyAws, start: Start) -
     sound(service)
 
 
-def test_a_work_loop_that_hangs_is_seen(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_work_loop_is_detected(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
     monkeypatch.setattr(CrawlKeeper, "look", lambda _: ended.wait())
     service = start(LAKEFEED_STALL_SECONDS="2")

@@ -6,7 +6,7 @@ data "aws_subnet" "brokers" {
   lifecycle {
     postcondition {
       condition     = self.vpc_id == data.aws_eks_cluster.this.vpc_config[0].vpc_id
-      error_message = "broker_subnet_ids: ${self.id} is in the VPC ${self.vpc_id}, and the EKS cluster in another. The services reach the brokers inside one VPC."
+      error_message = "broker_subnet_ids: ${self.id} is in the VPC ${self.vpc_id}, but the EKS cluster is in another one. Services and brokers must be in the same VPC."
     }
   }
 }

@@ -1,5 +1,5 @@
-# For production: Kafka by Amazon MSK in three zones, entered by IAM; the lake; and roles for the services, which
-# run on an EKS cluster that is there already (k8s/overlays/aws).
+# For production: Amazon MSK in three zones with IAM; the lake; and roles for the services, which run on an existing
+# EKS cluster (k8s/overlays/aws).
 
 data "aws_eks_cluster" "this" {
   name = var.eks_cluster

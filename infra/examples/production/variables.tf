@@ -1,24 +1,24 @@
 variable "region" {
-  description = "AWS region; null takes AWS_REGION, or that of your profile."
+  description = "AWS region; null for AWS_REGION, or that of your profile."
   type        = string
   default     = null
 }
 
 variable "name" {
-  description = "Name of all that is made."
+  description = "Name of all resources."
   type        = string
   default     = "lakefeed"
   nullable    = false
 }
 
 variable "bucket" {
-  description = "Name of the bucket of the events. Nobody else in the world may have it."
+  description = "Name of the bucket of the events; must be globally unique."
   type        = string
   nullable    = false
 }
 
 variable "topics" {
-  description = "Topics, and the tables that they become."
+  description = "Topics; each one has a table."
   type        = list(string)
   default     = ["demo_testing"]
   nullable    = false
@@ -31,7 +31,7 @@ variable "eks_cluster" {
 }
 
 variable "namespace" {
-  description = "Namespace of the services there."
+  description = "Namespace of the services in that cluster."
   type        = string
   default     = "lakefeed"
   nullable    = false
@@ -44,31 +44,31 @@ variable "broker_subnet_ids" {
 
   validation {
     condition     = length(var.broker_subnet_ids) == 3 && length(distinct(var.broker_subnet_ids)) == 3
-    error_message = "broker_subnet_ids: name three subnets. Each event has three replicas, one a zone, so that a zone may fail."
+    error_message = "broker_subnet_ids: three subnets are required. Each event has three replicas, one per zone, so that a zone may fail."
   }
 }
 
 variable "client_security_group_ids" {
-  description = "Security groups of further clients of the brokers; the EKS cluster's own is let in already."
+  description = "Security groups of additional clients of the brokers; that of the EKS cluster is always allowed."
   type        = list(string)
   default     = []
   nullable    = false
 }
 
 variable "kafka_version" {
-  description = "Version of Kafka, as Amazon MSK calls it; one with ZooKeeper, as everywhere in Lakefeed."
+  description = "Kafka version as named by Amazon MSK; must use ZooKeeper."
   type        = string
   default     = "3.9.x"
   nullable    = false
 
   validation {
     condition     = !strcontains(var.kafka_version, "kraft")
-    error_message = "kafka_version is \"${var.kafka_version}\": take one with ZooKeeper, such as 3.9.x."
+    error_message = "kafka_version is \"${var.kafka_version}\": use one with ZooKeeper, such as 3.9.x."
   }
 }
 
 variable "broker_type" {
-  description = "Type of a broker's instance."
+  description = "Instance type of the brokers."
   type        = string
   default     = "kafka.m7g.large"
   nullable    = false
@@ -87,7 +87,7 @@ variable "broker_volume_gib" {
 
   validation {
     condition     = var.broker_volume_gib >= 1 && var.broker_volume_gib <= 16384 && floor(var.broker_volume_gib) == var.broker_volume_gib
-    error_message = "broker_volume_gib is ${var.broker_volume_gib}: a whole number from 1 to 16384 is wanted."
+    error_message = "broker_volume_gib is ${var.broker_volume_gib}: must be a whole number from 1 to 16384."
   }
 }
 
@@ -99,14 +99,14 @@ variable "csv_locations" {
 }
 
 variable "budget_usd" {
-  description = "US dollars a month that the account may cost before budget_emails are told."
+  description = "Monthly budget of the account in US dollars; budget_emails are notified."
   type        = number
   default     = 1000
   nullable    = false
 }
 
 variable "budget_emails" {
-  description = "Who is told when the budget is nearly spent. Without any there is no budget."
+  description = "E-mail addresses that are notified when the budget is nearly spent. Without any there is no budget."
   type        = list(string)
   default     = []
   nullable    = false

@@ -1,15 +1,15 @@
-# The tutorial made right: one Kafka instance, one bucket, a catalogue and SQL over it.
+# The tutorial: one Kafka instance, one bucket, a catalogue and SQL queries.
 
 data "aws_caller_identity" "current" {}
 
-# The role behind a session, since a session's own ARN is another one tomorrow.
+# The role of a session, because the ARN of the session itself changes.
 data "aws_iam_session_context" "current" {
   arn = data.aws_caller_identity.current.arn
 }
 
 data "aws_region" "current" {}
 
-# The oldest zone of us-east-1, under another letter in each account, has no t3 instances.
+# The oldest zone of us-east-1, which has another letter in each account, has no t3 instances.
 data "aws_availability_zones" "this" {
   exclude_zone_ids = ["use1-az3"]
 }
@@ -28,7 +28,7 @@ data "aws_subnets" "public" {
   lifecycle {
     postcondition {
       condition     = length(self.ids) > 0
-      error_message = "This region has no default VPC. `aws ec2 create-default-vpc` makes one, and costs nothing."
+      error_message = "This region has no default VPC. `aws ec2 create-default-vpc` creates one, free of charge."
     }
   }
 }

@@ -4,17 +4,17 @@ output "bootstrap_servers" {
 }
 
 output "wait_command" {
-  description = "Shell lines that wait until the broker serves. For `eval`."
+  description = "Shell commands that wait until the broker is available. For `eval`."
   value       = module.kafka.wait_command
 }
 
 output "publish_command" {
-  description = "The command that publishes the sample from your computer, in the project's folder. For `eval`."
+  description = "Shell commands that publish the sample from your computer, in the root of the repository. For `eval`."
   value       = module.kafka.publish_command
 }
 
 output "settings_command" {
-  description = "Shell lines that export all settings of consumer and analytics, those of the broker too. For `eval`."
+  description = "Shell commands that export all settings of consumer and analytics, including those of the broker. For `eval`."
   value = join("\n", [
     module.kafka.settings_command,
     join("\n", [for name, value in module.lake.settings : "export ${name}='${value}'"]),
@@ -22,12 +22,12 @@ output "settings_command" {
 }
 
 output "settings" {
-  description = "Environment variables with which consumer and analytics find the lake."
+  description = "Environment variables of consumer and analytics."
   value       = module.lake.settings
 }
 
 output "aws_config" {
-  description = "Profiles for ~/.aws/config, with which consumer and analytics run on your computer, each with no more rights than its own."
+  description = "Profiles for ~/.aws/config, to run consumer and analytics on your computer with their own permissions only."
   value = join("\n", [
     for service, arn in module.lake.role_arns : <<-PROFILE
       [profile ${var.name}-${service}]

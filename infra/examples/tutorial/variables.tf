@@ -1,18 +1,18 @@
 variable "region" {
-  description = "AWS region; null takes AWS_REGION, or that of your profile."
+  description = "AWS region; null for AWS_REGION, or that of your profile."
   type        = string
   default     = null
 }
 
 variable "name" {
-  description = "Name of all that is made; two tutorials in one account need two."
+  description = "Name of all resources; must be unique in the account."
   type        = string
   default     = "lakefeed"
   nullable    = false
 }
 
 variable "bucket" {
-  description = "Name of the bucket of the events. Nobody else in the world may have it."
+  description = "Name of the bucket of the events; must be globally unique."
   type        = string
   nullable    = false
 }
@@ -24,27 +24,27 @@ variable "allowed_cidrs" {
 }
 
 variable "topic" {
-  description = "The topic, and the table that it becomes."
+  description = "The topic, which is also the name of the table."
   type        = string
   default     = "demo_testing"
   nullable    = false
 }
 
 variable "ami_id" {
-  description = "Image of the instance, which must be Debian 13. By default the newest one of Debian itself."
+  description = "Image of the instance, which must be Debian 13. By default Debian's newest."
   type        = string
   default     = null
 }
 
 variable "budget_usd" {
-  description = "US dollars a month that the account may cost before budget_emails are told."
+  description = "Monthly budget of the account in US dollars; budget_emails are notified."
   type        = number
   default     = 50
   nullable    = false
 }
 
 variable "budget_emails" {
-  description = "Who is told when the budget is nearly spent. Without any there is no budget."
+  description = "E-mail addresses that are notified when the budget is nearly spent. Without any there is no budget."
   type        = list(string)
   default     = []
   nullable    = false

@@ -1,9 +1,9 @@
-# Rights at Amazon MSK with IAM, where they are rights of AWS:
+# Permissions for Amazon MSK with IAM:
 # https://docs.aws.amazon.com/msk/latest/developerguide/kafka-actions.html
 
 locals {
   msk = var.msk == null ? {} : {
-    # Topics and groups have the cluster's ARN with another kind: arn:aws:kafka:…:cluster/NAME/ID.
+    # Topics and groups have the cluster's ARN with another resource type: arn:aws:kafka:…:cluster/NAME/ID.
     cluster = {
       arn    = var.msk.cluster_arn
       topics = [for topic in var.msk.topics : "${replace(var.msk.cluster_arn, ":cluster/", ":topic/")}/${topic}"]
@@ -39,14 +39,14 @@ data "aws_iam_policy_document" "kafka_producer" {
 
   statement {
     sid = "Connect"
-    # The producer is idempotent, which is a right on the cluster.
+    # Idempotent producing is a permission on the cluster.
     actions   = ["kafka-cluster:Connect", "kafka-cluster:WriteDataIdempotently"]
     resources = [each.value.arn]
   }
 
   statement {
     sid = "WriteTopics"
-    # It makes a topic that is missing, asks for its largest message, and reads back what has arrived.
+    # It creates missing topics, reads their maximum message size, and reads back what has arrived.
     actions = [
       "kafka-cluster:CreateTopic",
       "kafka-cluster:DescribeTopic",

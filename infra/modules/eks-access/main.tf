@@ -1,5 +1,5 @@
-# IAM roles for the service accounts of k8s/overlays/aws: a pod gets credentials for its own role by its
-# service account's token, and has no keys to lose.
+# IAM roles for the service accounts of k8s/overlays/aws: a pod gets credentials of its role with the token of its
+# service account, and has no access keys.
 
 locals {
   issuer   = split("oidc-provider/", var.oidc_provider_arn)[1]

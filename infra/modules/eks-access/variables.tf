@@ -1,5 +1,5 @@
 variable "name" {
-  description = "What the roles' names begin with."
+  description = "Prefix of the roles' names."
   type        = string
   default     = "lakefeed"
   nullable    = false
@@ -11,7 +11,7 @@ variable "name" {
 }
 
 variable "oidc_provider_arn" {
-  description = "ARN of the IAM OIDC provider of the EKS cluster; `eksctl utils associate-iam-oidc-provider` makes one where there is none."
+  description = "ARN of the IAM OIDC provider of the EKS cluster; `eksctl utils associate-iam-oidc-provider` creates one."
   type        = string
   nullable    = false
 
@@ -40,7 +40,7 @@ variable "policy_arns" {
 }
 
 variable "msk" {
-  description = "An Amazon MSK cluster that producer and consumer enter by IAM: its ARN, the topics that they write and read, the consumer groups (LAKEFEED_CONSUMER_GROUP). Null for a broker that asks for something else."
+  description = "An Amazon MSK cluster with IAM: its ARN, the topics that producer and consumer use, and the consumer groups (LAKEFEED_CONSUMER_GROUP). Null for a broker with other authentication."
   type = object({
     cluster_arn     = string
     topics          = optional(list(string), ["demo_testing"])
@@ -57,7 +57,7 @@ variable "msk" {
     condition = var.msk == null || try(alltrue([
       for name in concat(var.msk.topics, var.msk.consumer_groups) : can(regex("^[A-Za-z0-9._-]{1,249}$", name))
     ]), false)
-    error_message = "msk: topics and consumer groups have 1 to 249 letters, digits, dots, hyphens and underscores. A wildcard would be a right on others too."
+    error_message = "msk: topics and consumer groups have 1 to 249 letters, digits, dots, hyphens and underscores. A wildcard would also allow others."
   }
 }
 
@@ -74,7 +74,7 @@ variable "csv_locations" {
 }
 
 variable "tags" {
-  description = "Tags of everything that the module makes."
+  description = "Tags of all resources."
   type        = map(string)
   default     = {}
   nullable    = false

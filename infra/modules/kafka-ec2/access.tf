@@ -1,4 +1,4 @@
-# Who reaches the instance, and what it may do.
+# Network access to the instance, and its permissions.
 
 data "aws_iam_policy_document" "assume" {
   statement {
@@ -18,7 +18,7 @@ data "aws_iam_policy_document" "this" {
     resources = [for parameter in aws_ssm_parameter.this : parameter.arn]
   }
 
-  # AWS's own policy for it may also read every parameter of the account. These actions know no resources.
+  # AWS's managed policy also allows reading every parameter in the account. These actions have no resources.
   statement {
     sid = "SessionManager"
     actions = [
@@ -51,8 +51,8 @@ resource "aws_iam_instance_profile" "this" {
   tags = local.tags
 }
 
-# The instance writes the real values. Terraform makes and removes the parameters, and never reads the values:
-# a write-only value is not in the state.
+# The instance writes the real values. Terraform creates and deletes the parameters, and never reads their values:
+# write-only values are not in the state.
 resource "aws_ssm_parameter" "this" {
   for_each = local.parameters
 
@@ -85,7 +85,7 @@ resource "aws_vpc_security_group_ingress_rule" "kafka" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "kafka_from_group" {
-  # By position: ids of groups that are made in the same apply are not known yet.
+  # By index: the ids of groups that are created in the same apply are not known yet.
   count = length(var.allowed_security_group_ids)
 
   security_group_id            = aws_security_group.this.id

@@ -1,4 +1,4 @@
-# The shell lines of the outputs, for a user with the AWS command line tool.
+# The shell commands of the outputs, for users with the AWS CLI.
 
 locals {
   get = {
@@ -7,7 +7,7 @@ locals {
   }
   ca_file = "${var.name}-ca.pem"
 
-  # Joined with &&, so that nothing goes on when a parameter cannot be read.
+  # Joined with &&, to stop if a parameter cannot be read.
   settings_command = join(" && \\\n", [
     "${local.get.ca_certificate} > ${local.ca_file}",
     "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS=\"$(${local.get.bootstrap_servers})\"",

@@ -1,11 +1,11 @@
-# One instance with ZooKeeper and Kafka, its data on a volume of its own.
+# One instance with ZooKeeper and Kafka, with its data on a separate volume.
 
 locals {
   port   = 9092
   region = data.aws_region.current.name
   tags   = merge({ Name = var.name }, var.tags)
 
-  # What Parameter Store holds until the instance has made the real value.
+  # The value in Parameter Store until the instance has written the real one.
   unset  = "unset"
   prefix = coalesce(var.parameter_prefix, "/${var.name}")
   parameters = {
@@ -59,7 +59,7 @@ resource "aws_instance" "this" {
   metadata_options {
     http_endpoint = "enabled"
     http_tokens   = "required"
-    # Not through a container or a proxy.
+    # Not reachable through a container or a proxy.
     http_put_response_hop_limit = 1
   }
 
@@ -70,11 +70,11 @@ resource "aws_instance" "this" {
     tags        = local.tags
   }
 
-  # What the machine does at its first boot needs these.
+  # Required during the first boot.
   depends_on = [aws_iam_role_policy.this, aws_ssm_parameter.this, aws_vpc_security_group_egress_rule.web]
 
   lifecycle {
-    # A newer image is taken when the instance is replaced for another reason, or by `-replace`.
+    # A newer image is used when the instance is replaced for another reason, or with `-replace`.
     ignore_changes = [ami]
   }
 }
@@ -92,6 +92,6 @@ resource "aws_volume_attachment" "data" {
   device_name = "/dev/${local.device_name}"
   volume_id   = aws_ebs_volume.data.id
   instance_id = aws_instance.this.id
-  # Kafka closes its logs before the volume goes.
+  # Kafka closes its logs before the volume is detached.
   stop_instance_before_detaching = true
 }

@@ -1,20 +1,20 @@
 output "bootstrap_servers" {
-  description = "Address of the broker as of this apply. After a stop and a start it is another one: see parameter_names.bootstrap_servers."
+  description = "Address of the broker as of this apply. It changes after a stop and start: see parameter_names.bootstrap_servers."
   value       = "${local.address}:${local.port}"
 }
 
 output "settings_command" {
-  description = "Shell lines that put the broker's authority into a file and export all LAKEFEED_KAFKA_… variables. For `eval`."
+  description = "Shell commands that write the broker's certificate authority to a file and export all LAKEFEED_KAFKA_… variables. For `eval`."
   value       = local.settings_command
 }
 
 output "publish_command" {
-  description = "The command that publishes the sample from one's own computer, in the project's folder. For `eval`."
+  description = "Shell commands that publish the sample from your computer, in the root of the repository. For `eval`."
   value       = "${local.settings_command} && \\\n.venv/bin/lakefeed-producer publish data/prices.csv"
 }
 
 output "wait_command" {
-  description = "Shell lines that wait until the broker serves, about four minutes after the first apply. For `eval`."
+  description = "Shell commands that wait until the broker is available, about four minutes after the first apply. For `eval`."
   value       = "until ${local.get.bootstrap_servers} | grep -v '^${local.unset}$'; do sleep 5; done"
 }
 
@@ -54,6 +54,6 @@ output "username" {
 }
 
 output "topic" {
-  description = "The topic that is made."
+  description = "The topic to create."
   value       = var.topic
 }

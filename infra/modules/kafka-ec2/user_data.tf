@@ -1,4 +1,4 @@
-# What cloud-init puts onto the instance. There is no secret in it: those are made on the instance.
+# The cloud-init configuration. It contains no secrets: they are created on the instance.
 
 locals {
   device_name = "sdf"

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Name of the broker: of the instance, its volume, its role and its security group."
+  description = "Name of the instance, its volume, role and security group."
   type        = string
   default     = "lakefeed-kafka"
   nullable    = false
@@ -11,7 +11,7 @@ variable "name" {
 }
 
 variable "subnet_id" {
-  description = "Subnet of the instance; one with a route to the internet. It decides VPC and availability zone."
+  description = "Subnet of the instance; one with a route to the internet. It determines VPC and availability zone."
   type        = string
   nullable    = false
 
@@ -22,7 +22,7 @@ variable "subnet_id" {
 }
 
 variable "public_address" {
-  description = "Whether the instance has a public address, and advertises it. Without one, the subnet needs a NAT gateway."
+  description = "Whether the instance has and advertises a public address. Without one, the subnet needs a NAT gateway."
   type        = bool
   default     = true
   nullable    = false
@@ -60,7 +60,7 @@ variable "allowed_security_group_ids" {
 }
 
 variable "allowed_ssh_cidrs" {
-  description = "Networks that may connect by SSH (port 22). None by default: Session Manager needs no open port. Wants key_name."
+  description = "Networks that may connect by SSH (port 22). None by default: Session Manager needs no open port. Requires key_name."
   type        = list(string)
   default     = []
   nullable    = false
@@ -79,7 +79,7 @@ variable "allowed_ssh_cidrs" {
 
   validation {
     condition     = length(var.allowed_ssh_cidrs) == 0 || var.key_name != null
-    error_message = "allowed_ssh_cidrs opens a port that nobody can use without key_name. Name a key pair, or connect with Session Manager and leave it empty."
+    error_message = "allowed_ssh_cidrs opens a port that cannot be used without key_name. Set a key pair, or connect with Session Manager and leave it empty."
   }
 }
 
@@ -95,7 +95,7 @@ variable "key_name" {
 }
 
 variable "instance_type" {
-  description = "EC2 instance type, x86-64 or Graviton. Kafka and ZooKeeper want 2 GiB of memory."
+  description = "EC2 instance type, x86-64 or Graviton. Kafka and ZooKeeper need 2 GiB of memory."
   type        = string
   default     = "t3.small"
   nullable    = false
@@ -107,12 +107,12 @@ variable "instance_type" {
 
   validation {
     condition     = !can(regex("\\.(nano|micro)$", var.instance_type))
-    error_message = "instance_type is \"${var.instance_type}\", which has less than the 2 GiB of memory that Kafka and ZooKeeper want. Take t3.small or larger."
+    error_message = "instance_type is \"${var.instance_type}\", which has less than the 2 GiB of memory that Kafka and ZooKeeper need. Use t3.small or larger."
   }
 }
 
 variable "ami_id" {
-  description = "Image of the instance; it must be Debian 13. By default the newest one of Debian itself."
+  description = "Image of the instance; must be Debian 13. By default Debian's newest."
   type        = string
   default     = null
 
@@ -130,7 +130,7 @@ variable "data_volume_gib" {
 
   validation {
     condition     = var.data_volume_gib >= 1 && var.data_volume_gib <= 16384 && floor(var.data_volume_gib) == var.data_volume_gib
-    error_message = "data_volume_gib is ${var.data_volume_gib}: a whole number from 1 to 16384 is wanted."
+    error_message = "data_volume_gib is ${var.data_volume_gib}: must be a whole number from 1 to 16384."
   }
 }
 
@@ -149,7 +149,7 @@ variable "kafka_heap_mib" {
 
   validation {
     condition     = var.kafka_heap_mib >= 256 && var.kafka_heap_mib <= 31744 && floor(var.kafka_heap_mib) == var.kafka_heap_mib
-    error_message = "kafka_heap_mib is ${var.kafka_heap_mib}: a whole number from 256 to 31744 is wanted."
+    error_message = "kafka_heap_mib is ${var.kafka_heap_mib}: must be a whole number from 256 to 31744."
   }
 }
 
@@ -173,7 +173,7 @@ variable "kafka_archive" {
 }
 
 variable "username" {
-  description = "The user of Kafka's clients; its password is made on the instance and lies in Parameter Store."
+  description = "The user of Kafka's clients; its password is created on the instance and stored in Parameter Store."
   type        = string
   default     = "lakefeed"
   nullable    = false
@@ -185,7 +185,7 @@ variable "username" {
 }
 
 variable "topic" {
-  description = "The topic that is made."
+  description = "The topic to create."
   type        = string
   default     = "demo_testing"
   nullable    = false
@@ -197,31 +197,31 @@ variable "topic" {
 }
 
 variable "topic_partitions" {
-  description = "Partitions of the topic; they bound how many consumers work."
+  description = "Partitions of the topic; they limit the number of working consumers."
   type        = number
   default     = 1
   nullable    = false
 
   validation {
     condition     = var.topic_partitions >= 1 && var.topic_partitions <= 1000 && floor(var.topic_partitions) == var.topic_partitions
-    error_message = "topic_partitions is ${var.topic_partitions}: a whole number from 1 to 1000 is wanted."
+    error_message = "topic_partitions is ${var.topic_partitions}: must be a whole number from 1 to 1000."
   }
 }
 
 variable "topic_replicas" {
-  description = "Replicas of the topic. This module runs one broker, which holds one."
+  description = "Replicas of the topic. This module runs one broker, so there is one."
   type        = number
   default     = 1
   nullable    = false
 
   validation {
     condition     = var.topic_replicas == 1
-    error_message = "topic_replicas is ${var.topic_replicas}, but one broker holds one replica. For more, use Amazon MSK: examples/production."
+    error_message = "topic_replicas is ${var.topic_replicas}, but there is only one broker. For more, use Amazon MSK: examples/production."
   }
 }
 
 variable "parameter_prefix" {
-  description = "Where address, authority and password lie in Parameter Store. By default /<name>."
+  description = "Prefix of address, certificate authority and password in Parameter Store. By default /<name>."
   type        = string
   default     = null
 
@@ -232,12 +232,12 @@ variable "parameter_prefix" {
 
   validation {
     condition     = var.parameter_prefix == null || !can(regex("(?i)^/(aws|ssm)", var.parameter_prefix))
-    error_message = "parameter_prefix must not begin with /aws or /ssm: AWS keeps these for itself."
+    error_message = "parameter_prefix must not begin with /aws or /ssm: these are reserved by AWS."
   }
 }
 
 variable "tags" {
-  description = "Tags of everything that the module makes."
+  description = "Tags of all resources."
   type        = map(string)
   default     = {}
   nullable    = false

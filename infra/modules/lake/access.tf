@@ -1,5 +1,5 @@
-# What each part may do, and nothing else. tests/infra/test_rights.py holds the calls that the parts make against
-# these policies, and tests/infra/unused_rights.yml says why a right is here that no such call uses.
+# Minimal permissions of each component. tests/infra/test_rights.py compares them with the calls of the components, and
+# tests/infra/unused_rights.yml gives the reason for permissions that no call uses.
 
 data "aws_iam_policy_document" "consumer" {
   statement {
@@ -9,8 +9,8 @@ data "aws_iam_policy_document" "consumer" {
   }
 
   statement {
-    # Of the whole bucket: with a condition on the prefix, S3 would answer a question for an object that is
-    # not there with 403, and not with 404.
+    # For the whole bucket: with a condition on the prefix, S3 would answer requests for an object that does not exist
+    # with 403 instead of 404.
     sid       = "List"
     actions   = ["s3:ListBucket"]
     resources = [local.bucket_arn]
@@ -50,21 +50,21 @@ data "aws_iam_policy_document" "analytics" {
   }
 
   statement {
-    # Athena looks at it before any query.
+    # Athena checks it before each query.
     sid       = "DefaultDatabase"
     actions   = ["glue:GetDatabase"]
     resources = ["${local.glue_arn}:catalog", "${local.glue_arn}:database/default"]
   }
 
   statement {
-    # To create and to change it is Terraform's alone.
+    # Only Terraform creates and changes it.
     sid       = "Crawl"
     actions   = ["glue:GetCrawler", "glue:StartCrawler", "glue:StopCrawler"]
     resources = [local.crawler_arn]
   }
 
   statement {
-    # Glue knows no single crawler in these.
+    # Glue does not support single crawlers for these.
     sid       = "ReadCrawls"
     actions   = ["glue:ListCrawls", "glue:GetCrawlerMetrics"]
     resources = ["*"]

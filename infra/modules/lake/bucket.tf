@@ -25,7 +25,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
 
   rule {
     apply_server_side_encryption_by_default {
-      # S3's own keys: an event is an object, and with KMS each would be a call that is paid for.
+      # S3-managed keys: with KMS, each object would cost an additional request.
       sse_algorithm = "AES256"
     }
   }
@@ -54,7 +54,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       days = var.result_days
     }
 
-    # Nobody needs a result that has expired.
+    # Expired results are not needed.
     noncurrent_version_expiration {
       noncurrent_days = 1
     }

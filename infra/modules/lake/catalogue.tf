@@ -33,7 +33,7 @@ resource "aws_glue_crawler" "this" {
     Version = 1.0
     Grouping = {
       TableGroupingPolicy = "CombineCompatibleSchemas"
-      # The bucket is level 1, so that each topic's folder is one table.
+      # The bucket is level 1, so each topic's folder becomes one table.
       TableLevelConfiguration = 2 + length(split("/", var.events_prefix))
     }
     CrawlerOutput = {
@@ -41,7 +41,7 @@ resource "aws_glue_crawler" "this" {
     }
   })
 
-  # Glue tries the role when the crawler is made.
+  # Glue checks the role when the crawler is created.
   depends_on = [aws_iam_role_policy.crawler]
 }
 

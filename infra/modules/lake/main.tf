@@ -1,5 +1,5 @@
-# Bucket, catalogue and rights of one lake. The names and definitions are those that the analytics service would
-# give them (analytics/lakefeed_analytics/ensure.py), so that it finds nothing to change.
+# Bucket, catalogue and permissions of one lake. Names and definitions are those of the analytics service
+# (analytics/lakefeed_analytics/ensure.py), so that it finds nothing to change.
 
 data "aws_partition" "current" {}
 data "aws_region" "current" {}
@@ -16,7 +16,7 @@ locals {
 
   tags = merge({ Project = "lakefeed" }, var.tags)
 
-  # Made of names and not taken from the resources, so that a plan shows the policies whole.
+  # Built from names instead of resource attributes, so that a plan shows the complete policies.
   bucket_arn      = "arn:${local.partition}:s3:::${var.bucket}"
   events_arn      = "${local.bucket_arn}/${var.events_prefix}/*"
   dead_letter_arn = "${local.bucket_arn}/${var.dead_letter_prefix}/*"
@@ -24,7 +24,7 @@ locals {
   glue_arn        = "arn:${local.partition}:glue:${local.region}:${local.account}"
   crawler_arn     = "${local.glue_arn}:crawler/${var.name}"
   workgroup_arn   = "arn:${local.partition}:athena:${local.region}:${local.account}:workgroup/${var.name}"
-  # Glue asks for the right on a table, on its database and on the catalogue.
+  # Glue checks the permission on a table, its database and the catalogue.
   table_arns = [
     "${local.glue_arn}:catalog",
     "${local.glue_arn}:database/${local.database}",

@@ -24,7 +24,7 @@ output "crawler_role_arn" {
 }
 
 output "policy_arns" {
-  description = "ARNs of the policies of `consumer` and `analytics`, for roles that others make, such as modules/eks-access."
+  description = "ARNs of the policies of `consumer` and `analytics`, for roles that are created elsewhere, such as in modules/eks-access."
   value       = { for service, policy in aws_iam_policy.service : service => policy.arn }
 }
 
@@ -34,7 +34,7 @@ output "role_arns" {
 }
 
 output "policies" {
-  description = "The policies of `consumer`, `analytics` and `crawler` as JSON, as IAM has them."
+  description = "The policies of `consumer`, `analytics` and `crawler` as JSON."
   value = merge(
     { for service, each in local.services : service => each.policy },
     { crawler = data.aws_iam_policy_document.crawler.json },
@@ -42,7 +42,7 @@ output "policies" {
 }
 
 output "settings" {
-  description = "Environment variables with which consumer and analytics find the lake, and change nothing of it."
+  description = "Environment variables of consumer and analytics that match these resources."
   value = {
     AWS_REGION                  = local.region
     LAKEFEED_TOPIC              = var.topics[0]

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Name of the lake: of the crawler, the workgroup and, with `_` for `-`, the database; what IAM holds begins with it. The services' own default is `lakefeed`."
+  description = "Name of the crawler, the workgroup and, with `_` instead of `-`, the database; prefix of IAM names. The services' default is `lakefeed`."
   type        = string
   default     = "lakefeed"
   nullable    = false
@@ -11,7 +11,7 @@ variable "name" {
 }
 
 variable "bucket" {
-  description = "Name of the bucket. Nobody else in the world may have it, so put something of your own into it."
+  description = "Name of the bucket; must be globally unique."
   type        = string
   nullable    = false
 
@@ -34,12 +34,12 @@ variable "topics" {
 
   validation {
     condition     = length(distinct([for topic in var.topics : replace(lower(topic), "/[^a-z0-9_]/", "_")])) == length(var.topics)
-    error_message = "topics: two of them would be the same table. A table's name is the topic's in lower case, with `_` for anything else than letters and digits."
+    error_message = "topics: two of them would have the same table. The name of a table is the topic in lower case, with `_` instead of anything but letters and digits."
   }
 }
 
 variable "events_prefix" {
-  description = "First part of every event object's key."
+  description = "Prefix of the keys of event objects."
   type        = string
   default     = "events"
   nullable    = false
@@ -51,7 +51,7 @@ variable "events_prefix" {
 }
 
 variable "dead_letter_prefix" {
-  description = "First part of every dead letter's key."
+  description = "Prefix of the keys of dead letters."
   type        = string
   default     = "dead-letters"
   nullable    = false
@@ -63,7 +63,7 @@ variable "dead_letter_prefix" {
 
   validation {
     condition     = !startswith("${var.events_prefix}/", "${var.dead_letter_prefix}/") && !startswith("${var.dead_letter_prefix}/", "${var.events_prefix}/")
-    error_message = "events_prefix and dead_letter_prefix must not contain one another: the crawler would take dead letters for events."
+    error_message = "events_prefix and dead_letter_prefix must not contain one another: the crawler would read dead letters as events."
   }
 
   validation {
@@ -71,12 +71,12 @@ variable "dead_letter_prefix" {
       for prefix in [var.events_prefix, var.dead_letter_prefix] :
       !startswith("${prefix}/", "athena-results/") && !startswith("athena-results/", "${prefix}/")
     ])
-    error_message = "events_prefix and dead_letter_prefix must leave athena-results/ alone: it holds the results of queries, which expire."
+    error_message = "events_prefix and dead_letter_prefix must not overlap with athena-results/, which contains query results that expire."
   }
 }
 
 variable "crawler_schedule" {
-  description = "When Glue starts a crawl by itself, such as `cron(15 0 * * ? *)` (UTC); null for never. The analytics service starts one for each new day in any case."
+  description = "Schedule on which Glue starts crawls, such as `cron(15 0 * * ? *)` (UTC); null for none. The analytics service starts one for each new day in any case."
   type        = string
   default     = null
 
@@ -87,7 +87,7 @@ variable "crawler_schedule" {
 }
 
 variable "query_bytes_limit" {
-  description = "Athena ends a query that has scanned this many bytes. 10 GB by default, which cost 5 cents."
+  description = "Athena cancels a query that has scanned this many bytes. 10 GB by default, which cost 5 cents."
   type        = number
   default     = 10000000000
   nullable    = false
@@ -99,7 +99,7 @@ variable "query_bytes_limit" {
 }
 
 variable "result_days" {
-  description = "Days until the results of a query are deleted; they can be had again by the same query."
+  description = "Days until the results of a query are deleted."
   type        = number
   default     = 7
   nullable    = false
@@ -111,7 +111,7 @@ variable "result_days" {
 }
 
 variable "dead_letter_days" {
-  description = "Days until a dead letter is deleted; null keeps them for ever."
+  description = "Days until a dead letter is deleted; null keeps them indefinitely."
   type        = number
   default     = 365
 
@@ -122,7 +122,7 @@ variable "dead_letter_days" {
 }
 
 variable "noncurrent_days" {
-  description = "Days for which the earlier version of an object can be had back after somebody replaced or deleted it."
+  description = "Days for which the previous version of an object can be restored after it was replaced or deleted."
   type        = number
   default     = 30
   nullable    = false
@@ -134,14 +134,14 @@ variable "noncurrent_days" {
 }
 
 variable "force_destroy" {
-  description = "Whether `terraform destroy` deletes a bucket that still holds events, and the events with it."
+  description = "Whether `terraform destroy` deletes a bucket that contains events, including the events."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "trusted_arns" {
-  description = "Users and roles that may take the roles of the consumer and the analytics service, such as your own. Empty where neither role is needed, because modules/eks-access makes others."
+  description = "Users and roles that may assume the roles of consumer and analytics, such as your own. Empty if these roles are not needed, because modules/eks-access creates others."
   type        = list(string)
   default     = []
   nullable    = false
@@ -153,7 +153,7 @@ variable "trusted_arns" {
 }
 
 variable "budget_usd" {
-  description = "US dollars a month that the whole account may cost before the budget's e-mails are sent."
+  description = "Monthly budget of the whole account in US dollars."
   type        = number
   default     = 50
   nullable    = false
@@ -165,19 +165,19 @@ variable "budget_usd" {
 }
 
 variable "budget_emails" {
-  description = "Who is told by e-mail when 80 % of the budget is spent, or more than all of it is forecast. Without any there is no budget."
+  description = "E-mail addresses that are notified when 80 % of the budget is spent, or more than all of it is forecast. Without any there is no budget."
   type        = list(string)
   default     = []
   nullable    = false
 
   validation {
     condition     = alltrue([for address in var.budget_emails : can(regex("^[^@[:space:]]+@[^@[:space:]]+$", address))]) && length(var.budget_emails) <= 10
-    error_message = "budget_emails: ten e-mail addresses at the most, such as me@example.com."
+    error_message = "budget_emails: at most ten e-mail addresses, such as me@example.com."
   }
 }
 
 variable "tags" {
-  description = "Tags of everything that the module makes."
+  description = "Tags of all resources."
   type        = map(string)
   default     = {}
   nullable    = false

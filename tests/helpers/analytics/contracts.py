@@ -33,7 +33,7 @@ SLOW = f"SELECT sum({_SUM}) AS total FROM {_TENS}"  # noqa: S608
 
 
 class EngineContract:
-    """Wants fixtures `engine`, which knows NUMBERS and SLOW."""
+    """Requires the fixture `engine`, which knows NUMBERS and SLOW."""
 
     def test_rows_are_typed_and_null_is_not_empty(self, engine: QueryEngine) -> None:
         query = engine.start(NUMBERS)
@@ -82,7 +82,7 @@ class EngineContract:
             with pytest.raises(MissingError):
                 engine.cancel(query)
 
-    def test_a_failed_query_tells_why(self, engine: QueryEngine) -> None:
+    def test_a_failed_query_has_a_reason(self, engine: QueryEngine) -> None:
         query = engine.start("SELECT * FROM no_such_table")
         with pytest.raises(QueryFailedError) as caught:
             wait_for_query(engine, query, 30)
@@ -119,7 +119,7 @@ class EngineContract:
 
 
 class CatalogueContract:
-    """Wants fixtures `catalogue`, empty, and `fill`, which adds a table of a day's events."""
+    """Requires the fixtures `catalogue`, empty, and `fill`, which adds a table of a day's events."""
 
     def test_tables_and_partitions(self, catalogue: Catalogue, fill: Callable[..., None]) -> None:
         assert catalogue.tables() == []
@@ -143,7 +143,7 @@ class CatalogueContract:
 
 
 class CrawlerContract:
-    """Wants fixtures `crawler`, which has not crawled, and `finish`, which lets a crawl end."""
+    """Requires the fixtures `crawler`, which has not crawled, and `finish`, which ends a crawl."""
 
     def test_a_crawl_starts_once_and_ends(self, crawler: Crawler, finish: Callable[[], None]) -> None:
         before = crawler.status()
@@ -180,7 +180,7 @@ class CrawlerContract:
 
 
 class FoldersContract:
-    """Wants fixtures `folders` of the topics `one` and `two.x`, and `put`, which stores an object's key."""
+    """Requires the fixtures `folders` of the topics `one` and `two.x`, and `put`, which creates an object."""
 
     def test_folders_of_all_topics(self, folders: Folders, put: Callable[[str], None]) -> None:
         assert folders.listed() == set()

@@ -187,7 +187,7 @@ class MemoryEngine:
 
 
 class Clock:
-    """A clock that moves only when somebody sleeps."""
+    """A clock that only advances in `sleep`."""
 
     def __init__(self) -> None:
         self.now = 0.0

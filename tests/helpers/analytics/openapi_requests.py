@@ -52,7 +52,7 @@ def check(url: str, mode: GenerationMode, examples: int, *, names: list[str], qu
             # What is SQL cannot be said in a schema.
             excluded: list[Any] = [positive_data_acceptance]
             if named or answer.status_code == 413:
-                # What was broken may be mended; and schemathesis does not know 413 as a refusal.
+                # An invalid request may become valid; and schemathesis does not treat 413 as a refusal.
                 excluded.append(negative_data_rejection)
             case.validate_response(answer, excluded_checks=excluded)
             answered[answer.status_code] += 1

@@ -1,4 +1,4 @@
-"""Whatever a caller sends, however slowly, the API answers as documented and goes on serving others."""
+"""Whatever a client sends, however slowly, the API responds as documented and keeps serving others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JSON = {"content-type": "application/json"}
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
-def test_the_api_answers_as_its_document_says(lake: Lake, mode: GenerationMode) -> None:
+def test_the_api_responds_as_documented(lake: Lake, mode: GenerationMode) -> None:
     lake.catalogue.add("prices", "2026-01-01")
     lake.health.ready("glue")
     query = lake.start(NUMBERS)
@@ -40,16 +40,14 @@ def problem(answer: httpx.Response, *statuses: int) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/queries", "/v1/named-queries/volatility/run"])
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", None])
-def test_json_without_its_header_is_told_what_to_send(
-    lake: Lake, path: str, content_type: str | None
-) -> None:
+def test_json_without_its_header_gets_advice(lake: Lake, path: str, content_type: str | None) -> None:
     headers = {"content-type": content_type} if content_type else {}
     answer = lake.http.post(path, content=b'{"sql": "SELECT 1"}', headers=headers)
     problem(answer, 422)
     detail = answer.json()["detail"]
     assert detail.startswith("the body must be JSON with the header `Content-Type: application/json`")
-    assert (content_type or "without that header") in detail
-    # A wrong body under the right header is no matter of the header.
+    assert (content_type or "it is missing") in detail
+    # An invalid body with the correct header does not mention the header.
     assert "header" not in lake.http.post(path, content=b"[1]", headers=JSON).json()["detail"]
 
 
@@ -202,7 +200,7 @@ def raw(lake: Lake, request: bytes) -> bytes:
     ],
     ids=["TLS", "half a line", "length", "two lengths", "long header", "long path"],
 )
-def test_what_is_no_http_is_400(lake: Lake, request_: bytes) -> None:
+def test_invalid_http_is_400(lake: Lake, request_: bytes) -> None:
     assert raw(lake, request_).startswith(b"HTTP/1.1 400")
     assert lake.http.get("/healthz").status_code == 200
 
@@ -219,7 +217,9 @@ def test_clients_that_hang_up_in_the_middle_leave_nothing_behind(lake: Lake) -> 
     assert value("lakefeed_errors_total", {"kind": "internal"}) == 0
 
 
-def test_slow_clients_are_cut_off_and_hold_up_nobody(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_clients_are_disconnected_and_do_not_block_others(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow_head = b"GET /v1/tables HTTP/1.1\r\nHost: x\r\nX-Slow: "
     slow_body = b"POST /v1/queries HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"
 
@@ -241,7 +241,7 @@ def test_slow_clients_are_cut_off_and_hold_up_nobody(lake: Lake, monkeypatch: py
             connection.setblocking(False)
 
         def closed() -> bool:
-            """Whether the server has closed all, though each goes on with a byte now and then."""
+            """Whether the server has closed all connections, although each keeps sending bytes slowly."""
             for number, connection in enumerate(list(slow)):
                 try:
                     if number % 3:

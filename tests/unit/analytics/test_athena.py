@@ -77,7 +77,7 @@ def test_a_malformed_statement_is_the_users_error() -> None:
         (EndpointConnectionError(endpoint_url="http://x"), UnavailableError),
     ],
 )
-def test_errors_are_told_in_our_words(raised: Exception, kind: type[Exception]) -> None:
+def test_errors_are_translated(raised: Exception, kind: type[Exception]) -> None:
     with pytest.raises(kind, match="starting a query"):
         queries(start_query_execution=raised)[0].start("SELECT 1")
 
@@ -155,7 +155,7 @@ def test_values_have_their_columns_types(text: str | None, kind: str, value: obj
 
 
 @pytest.mark.parametrize("kind", ["integer", "bigint", "double"])
-def test_a_text_that_is_no_number_stays_text(kind: str) -> None:
+def test_a_text_that_is_not_a_number_remains_text(kind: str) -> None:
     assert typed(["volume", None], (ResultColumn("a", kind), ResultColumn("b", kind))) == ["volume", None]
 
 
@@ -188,9 +188,9 @@ def test_a_query_that_takes_too_long_is_cancelled() -> None:
     assert clock.slept == sorted(clock.slept)
 
 
-def test_a_query_that_is_never_begun_is_cancelled_and_told_so() -> None:
+def test_a_query_that_never_starts_is_cancelled_with_the_reason() -> None:
     status = QueryStatus(ID, "", "QUEUED")
-    assert "Athena has not begun it within 30 s" in overdue(status, 30)
+    assert "Athena has not started it within 30 s" in overdue(status, 30)
 
 
 @pytest.mark.parametrize(
@@ -226,15 +226,15 @@ def test_rows_that_are_gone_are_missing(said: str) -> None:
         engine.page(ID, None, 10)
 
 
-def test_waiting_tells_how_it_goes_and_ends_with_the_reason() -> None:
-    engine, clock, told = MemoryEngine({"slow": Answer(hold=True)}), Clock(), []
+def test_waiting_reports_progress_and_ends_with_the_reason() -> None:
+    engine, clock, states = MemoryEngine({"slow": Answer(hold=True)}), Clock(), []
     query = engine.start("slow")
 
     def progress(status: QueryStatus) -> None:
-        told.append(status.state)
-        if len(told) == 3:
+        states.append(status.state)
+        if len(states) == 3:
             engine.finish(query, "CANCELLED")
 
     with pytest.raises(QueryFailedError, match="the query was cancelled: no reason given"):
         wait_for_query(engine, query, 30, progress=progress, sleep=clock.sleep, clock=clock)
-    assert told == ["RUNNING"] * 3
+    assert states == ["RUNNING"] * 3

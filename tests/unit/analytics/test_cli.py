@@ -30,7 +30,7 @@ def _as_before() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Nobody listens on port 9: a call would fail with 1, not 2.
+    # Nothing listens on port 9: a call would fail with 1, not 2.
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -67,7 +67,7 @@ def test_wrong_settings(
     assert "LAKEFEED_CRAWL_POLL_SECONDS='soon'" in capsys.readouterr().err
 
 
-def test_serve_tells_of_a_port_in_use(
+def test_serve_reports_a_port_in_use(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -90,7 +90,7 @@ def test_a_writing_statement_fails_before_aws_is_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "query", "DROP TABLE x") == 1
-    assert "only reading statements" in capsys.readouterr().err
+    assert "only read-only statements" in capsys.readouterr().err
 
 
 def program(*arguments: str, stdout: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
@@ -108,7 +108,7 @@ def program(*arguments: str, stdout: str, **variables: str) -> subprocess.Comple
 
 # CSV and JSON are written alike, and a closed output is replaced before anything is.
 @pytest.mark.parametrize(("form", "stdout"), [("table", "| true"), ("csv", "| true"), ("table", ">&- 2>&-")])
-def test_output_that_nobody_reads_is_no_error(form: str, stdout: str) -> None:
+def test_closed_output_is_not_an_error(form: str, stdout: str) -> None:
     done = program("--format", form, stdout=stdout)
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -144,7 +144,7 @@ def test_the_named_queries_are_listed(
     assert "volatility,Volatility of each company," in capsys.readouterr().out
 
 
-def test_standard_input_that_is_no_text(
+def test_standard_input_that_is_not_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"SELECT '\xff'")))

@@ -45,22 +45,22 @@ class World:
 
 def test_nothing_stored_nothing_crawled() -> None:
     world = World()
-    assert world.keeper.look() == 30
+    assert world.keeper.check() == 30
     assert world.crawler.starts == 0
 
 
 def test_a_new_folder_starts_a_crawl_and_only_one() -> None:
     world = World()
     world.folders.folders.add(("prices", "2026-01-01"))
-    assert world.keeper.look() == 2
+    assert world.keeper.check() == 2
     assert world.crawler.starts == 1
     assert world.value("lakefeed_analytics_folders_pending") == 1
-    assert world.keeper.look() == 2
+    assert world.keeper.check() == 2
     assert world.value("lakefeed_analytics_crawler_state", state="RUNNING") == 1
     world.crawl_ends()
-    assert world.keeper.look() == 30
+    assert world.keeper.check() == 30
     world.clock.now += 10_000
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 1
     assert world.value("lakefeed_analytics_folders_pending") == 0
     assert world.value("lakefeed_analytics_crawls_total", outcome="SUCCEEDED") == 1
@@ -71,21 +71,21 @@ def test_a_new_folder_starts_a_crawl_and_only_one() -> None:
     assert world.value("lakefeed_analytics_crawler_state", state="READY") == 1
 
 
-def test_a_table_that_somebody_deleted_is_crawled_again() -> None:
+def test_a_deleted_table_is_crawled_again() -> None:
     world = World()
     world.folders.folders |= {("prices", "2026-01-01"), ("other", "2026-01-01")}
-    world.keeper.look()
+    world.keeper.check()
     world.crawl_ends()
-    world.keeper.look()
+    world.keeper.check()
     del world.catalogue.contents["prices"]
     world.clock.now += 100
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 2
     assert world.value("lakefeed_analytics_folders_pending") == 1
     assert world.value("lakefeed_analytics_tables") == 1
     world.crawl_ends()
     world.clock.now += 100
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 2
 
 
@@ -93,44 +93,44 @@ def test_what_the_catalogue_knows_needs_no_crawl_after_a_restart() -> None:
     world = World()
     world.folders.folders.add(("prices", "2026-01-01"))
     world.catalogue.add("prices", "2026-01-01")
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 0
 
 
 def test_the_next_day_waits_for_the_least_interval() -> None:
     world = World(crawl_min_interval_seconds=60)
     world.folders.folders.add(("prices", "2026-01-01"))
-    world.keeper.look()
+    world.keeper.check()
     world.crawl_ends()
     world.folders.folders.add(("prices", "2026-01-02"))
     world.clock.now += 59
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 1
     world.clock.now += 1
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 2
 
 
-def test_a_folder_that_gives_no_partition_is_not_crawled_for_ever() -> None:
+def test_a_folder_without_a_partition_is_crawled_only_once() -> None:
     world = World()
     world.folders.folders.add(("prices", "2026-01-01"))
-    world.keeper.look()
+    world.keeper.check()
     world.crawler.end()
     for _ in range(5):
         world.clock.now += 1000
-        world.keeper.look()
+        world.keeper.check()
     assert world.crawler.starts == 1
 
 
 def test_a_folder_that_came_during_a_crawl_gets_the_next_one() -> None:
     world = World()
     world.folders.folders.add(("prices", "2026-01-01"))
-    world.keeper.look()
+    world.keeper.check()
     world.catalogue.add("prices", "2026-01-01")
     world.folders.folders.add(("prices", "2026-01-02"))
     world.crawler.end()
     world.clock.now += 1000
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 2
 
 
@@ -140,7 +140,7 @@ def test_failed_crawls_come_at_growing_distances() -> None:
     starts = []
     for second in range(0, 30_000, 10):
         world.clock.now = second
-        world.keeper.look()
+        world.keeper.check()
         if world.crawler.running:
             starts.append(second)
             world.crawler.end("FAILED", "no access")
@@ -154,32 +154,32 @@ def test_the_interval_crawls_without_new_folders() -> None:
     world = World(crawl_interval_seconds=600)
     world.catalogue.add("prices", "2026-01-01")
     world.clock.now = 599
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 0
     world.clock.now = 600
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 1
 
 
-def test_a_crawl_that_somebody_else_ran_is_counted_but_not_one_from_before() -> None:
+def test_a_crawl_of_another_client_is_counted_but_not_earlier_ones() -> None:
     world = World()
     world.crawler.end()
-    world.keeper.look()
+    world.keeper.check()
     assert world.value("lakefeed_analytics_crawls_total", outcome="SUCCEEDED") == 0
     world.crawler.end()
-    world.keeper.look()
+    world.keeper.check()
     assert world.value("lakefeed_analytics_crawls_total", outcome="SUCCEEDED") == 1
     assert world.value("lakefeed_analytics_crawl_last_success_timestamp_seconds")
 
 
 def test_a_joined_crawl_does_not_settle_the_folder() -> None:
     world = World()
-    world.keeper.look()
+    world.keeper.check()
     world.folders.folders.add(("prices", "2026-01-01"))
     world.crawler.start()
-    world.keeper.look()
+    world.keeper.check()
     world.crawler.end()
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 2
 
 
@@ -187,10 +187,10 @@ def test_a_crawl_that_outlived_a_restart_is_counted_once() -> None:
     world = World()
     world.crawler.end()
     world.crawler.start()
-    world.keeper.look()
+    world.keeper.check()
     world.crawl_ends()
-    world.keeper.look()
-    world.keeper.look()
+    world.keeper.check()
+    world.keeper.check()
     assert world.value("lakefeed_analytics_crawls_total", outcome="SUCCEEDED") == 1
     assert world.crawler.starts == 1
 
@@ -198,9 +198,9 @@ def test_a_crawl_that_outlived_a_restart_is_counted_once() -> None:
 @pytest.mark.parametrize(
     ("outcome", "error", "said"),
     [
-        ("FAILED", "no access", "the last crawl ended as FAILED: no access. Check the rights"),
+        ("FAILED", "no access", "the last crawl ended with FAILED: no access. Check the permissions"),
         ("FAILED", None, "Glue gives no reason; see its log group /aws-glue/crawlers"),
-        ("CANCELLED", None, "the last crawl was cancelled by somebody"),
+        ("CANCELLED", None, "the last crawl was cancelled"),
     ],
 )
 def test_a_crawl_without_success_is_a_problem_while_a_folder_waits(
@@ -208,49 +208,49 @@ def test_a_crawl_without_success_is_a_problem_while_a_folder_waits(
 ) -> None:
     world = World()
     world.folders.folders.add(("prices", "2026-01-01"))
-    world.keeper.look()
+    world.keeper.check()
     assert world.keeper.problem is None
     world.crawler.end(outcome, error)
-    world.keeper.look()
+    world.keeper.check()
     assert said in (world.keeper.problem or "")
-    assert "New folders are crawled again in 120 s" in caplog.text
+    assert "The crawl is retried in 120 s" in caplog.text
     assert world.value("lakefeed_analytics_crawls_total", outcome=outcome) == 1
     world.clock.now += 120
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 2
     world.crawl_ends()
-    world.keeper.look()
+    world.keeper.check()
     assert world.keeper.problem is None
-    # Nothing waits: somebody's failed crawl keeps nobody from the data.
+    # Nothing is pending: a failed crawl of another client does not affect the data.
     world.crawler.end(outcome, error)
-    world.keeper.look()
+    world.keeper.check()
     assert world.keeper.problem is None
 
 
-def test_a_crawl_that_takes_too_long_is_told_and_left_alone() -> None:
+def test_a_crawl_that_takes_too_long_is_reported_and_not_stopped() -> None:
     world = World(crawl_timeout_seconds=3600)
     world.folders.folders.add(("prices", "2026-01-01"))
-    world.keeper.look()
+    world.keeper.check()
     world.crawler.running_seconds = 3600
-    world.keeper.look()
+    world.keeper.check()
     assert world.keeper.problem is None
     world.crawler.running_seconds = 3601
-    world.keeper.look()
-    assert "runs for more than 3600 s" in (world.keeper.problem or "")
+    world.keeper.check()
+    assert "running for more than 3600 s" in (world.keeper.problem or "")
     assert world.crawler.running
     world.crawl_ends()
-    world.keeper.look()
+    world.keeper.check()
     assert world.keeper.problem is None
 
 
-def test_a_crawler_made_anew_is_no_end_of_a_crawl() -> None:
+def test_a_recreated_crawler_does_not_end_a_crawl() -> None:
     world = World()
     world.folders.folders.add(("prices", "2026-01-01"))
-    world.keeper.look()
+    world.keeper.check()
     world.crawler.running = False
     world.crawler.crawls.clear()
     world.clock.now += 60
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 2
     for outcome in ("SUCCEEDED", "FAILED", "CANCELLED"):
         assert world.value("lakefeed_analytics_crawls_total", outcome=outcome) == 0
@@ -260,55 +260,55 @@ def catalogued() -> World:
     """A world with a day of prices that has been crawled."""
     world = World()
     world.folders.folders.add(("prices", "2026-01-01"))
-    world.keeper.look()
+    world.keeper.check()
     world.crawl_ends()
-    world.keeper.look()
+    world.keeper.check()
     world.clock.now += 100
     return world
 
 
-def test_columns_changed_by_hand_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_manually_changed_columns_are_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     world = catalogued()
     before = world.catalogue.columns
     world.catalogue.columns = (Column("ticker", "bigint"), *before[2:], Column("x", "string"))
-    world.keeper.look()
-    world.keeper.look()
-    said = "somebody changed the table prices: date is gone, ticker is bigint and was string, x is new"
+    world.keeper.check()
+    world.keeper.check()
+    said = "Table prices was changed manually: date was removed, ticker is bigint, was string, x was added"
     assert caplog.text.count(said) == 1
     assert world.crawler.starts == 1
-    # What a crawl changes is no news.
+    # Changes made by a crawl are not reported.
     caplog.clear()
     world.crawler.end()
     world.catalogue.columns = before
-    world.keeper.look()
-    assert "somebody changed" not in caplog.text
+    world.keeper.check()
+    assert "was changed manually" not in caplog.text
 
 
 def test_a_table_that_reads_another_place_is_a_problem_until_it_is_back() -> None:
     world = catalogued()
     world.catalogue.places["prices"] = "s3://lakefeed/elsewhere/"
-    world.keeper.look()
+    world.keeper.check()
     problem = world.keeper.problem or ""
     assert problem.startswith(
-        "the table prices reads s3://lakefeed/elsewhere/ and not s3://lakefeed/events/prices/"
+        "the location of the table prices is s3://lakefeed/elsewhere/, not s3://lakefeed/events/prices/"
     )
-    world.keeper.look()
+    world.keeper.check()
     assert world.keeper.problem == problem
     del world.catalogue.places["prices"]
-    world.keeper.look()
+    world.keeper.check()
     assert world.keeper.problem is None
 
 
-def test_a_partition_that_somebody_deleted_is_crawled_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_deleted_partition_is_crawled_again(caplog: pytest.LogCaptureFixture) -> None:
     world = catalogued()
     world.catalogue.contents["prices"].clear()
     world.clock.now += 499
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 1
     world.clock.now += 101
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 2
-    assert "somebody deleted or moved 1 partitions (prices 2026-01-01)" in caplog.text
+    assert "1 partitions were deleted or moved (prices 2026-01-01)" in caplog.text
 
 
 def test_a_partition_that_went_with_its_objects_starts_no_crawl(caplog: pytest.LogCaptureFixture) -> None:
@@ -316,64 +316,66 @@ def test_a_partition_that_went_with_its_objects_starts_no_crawl(caplog: pytest.L
     world.catalogue.contents["prices"].clear()
     world.folders.folders.clear()
     world.clock.now += 600
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 1
-    assert "somebody" not in caplog.text
+    assert "deleted or moved" not in caplog.text
 
 
-def test_a_crawl_that_makes_no_table_is_a_problem_until_it_is_there() -> None:
+def test_a_crawl_that_creates_no_table_is_a_problem_until_it_exists() -> None:
     world = World()
     world.folders.folders |= {("prices", "2026-01-01"), ("other", "2026-01-01")}
-    world.keeper.look()
+    world.keeper.check()
     world.catalogue.add("other", "2026-01-01")
     world.crawler.end()
-    world.keeper.look()
+    world.keeper.check()
     problem = world.keeper.problem or ""
-    assert problem.startswith("a crawl succeeded and made no table prices of s3://lakefeed/events/prices/.")
+    assert problem.startswith(
+        "a crawl succeeded but created no table prices for s3://lakefeed/events/prices/."
+    )
     assert "target of the crawler lakefeed" in problem
     assert "table other" not in problem
     # It stays the same text; a crawl of nothing is not bought again and again.
     world.clock.now += 10_000
-    world.keeper.look()
+    world.keeper.check()
     assert world.keeper.problem == problem
     assert world.crawler.starts == 1
     world.catalogue.add("prices", "2026-01-01")
-    world.keeper.look()
+    world.keeper.check()
     assert world.keeper.problem is None
 
 
 def test_a_table_of_another_name_at_the_topics_place_is_named() -> None:
     world = World()
     world.folders.folders.add(("prices", "2026-01-01"))
-    world.keeper.look()
+    world.keeper.check()
     world.catalogue.add("prices_1f2e", "2026-01-01")
     world.catalogue.places["prices_1f2e"] = "s3://lakefeed/events/prices"
     world.crawler.end()
-    world.keeper.look()
-    assert "The table prices_1f2e reads that place. Delete it" in (world.keeper.problem or "")
+    world.keeper.check()
+    assert "The table prices_1f2e has that location. Delete it" in (world.keeper.problem or "")
 
 
 def test_no_objects_no_table_no_problem() -> None:
     world = World(crawl_interval_seconds=60)
     world.clock.now = 60
-    world.keeper.look()
+    world.keeper.check()
     world.crawler.end()
-    world.keeper.look()
+    world.keeper.check()
     assert world.crawler.starts == 1
     assert world.keeper.problem is None
 
 
 def test_waiting_for_a_crawl() -> None:
-    crawler, clock, told = MemoryCrawler(), Clock(), []
+    crawler, clock, reported = MemoryCrawler(), Clock(), []
     crawler.start()
 
     def progress(status: object) -> None:
-        told.append(status)
-        if len(told) == 3:
+        reported.append(status)
+        if len(reported) == 3:
             crawler.end()
 
     assert wait_for_crawl(crawler, 60, progress=progress, sleep=clock.sleep, clock=clock).seconds == 7
-    assert len(told) == 3
+    assert len(reported) == 3
 
 
 def test_a_failed_crawl_tells_glues_reason() -> None:

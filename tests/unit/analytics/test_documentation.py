@@ -28,7 +28,7 @@ def test_the_page_and_all_that_it_loads_come_from_the_service(lake: Lake) -> Non
     assert "//" not in start
 
 
-def test_the_browser_is_told_to_load_nothing_from_elsewhere(lake: Lake) -> None:
+def test_the_headers_forbid_external_resources(lake: Lake) -> None:
     policy = lake.http.get("/docs").headers["content-security-policy"]
     assert "default-src 'none'" in policy
     # No host stands in it, so that a script of Swagger UI cannot reach any.

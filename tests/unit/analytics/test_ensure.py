@@ -105,7 +105,7 @@ def test_what_another_service_made_meanwhile_is_no_error() -> None:
     assert [operation for operation, _ in client.asked][-1] == "create_work_group"
 
 
-def test_a_missing_bucket_of_the_results_is_told() -> None:
+def test_a_missing_results_bucket_is_reported() -> None:
     settings = AnalyticsSettings(results_location="s3://results/athena/")
     steps, client = ensurer(settings, head_bucket=NOT_FOUND)
     with pytest.raises(MissingError, match=r"there is no bucket results .* LAKEFEED_RESULTS_LOCATION"):
@@ -122,7 +122,7 @@ def test_one_target_a_topic_and_one_table_a_target() -> None:
     assert grouping == {"TableGroupingPolicy": "CombineCompatibleSchemas", "TableLevelConfiguration": 4}
 
 
-def test_a_missing_bucket_is_told_and_not_created_unasked() -> None:
+def test_a_missing_bucket_is_reported_and_not_created_by_default() -> None:
     steps, client = ensurer(AnalyticsSettings(), head_bucket=NOT_FOUND)
     with pytest.raises(MissingError, match="LAKEFEED_CREATE_BUCKET"):
         steps.bucket()
@@ -143,7 +143,7 @@ def test_a_bucket_is_created_in_its_region(region: str, arguments: dict[str, Any
     assert client.asked[-1] == ("create_bucket", {"Bucket": "lakefeed", **arguments})
 
 
-def test_a_bucket_of_somebody_else_is_refused() -> None:
+def test_a_bucket_of_another_account_is_refused() -> None:
     forbidden = ClientError({"Error": {"Code": "403", "Message": "Forbidden"}}, "HeadBucket")
     with pytest.raises(RefusedError, match="looking for the bucket lakefeed"):
         ensurer(AnalyticsSettings(create_bucket=True), head_bucket=forbidden)[0].bucket()
@@ -174,18 +174,18 @@ def other_targets(*paths: str, **others: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("present", "said"),
     [
-        (other_targets("s3://lakefeed/events/orders/"), "crawls s3://lakefeed/events/orders/ and nothing of"),
+        (other_targets("s3://lakefeed/events/orders/"), "crawls s3://lakefeed/events/orders/ but none of"),
         (
             other_targets("s3://elsewhere/events/prices", "s3://a/b/"),
             "crawls s3://elsewhere/events/prices/, ",
         ),
-        (other_targets(JdbcTargets=[{"ConnectionName": "db", "Path": "x/%"}]), "crawls 1 JdbcTargets and"),
+        (other_targets(JdbcTargets=[{"ConnectionName": "db", "Path": "x/%"}]), "crawls 1 JdbcTargets but"),
         # Not above our folder, though the text begins alike.
-        (other_targets("s3://lakefeed/events/price"), "crawls s3://lakefeed/events/price/ and"),
+        (other_targets("s3://lakefeed/events/price"), "crawls s3://lakefeed/events/price/ but"),
     ],
     ids=["another topic", "another bucket", "a database", "a name that begins alike"],
 )
-def test_the_crawler_of_another_service_is_left_as_it_is(present: dict[str, Any], said: str) -> None:
+def test_the_crawler_of_another_service_is_not_changed(present: dict[str, Any], said: str) -> None:
     settings = AnalyticsSettings(topic="prices")
     answers = {"get_database": {}, "get_crawler": crawler(settings, **present), "update_crawler": {}}
     steps, client = ensurer(settings, **answers)
@@ -193,7 +193,7 @@ def test_the_crawler_of_another_service_is_left_as_it_is(present: dict[str, Any]
         steps.glue()
     assert said in str(raised.value)
     assert [operation for operation, _ in client.asked] == ["get_database", "get_crawler"]
-    # Whoever knows that it is this service's says so.
+    # A user can confirm that it belongs to this service.
     replacing = Ensurer(client, client, client, settings, replace_targets=True)  # type: ignore[arg-type]
     assert [str(change) for change in replacing.glue()] == ["updated crawler lakefeed: Targets"]
 
@@ -206,18 +206,18 @@ def test_topics_that_come_or_go_change_the_targets(before: str) -> None:
     assert [str(change) for change in steps.glue()] == ["updated crawler lakefeed: Targets"]
 
 
-def test_a_crawler_that_another_service_sets_back_is_told() -> None:
+def test_a_crawler_that_another_service_reverts_is_reported() -> None:
     settings, clock = AnalyticsSettings(topics="a,b"), Clock()
     client = Client(get_database={}, get_crawler=crawler(settings, Role="another"), update_crawler={})
     steps = Ensurer(client, client, client, settings, clock=clock)  # type: ignore[arg-type]
     for _ in range(3):
         assert steps.glue()
         clock.now += 30
-    with pytest.raises(RefusedError, match=r"changed it again \(Role\): .* LAKEFEED_CRAWLER"):
+    with pytest.raises(RefusedError, match=r"reverted each time \(Role\): .* LAKEFEED_CRAWLER"):
         steps.glue()
     updates = [operation for operation, _ in client.asked].count("update_crawler")
     assert updates == 3
-    # When the other one has another name, all is well again.
+    # Once the other service uses another name, updates succeed again.
     client.answers["get_crawler"] = crawler(settings)
     assert steps.glue() == []
     client.answers["get_crawler"] = crawler(settings, Role="another")
@@ -225,7 +225,7 @@ def test_a_crawler_that_another_service_sets_back_is_told() -> None:
     assert steps.glue()
 
 
-def test_a_workgroup_that_another_service_sets_back_is_told() -> None:
+def test_a_workgroup_that_another_service_reverts_is_reported() -> None:
     clock = Clock()
     group = {"Configuration": {"ResultConfiguration": {"OutputLocation": "s3://another/"}}}
     client = Client(get_work_group={"WorkGroup": group}, update_work_group={})

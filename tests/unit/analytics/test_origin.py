@@ -144,6 +144,6 @@ def test_an_origin_is_scheme_name_and_port() -> None:
 
 
 @pytest.mark.parametrize("hosts", ["", "a b", "http://x", "x:80", "a,,b", "a/b"])
-def test_a_setting_that_is_no_list_of_hosts(hosts: str) -> None:
+def test_a_setting_that_is_not_a_list_of_hosts(hosts: str) -> None:
     with pytest.raises(ValidationError):
         AnalyticsSettings(http_allowed_hosts=hosts)

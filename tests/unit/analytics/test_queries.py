@@ -1,4 +1,4 @@
-"""The shipped named queries, and wrong files told by name."""
+"""The predefined named queries, and invalid files."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_the_table_is_quoted(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ('select 1 from "${table}"', "first line must be a comment"),
-        ("-- x\nselect 1", "must read the table"),
-        ('-- x\ndelete from "${table}"', "only reading statements"),
-        ('-- x\nselec 1 from "${table}"', "cannot be read"),
+        ("-- x\nselect 1", "must query the table"),
+        ('-- x\ndelete from "${table}"', "only read-only statements"),
+        ('-- x\nselec 1 from "${table}"', "not valid SQL"),
         ("", "no statement"),
     ],
 )
-def test_a_wrong_file_is_told_by_name(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_file_is_named(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(SettingsError) as caught:
         NamedQueries(write(tmp_path, text))
     assert "mine.sql" in str(caught.value)
@@ -76,5 +76,5 @@ def test_an_empty_folder_names_its_setting(tmp_path: Path) -> None:
 
 def test_an_unknown_name_lists_the_known(tmp_path: Path) -> None:
     queries = NamedQueries(write(tmp_path, '-- x\nselect 1 from "${table}"'))
-    with pytest.raises(MissingError, match="there are mine"):
+    with pytest.raises(MissingError, match="available are mine"):
         queries.get("../mine")

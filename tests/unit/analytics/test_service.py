@@ -72,7 +72,7 @@ def test_ready_once_all_can_be_used(world: World) -> None:
     assert world.health.liveness().ok
 
 
-def test_an_aws_that_does_not_answer_is_told_once_and_recovers(
+def test_an_aws_that_does_not_respond_is_logged_once_and_recovers(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -100,10 +100,10 @@ def test_athena_alone_does_not_keep_from_crawling(world: World) -> None:
     assert list(world.health.readiness().reasons) == ["athena"]
 
 
-def test_an_unforeseen_error_does_not_end_the_loop(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_does_not_end_the_loop(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.errors["glue"] = ZeroDivisionError("oh")
     world.service.tick()
-    assert world.health.readiness().reasons == {"glue": "internal error; see the log"}
+    assert world.health.readiness().reasons == {"glue": "internal error, see the log"}
     assert "oh" in caplog.text
     world.errors.clear()
     world.clock.now += 30
@@ -120,7 +120,7 @@ def test_an_unforeseen_error_is_traced_once(world: World, caplog: pytest.LogCapt
     assert world.value("lakefeed_errors_total", kind="internal") == 5
 
 
-def test_what_keeps_the_catalogue_back_is_told_once_and_recovers(
+def test_a_catalogue_problem_is_logged_once_and_recovers(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.folders.folders.add(("prices", "2026-01-01"))
@@ -158,7 +158,7 @@ def test_queries_are_looked_at_less_often_while_athena_does_not_tell(world: Worl
     assert looks == [0, 2, 6, 14, 30, 62, 122, 182, 242]
 
 
-def test_looks_come_at_the_set_pace_or_when_asked_for(world: World) -> None:
+def test_rounds_run_at_the_set_interval_or_on_request(world: World) -> None:
     world.service.tick()
     world.folders.folders.add(("prices", "2026-01-01"))
     world.clock.now += 29
@@ -169,7 +169,7 @@ def test_looks_come_at_the_set_pace_or_when_asked_for(world: World) -> None:
     assert world.crawler.starts == 1
 
 
-def test_the_loop_beats_and_ends_when_told(world: World) -> None:
+def test_the_loop_sends_heartbeats_and_stops(world: World) -> None:
     stop = threading.Event()
     loop = threading.Thread(target=world.service.run, args=(stop,))
     loop.start()
@@ -184,11 +184,11 @@ def test_the_loop_beats_and_ends_when_told(world: World) -> None:
 def test_queries_are_counted_when_they_end(world: World) -> None:
     world.engine.answers["SELECT 1"] = Answer(hold=True, scanned_bytes=10**12)
     query = world.watch.start("SELECT 1", "volatility")
-    world.watch.look()
+    world.watch.update()
     assert world.value("lakefeed_analytics_queries_running") == 1
     world.engine.finish(query)
-    world.watch.look()
-    world.watch.look()
+    world.watch.update()
+    world.watch.update()
     assert world.value("lakefeed_analytics_queries_running") == 0
     assert world.value("lakefeed_analytics_queries_total", query="volatility", state="SUCCEEDED") == 1
     assert world.value("lakefeed_analytics_query_seconds_count") == 1
@@ -200,12 +200,12 @@ def test_a_query_that_takes_too_long_is_cancelled(world: World) -> None:
     world.engine.answers["SELECT 1"] = Answer(hold=True)
     query = world.watch.start("SELECT 1", "free")
     world.clock.now += 300
-    world.watch.look()
+    world.watch.update()
     assert world.engine.status(query).state == "RUNNING"
     world.clock.now += 1
-    world.watch.look()
+    world.watch.update()
     assert world.engine.status(query).state == "CANCELLED"
-    world.watch.look()
+    world.watch.update()
     assert world.value("lakefeed_analytics_queries_total", query="free", state="CANCELLED") == 1
 
 
@@ -213,7 +213,7 @@ def test_a_query_that_athena_forgot_is_forgotten(world: World) -> None:
     world.engine.answers["SELECT 1"] = Answer(hold=True)
     world.watch.start("SELECT 1", "free")
     world.engine.queries.clear()
-    world.watch.look()
+    world.watch.update()
     assert world.value("lakefeed_analytics_queries_running") == 0
 
 
@@ -231,7 +231,7 @@ def test_queries_of_other_programs_are_counted_once(world: World) -> None:
     # What had ended before is not counted, what runs is when it ends.
     world.engine.start("SELECT 1")
     runs = world.engine.start("SELECT 2")
-    watch.look()
+    watch.update()
     assert world.value("lakefeed_analytics_queries_running") == 1
     assert count("free") == 0
     world.engine.start("SELECT 1")
@@ -241,7 +241,7 @@ def test_queries_of_other_programs_are_counted_once(world: World) -> None:
     world.engine.finish(runs)
     for _ in range(3):
         world.clock.now += 10
-        watch.look()
+        watch.update()
     assert count("free") == 2
     assert count(named.name) == 1
     assert count("sample") == 1
@@ -253,28 +253,28 @@ def test_queries_of_other_programs_are_counted_once(world: World) -> None:
 
 def test_more_queries_than_a_page_between_two_looks(world: World) -> None:
     world.engine.answers["SELECT 1"] = Answer()
-    world.watch.look()
+    world.watch.update()
     for _ in range(120):
         world.engine.start("SELECT 1")
     world.clock.now += 10
-    world.watch.look()
+    world.watch.update()
     assert world.value("lakefeed_analytics_queries_total", query="free", state="SUCCEEDED") == 120
 
 
-def test_a_long_query_of_another_program_is_left_alone(world: World) -> None:
+def test_a_long_query_of_another_program_is_not_cancelled(world: World) -> None:
     world.engine.answers["SELECT 1"] = Answer(hold=True)
     query = world.engine.start("SELECT 1")
-    world.watch.look()
+    world.watch.update()
     world.clock.now += 10_000
-    world.watch.look()
+    world.watch.update()
     assert world.engine.status(query).state == "RUNNING"
 
 
-def test_athena_is_listed_now_and_then(world: World) -> None:
+def test_athena_is_listed_periodically(world: World) -> None:
     asked: list[int] = []
     recent = world.engine.recent
     world.engine.recent = lambda limit: asked.append(limit) or recent(limit)  # type: ignore[method-assign, func-returns-value]
     for second in range(31):
         world.clock.now = second
-        world.watch.look()
+        world.watch.update()
     assert asked == [50] * 4

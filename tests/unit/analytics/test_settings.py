@@ -1,4 +1,4 @@
-"""Settings: defaults, and wrong values told with the variable."""
+"""Settings: defaults, and errors for invalid values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_defaults() -> None:
     assert not settings.create_bucket
 
 
-def test_a_call_of_20_s_is_no_stall_and_one_that_hangs_is_seen_within_30_s() -> None:
+def test_a_call_of_20_s_is_not_a_stall_and_a_hanging_one_is_detected_within_30_s() -> None:
     settings = load(AnalyticsSettings)
     with closing(aws.client("glue", settings)) as glue:
         config = glue.meta.config

@@ -143,31 +143,31 @@ def test_a_write_is_refused_behind_a_comment_and_in_any_case(sql: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "said"),
+    ("sql", "reason"),
     [
         ("", "there is no statement"),
         (" ; ", "there is no statement"),
         ("-- only a comment", "there is no statement"),
         ("SELEC 1", "line 1, column 7"),
-        ("SELEC", "this is no statement"),
-        ("SELECT FROM", "line 1, column 11: cannot be read as SQL of Athena: Expected table name"),
-        ("SELECT (", "line 1, column 8: cannot be read as SQL of Athena: something is missing here"),
+        ("SELEC", "this is not a statement"),
+        ("SELECT FROM", "line 1, column 11: not valid SQL for Athena: Expected table name"),
+        ("SELECT (", "line 1, column 8: not valid SQL for Athena: something is missing here"),
         ("SELECT 1\nFROM", "line 2"),
-        ("SELECT 'open", "line 1: what ' opens is never closed"),
+        ("SELECT 'open", "line 1: the ' is never closed"),
         ("SELECT 1 /* open", "never closed"),
         ("SELECT 1; DROP TABLE t", "one statement at a time"),
         ("DROP TABLE t", "this is DROP"),
         ("SELECT " + "(" * 5000 + "1" + ")" * 5000, "nested too deeply"),
         ("SELECT '" + "x" * 300_000 + "'", "longer than"),
-        ("SELECT 1\x00", "mean nothing"),
+        ("SELECT 1\x00", "not valid in SQL"),
         ("SELECT '\udcff'", "not UTF-8"),
         ("SELECT * FROM f(1)", "table functions are not accepted"),
     ],
 )
-def test_a_refusal_says_why(sql: str, said: str) -> None:
+def test_a_refusal_has_a_reason(sql: str, reason: str) -> None:
     with pytest.raises(StatementError) as caught:
         reading(sql)
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
     assert "\x1b" not in str(caught.value)
     assert "<" not in str(caught.value)
 

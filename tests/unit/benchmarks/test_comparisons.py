@@ -28,7 +28,7 @@ def test_kcat_gets_the_very_events_that_the_producer_makes(tmp_path: Path) -> No
     assert printed == lines.read_bytes()
 
 
-def test_a_backlog_has_events_of_the_size_that_is_told() -> None:
+def test_a_backlog_has_events_of_the_stated_size() -> None:
     made = events(1_000)
     assert {len(event) for event in made} == {EVENT_BYTES}
     assert len(set(made)) == 1_000

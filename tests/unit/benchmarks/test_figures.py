@@ -44,7 +44,7 @@ def test_what_was_measured_in_part_neither_meets_its_target_nor_misses_it() -> N
     assert table(Result([figure])).endswith("| ≤ 3 | open |")
 
 
-def test_the_report_tells_of_settings_but_not_of_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_lists_settings_without_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEFEED_KAFKA_SASL_PASSWORD", "hunter2")
     monkeypatch.setenv("LAKEFEED_UNKNOWN", "hunter2")
     monkeypatch.setenv("LAKEFEED_S3_CLIENT", "obstore")
@@ -68,7 +68,7 @@ def test_a_percentile_of_nothing_is_an_error() -> None:
 RESULT = Result(
     [
         Figure("ratio", "a ÷ b", (3.9, 4.5, 4.2), "", Target("at least", 4)),
-        Figure("rate", "events a second", (43210.0, 38000.0, 41000.0), "/s"),
+        Figure("rate", "events/s", (43210.0, 38000.0, 41000.0), "/s"),
         Figure("peak", "at 10 M rows", (), "MiB", Target("at most", 1.1), note="not reached in 300 s"),
     ],
     ("the machine was busy",),
@@ -78,33 +78,33 @@ RESULT = Result(
 def test_the_table_shows_median_spread_and_target() -> None:
     assert table(RESULT).splitlines()[2:] == [
         "| a ÷ b | 4.2 | 3.9 to 4.5 | ≥ 4 | yes |",
-        "| events a second | 41,000 /s | 38,000 to 43,200 |  |  |",
+        "| events/s | 41,000 /s | 38,000 to 43,200 |  |  |",
         "| at 10 M rows (not reached in 300 s) | not measured |  | ≤ 1.1 | **no** |",
     ]
 
 
 def test_the_json_has_the_medians_by_key_and_all_rounds() -> None:
-    told = suite_json(RESULT)
-    assert told["ratio"] == 4.2
-    assert told["rate"] == 41000.0
-    assert told["peak"] is None
-    assert told["rounds"] == {"ratio": [3.9, 4.5, 4.2], "rate": [43210.0, 38000.0, 41000.0], "peak": []}
-    assert told["targets"]["ratio"] == {"at least": 4, "met": True}
-    assert told["targets"]["peak"]["met"] is False
-    assert told["notes"] == ["the machine was busy", "peak: not reached in 300 s"]
+    report = suite_json(RESULT)
+    assert report["ratio"] == 4.2
+    assert report["rate"] == 41000.0
+    assert report["peak"] is None
+    assert report["rounds"] == {"ratio": [3.9, 4.5, 4.2], "rate": [43210.0, 38000.0, 41000.0], "peak": []}
+    assert report["targets"]["ratio"] == {"at least": 4, "met": True}
+    assert report["targets"]["peak"]["met"] is False
+    assert report["notes"] == ["the machine was busy", "peak: not reached in 300 s"]
 
 
 def test_the_report_shows_first_what_should_be_reached_of_all_suites(tmp_path: Path) -> None:
     other = Result([Figure("ratio", "c ÷ d", (1.0,), "", Target("at most", 3))])
     machine = Machine("2026-01-01", "abc", "run", "a CPU", 2, 8, "Linux", 0.1, {"Python": "3.11"}, {})
     write(tmp_path, {"one": ("One", RESULT), "two": ("Two", other)}, machine, quick=True)
-    told = (tmp_path / "bench.md").read_text()
-    reach = told[told.index("### What should be reached") : told.index("### One")]
+    report = (tmp_path / "bench.md").read_text()
+    reach = report[report.index("### What should be reached") : report.index("### One")]
     assert [line.split(" | ")[0] for line in reach.splitlines()[4:-1]] == [
         "| a ÷ b",
         "| at 10 M rows (not reached in 300 s)",
         "| c ÷ d",
     ]
-    assert "Its figures mean nothing" in told
+    assert "Its figures mean nothing" in report
     content = json.loads((tmp_path / "bench.json").read_text())
     assert (content["one"]["ratio"], content["two"]["ratio"], content["quick"]) == (4.2, 1.0, True)

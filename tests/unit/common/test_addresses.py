@@ -60,6 +60,6 @@ def test_every_address_is_those_of_ipv4_where_there_is_no_ipv6(monkeypatch: pyte
 def test_a_port_that_is_taken_names_its_variable(host: str) -> None:
     with listen(host, 0, "LAKEFEED_HTTP_PORT") as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(SettingsError) as told:
+        with pytest.raises(SettingsError) as error:
             listen(host, port, "LAKEFEED_HTTP_PORT")
-    assert f"LAKEFEED_HTTP_PORT={port}: cannot listen on {join(host, port)}" in str(told.value)
+    assert f"LAKEFEED_HTTP_PORT={port}: cannot listen on {join(host, port)}" in str(error.value)

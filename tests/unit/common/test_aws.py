@@ -64,7 +64,7 @@ def test_what_aws_says_is_said_and_no_credentials_are_blamed(code: str, message:
     assert str(error) == f"looking: AWS (us-east-1) answered {code}: {message}"
 
 
-def test_a_bucket_in_another_region_is_told_with_its_region() -> None:
+def test_a_bucket_in_another_region_is_reported_with_its_region() -> None:
     refused = answered("301", "Moved Permanently", 301)
     refused.response["ResponseMetadata"]["HTTPHeaders"] = {"x-amz-bucket-region": "eu-west-1"}
     error = aws.explain(refused, AwsSettings(), "looking")
@@ -79,7 +79,7 @@ def test_what_credentials_can_cause_names_them(code: str) -> None:
     assert "Check the AWS credentials" in str(error)
 
 
-def test_credentials_that_could_not_be_renewed_are_told() -> None:
+def test_credentials_that_cannot_be_renewed_are_reported() -> None:
     failed = CredentialRetrievalError(provider="custom-process", error_msg="exit code 1")
     assert "no AWS credentials" in str(aws.explain(failed, AwsSettings(), "looking"))
 
@@ -125,7 +125,7 @@ def test_a_credential_of_a_file_that_no_header_can_carry_is_named_and_not_shown(
     assert line.split("=")[1] not in str(error)
 
 
-def test_a_profile_that_wants_a_code_is_told_and_nobody_is_asked(
+def test_a_profile_that_requires_a_code_is_reported_without_a_prompt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config").write_text(
@@ -141,15 +141,15 @@ def test_a_profile_that_wants_a_code_is_told_and_nobody_is_asked(
     asked: list[str] = []
     monkeypatch.setattr("getpass.getpass", asked.append)
     settings = AwsSettings()
-    said = set()
+    reasons = set()
     # Each try, and each client, says the same.
     for service in ("glue", "glue", "athena"):
         with pytest.raises(aws.UnusableCredentialsError) as raised:
             getattr(
                 aws.client(service, settings), {"glue": "get_databases"}.get(service, "list_work_groups")
             )()
-        said.add(str(aws.explain(raised.value, settings, "looking")))
-    [told] = said
-    assert told.startswith("looking: the role of AWS_PROFILE=mfa wants an MFA code")
-    assert "aws configure export-credentials --profile mfa --format env" in told
+        reasons.add(str(aws.explain(raised.value, settings, "looking")))
+    [reason] = reasons
+    assert reason.startswith("looking: the role of AWS_PROFILE=mfa requires an MFA code")
+    assert "aws configure export-credentials --profile mfa --format env" in reason
     assert asked == []

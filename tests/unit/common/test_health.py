@@ -46,7 +46,7 @@ def test_a_retired_loop_is_watched_no_more() -> None:
     assert health.liveness().ok
 
 
-def test_readiness_wants_every_dependency_and_the_metric_follows() -> None:
+def test_readiness_requires_every_dependency_and_sets_the_metric() -> None:
     health, _, metrics = make("kafka", "bucket")
     assert set(health.readiness().reasons) == {"kafka", "bucket"}
     health.ready("kafka")

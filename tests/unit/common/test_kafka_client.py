@@ -12,7 +12,7 @@ from lakefeed_common import kafka_client
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "logged"),
     [
         (ssl.SSLError(1, "an alert"), 0),
         (ConnectionResetError(), 0),
@@ -22,7 +22,7 @@ from lakefeed_common import kafka_client
     ids=["TLS", "reset", "disk", "bug"],
 )
 def test_only_errors_of_connections_stay_out_of_the_log(
-    error: Exception, told: int, caplog: pytest.LogCaptureFixture
+    error: Exception, logged: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def forget() -> None:
         kafka_client.quiet_lost_connections(asyncio.get_running_loop())
@@ -33,4 +33,4 @@ def test_only_errors_of_connections_stay_out_of_the_log(
     gc.collect()
     caplog.clear()
     asyncio.run(forget())
-    assert [record.name for record in caplog.records] == ["asyncio"] * told
+    assert [record.name for record in caplog.records] == ["asyncio"] * logged

@@ -49,7 +49,7 @@ def test_awss_own_variables_keep_their_names(monkeypatch: pytest.MonkeyPatch) ->
     assert load(LakeSettings).aws_endpoint_url is None
 
 
-def test_sasl_without_a_user_says_what_it_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sasl_without_a_user_names_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEFEED_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
     assert "LAKEFEED_KAFKA_SASL_USERNAME" in wrong(KafkaSettings)
 
@@ -65,10 +65,10 @@ def test_secrets_stay_out_of_messages_and_reprs(monkeypatch: pytest.MonkeyPatch,
     assert "LAKEFEED_KAFKA_SSL_CA_FILE" in message
 
 
-def test_msk_wants_tls_and_no_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_msk_requires_tls_and_no_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEFEED_KAFKA_SASL_MECHANISM", "AWS_MSK_IAM")
     monkeypatch.setenv("LAKEFEED_KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT")
-    assert "AWS_MSK_IAM wants SASL_SSL" in wrong(KafkaSettings)
+    assert "AWS_MSK_IAM requires SASL_SSL" in wrong(KafkaSettings)
     monkeypatch.setenv("LAKEFEED_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
     assert load(KafkaSettings).kafka_sasl_username is None
 
@@ -91,7 +91,7 @@ def test_certificates_that_cannot_be_used_are_named(monkeypatch: pytest.MonkeyPa
     assert load(KafkaSettings).kafka_ssl_ca_file == certificate
 
     monkeypatch.setenv("LAKEFEED_KAFKA_SSL_KEY_FILE", str(key))
-    assert wrong(KafkaSettings) == "LAKEFEED_KAFKA_SSL_KEY_FILE wants LAKEFEED_KAFKA_SSL_CERTIFICATE_FILE"
+    assert wrong(KafkaSettings) == "LAKEFEED_KAFKA_SSL_KEY_FILE requires LAKEFEED_KAFKA_SSL_CERTIFICATE_FILE"
     monkeypatch.setenv("LAKEFEED_KAFKA_SSL_CERTIFICATE_FILE", str(certificate))
     assert "No such file" in wrong(KafkaSettings)
     for unusable in (another.private_key_pem.bytes(), encrypted_key(mine)):

@@ -1,4 +1,4 @@
-"""The commands that the documents tell: what they name is there, and a shell can read them."""
+"""The documents' shell commands can be parsed, and the files, targets and outputs that they name exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import pytest
 from monitoring.catalogue import ROOT
 
 EXAMPLES = ROOT / "infra" / "examples"
-DOCUMENTS = ["README.md", "infra/README.md", "docs/deploy.md", "docs/kubernetes.md"]
+DOCUMENTS = [
+    "README.md",
+    "infra/README.md",
+    *(
+        f"docs/{name}.md"
+        for name in ("aws", "deploy", "kubernetes", "operations", "publishing", "querying", "secured-brokers")
+    ),
+]
 
 
 def blocks(document: str) -> list[str]:
@@ -26,18 +33,18 @@ def declared(kind: str, *files: Path, text: str = "") -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_shell_can_read_them(document: str) -> None:
+def test_a_shell_can_parse_them(document: str) -> None:
     assert blocks(document)
     for block in blocks(document):
         done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{block}\n{done.stderr}"
 
 
-def test_outputs_of_terraform_are_there() -> None:
+def test_terraform_outputs_exist() -> None:
     named = set()
     for document in DOCUMENTS:
         text = (ROOT / document).read_text()
-        # What a document writes into a file of Terraform counts too.
+        # A document may add outputs of its own.
         own = declared("output", text=text)
         for example in ("tutorial", "production"):
             there = own | declared("output", EXAMPLES / example / "outputs.tf")
@@ -50,7 +57,7 @@ def test_outputs_of_terraform_are_there() -> None:
     assert {"publish_command", "settings_command", "aws_config", "connect_command"} <= named
 
 
-def test_variables_of_terraform_are_there() -> None:
+def test_terraform_variables_exist() -> None:
     count = 0
     for document in DOCUMENTS:
         for block in blocks(document):
@@ -65,13 +72,38 @@ def test_variables_of_terraform_are_there() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_files_and_targets_are_there(document: str) -> None:
+def test_files_and_targets_exist(document: str) -> None:
     text = (ROOT / document).read_text()
     for path in re.findall(r"(?<![\w/.])(?:infra|k8s|docs|data|tests|analytics)/[\w./-]+", text):
-        # Those that a reader makes.
+        # Files that the reader creates.
         if not path.endswith((".tfvars", "eks.tf")):
             assert (ROOT / path.rstrip(".")).exists(), path
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for block in blocks(document):
         for target in re.findall(r"^make ([a-z][a-z0-9-]*)", block, re.MULTILINE):
             assert target in targets, target
+
+
+LINKING = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *("infra/README.md", "data/README.md"),
+    *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
+]
+
+
+def anchors(file: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub generates them."""
+    headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", LINKING)
+def test_links_lead_somewhere(document: str) -> None:
+    file = ROOT / document
+    for target in re.findall(r"\]\(((?!https?://)[^)\s]+)\)", file.read_text()):
+        path, _, anchor = target.partition("#")
+        linked = (file.parent / path) if path else file
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(linked), target

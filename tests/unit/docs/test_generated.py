@@ -47,7 +47,7 @@ def test_a_setting_is_a_row(name: str, expected: tuple[str, ...]) -> None:
     assert row(name, Example.model_fields[name]) == expected
 
 
-def test_every_setting_is_told_with_all_its_columns() -> None:
+def test_every_setting_is_documented_with_all_columns() -> None:
     lines = [line for line in document().splitlines() if line.startswith("| `")]
     assert len(lines) > 50
     for line in lines:

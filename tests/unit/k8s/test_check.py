@@ -60,12 +60,12 @@ def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
         (
             lambda b: container(b)["volumeMounts"].append({"name": "state", "mountPath": "/state"}),
             "Deployment/consumer",
-            "container consumer mounts state, which is no volume",
+            "container consumer mounts state, which is not a volume",
         ),
         (
             lambda b: container(b)["volumeMounts"].clear(),
             "Deployment/consumer",
-            "volume tmp is mounted nowhere",
+            "volume tmp is not mounted",
         ),
         (
             lambda b: container(b)["readinessProbe"]["httpGet"].update(port="web"),
@@ -75,7 +75,7 @@ def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
         (
             lambda b: container(b)["readinessProbe"]["httpGet"].update(path="/ready"),
             "Deployment/consumer",
-            "container consumer: readinessProbe: lakefeed-consumer:1.2.3 does not answer /ready",
+            "container consumer: readinessProbe: lakefeed-consumer:1.2.3 does not serve /ready",
         ),
         (
             lambda b: container(b).pop("livenessProbe"),
@@ -85,7 +85,7 @@ def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
         (
             lambda b: b["Service"]["spec"]["ports"][0].update(targetPort="web"),
             "Service/consumer",
-            "port web leads to Deployment/consumer (k8s/x.yaml), which has 8002, http",
+            "port web targets Deployment/consumer (k8s/x.yaml), which has 8002, http",
         ),
         (
             lambda b: b["Service"]["spec"].update(selector={"app": "consumer"}),
@@ -100,33 +100,33 @@ def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
         (
             lambda b: container(b).update(image="apache/kafka:3.9.2"),
             "Deployment/consumer",
-            "container consumer: image apache/kafka:3.9.2, and docker-compose.yml has apache/kafka:3.9.1",
+            "container consumer: image apache/kafka:3.9.2, but docker-compose.yml has apache/kafka:3.9.1",
         ),
         (
             lambda b: container(b).update(image="lakefeed-consumer:latest"),
             "Deployment/consumer",
-            "container consumer: image lakefeed-consumer:latest has no tag of its own",
+            "container consumer: image lakefeed-consumer:latest has no fixed tag",
         ),
         (
             lambda b: b["ServiceAccount"]["metadata"].pop("namespace"),
             "ServiceAccount/consumer",
-            "has no namespace, and would go to whichever the context has",
+            "has no namespace, and would be created in that of the context",
         ),
         # Environment.
         (
             lambda b: container(b)["env"].append({"name": "LAKEFEED_TOPICC", "value": "x"}),
             "Deployment/consumer",
-            "container consumer: LAKEFEED_TOPICC is no setting of consumer",
+            "container consumer: LAKEFEED_TOPICC is not a setting of consumer",
         ),
         (
             lambda b: container(b)["env"].append({"name": "LAKEFEED_RATE", "value": "1"}),
             "Deployment/consumer",
-            "container consumer: LAKEFEED_RATE is no setting of consumer",
+            "container consumer: LAKEFEED_RATE is not a setting of consumer",
         ),
         (
             lambda b: b["ConfigMap"]["data"].update(LAKEFEED_BUCKETT="x"),
             "ConfigMap/settings",
-            "LAKEFEED_BUCKETT is no setting of any part",
+            "LAKEFEED_BUCKETT is not a setting of any component",
         ),
         (
             lambda b: b["ConfigMap"]["data"].update(LAKEFEED_TOPIC="a b"),
@@ -142,7 +142,7 @@ def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
         (
             lambda b: pod(b).update(terminationGracePeriodSeconds=20),
             "Deployment/consumer",
-            "terminationGracePeriodSeconds 20 for a drain of 25 s: it would be killed while it still stores",
+            "terminationGracePeriodSeconds 20 for a drain of 25 s: it would be killed while it is storing",
         ),
         # Security.
         (
@@ -159,12 +159,12 @@ def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
         (
             lambda b: pod(b).update(automountServiceAccountToken=True),
             "Deployment/consumer",
-            "automountServiceAccountToken is not false: it would hold a token of the cluster's API",
+            "automountServiceAccountToken is not false: it would have a token for the cluster's API",
         ),
         (
             lambda b: container(b)["ports"][0].update(hostPort=8002),
             "Deployment/consumer",
-            "container consumer: hostPort 8002: it takes a port of the node",
+            "container consumer: hostPort 8002: it uses a port of the node",
         ),
         (
             lambda b: b.update(
@@ -176,7 +176,7 @@ def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
                 }
             ),
             "Role/consumer",
-            "verbs are *: it allows whatever there will ever be",
+            "verbs are *: it also allows all future ones",
         ),
         (
             lambda b: container(b)["resources"]["limits"].pop("memory"),
@@ -187,12 +187,12 @@ def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
         (
             lambda b: b.pop("NetworkPolicy"),
             "Deployment/consumer",
-            "no NetworkPolicy selects its pods: they may talk to everything",
+            "no NetworkPolicy selects its pods: they may connect to everything",
         ),
         (
             lambda b: b["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0].update(port="web"),
             "NetworkPolicy/consumer",
-            "port web is none of the pods that it is about: 8002, http",
+            "port web is not a port of the selected pods: 8002, http",
         ),
         (
             lambda b: b["NetworkPolicy"]["spec"].update(podSelector={"matchLabels": {"app": "x"}}),
@@ -204,19 +204,19 @@ def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
                 podSelector={"matchLabels": {"app": "x"}}
             ),
             "NetworkPolicy/consumer",
-            "the peer {'matchLabels': {'app': 'x'}} is no pod of any rendering",
+            "the peer {'matchLabels': {'app': 'x'}} is not a pod of any rendering",
         ),
         # Scaling and monitoring.
         (
             lambda b: b["ScaledObject"]["spec"].update(maxReplicaCount=4),
             "ScaledObject/consumer",
-            "maxReplicaCount is 4, and LAKEFEED_TOPIC_PARTITIONS 3: consumers beyond the partitions have "
-            "nothing to do",
+            "maxReplicaCount is 4, and LAKEFEED_TOPIC_PARTITIONS 3: more consumers than partitions "
+            "would be idle",
         ),
         (
             lambda b: b["Deployment"]["spec"].update(replicas=2),
             "Deployment/consumer",
-            "has replicas, which each apply would set against ScaledObject/consumer",
+            "has replicas, which each apply would set in conflict with ScaledObject/consumer",
         ),
         (
             lambda b: b["ScaledObject"]["spec"]["triggers"][0]["metadata"].pop("sasl"),
@@ -226,7 +226,7 @@ def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
         (
             lambda b: b["TriggerAuthentication"]["spec"]["secretTargetRef"].pop(),
             "ScaledObject/consumer",
-            "the consumer shows the broker password, username, and KEDA username",
+            "the consumer authenticates with password, username, but KEDA with username",
         ),
         (
             lambda b: b["PodMonitor"]["spec"]["podMetricsEndpoints"][0].update(port="metrics"),
@@ -303,7 +303,7 @@ def test_secrets_that_people_make_are_those_of_the_commands(tmp_path: Path) -> N
 
 def test_without_kubectl_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(render.CannotRenderError, match=r"kubectl is not on the PATH.*install it"):
+    with pytest.raises(render.CannotRenderError, match=r"kubectl is not on the PATH.*Install it"):
         render.kubectl()
 
 

@@ -41,7 +41,7 @@ def test_monitoring_without_its_images_is_left_out(
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(made))
     after = {pod.owner.name for pod in render(Kustomization("without", folder)).pods()}
     assert before.keys() - after == {"prometheus", "grafana"}
-    assert capsys.readouterr().err.count("left out: ") == 2
+    assert capsys.readouterr().err.count("skipped: ") == 2
 
 
 def test_a_pipeline_without_its_image_is_refused(local: Rendering) -> None:

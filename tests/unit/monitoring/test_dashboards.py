@@ -60,7 +60,7 @@ def test_ids_are_unique(board: dict[str, Any]) -> None:
 
 
 @board
-def test_panels_lie_on_the_grid_without_overlap_or_holes(board: dict[str, Any]) -> None:
+def test_panels_fill_the_grid_without_overlaps_or_gaps(board: dict[str, Any]) -> None:
     taken: set[tuple[int, int]] = set()
     for panel in board["panels"]:
         at = panel["gridPos"]

@@ -1,4 +1,4 @@
-"""`.ci/run`: its stages run beside each other, and the first that fails ends them all and is explained."""
+"""`.ci/run`: stages run in parallel; the first failure stops them all, and its log is printed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.waiting import wait_for
 
 CI = Path(__file__).resolve().parents[3] / ".ci"
 PASSED = "echo '===== 7 passed, 1 skipped in 4.21s =====' "
-# As pytest tells of a failure.
+# As pytest reports a failure.
 SAID = ["==== FAILURES ====", "E assert 1 == 2", "== 1 failed, 6 passed in 3s =="]
 FAILED = f"printf '%s\\n' 'collected 2 items' {' '.join(map(repr, SAID))}; exit 1"
 
@@ -83,7 +83,7 @@ def test_the_table_comes_before_the_closing_line_of_the_tests(stages: Stages) ->
     assert (stages.folder / "down").exists()
 
 
-def test_stages_run_beside_each_other_after_those_that_they_need(stages: Stages) -> None:
+def test_stages_run_in_parallel_after_their_dependencies(stages: Stages) -> None:
     meet = "for _ in $(seq 600); do if [ -e {0} ]; then exit 0; fi; sleep 0.1; done; exit 1"
     done = stages.run(
         f"Stage('one', 'echo >one; {meet.format('two')}')",
@@ -94,7 +94,7 @@ def test_stages_run_beside_each_other_after_those_that_they_need(stages: Stages)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_failure_beside_others_ends_them_and_its_log_explains_it(stages: Stages) -> None:
+def test_a_failure_stops_other_stages_and_prints_its_log(stages: Stages) -> None:
     endless = "echo $$ >{0}; echo busy; while true; do sleep 1; done"
     leaves = "setsid sleep 1000 & echo $! >server"
     done = stages.run(
@@ -104,8 +104,8 @@ def test_a_failure_beside_others_ends_them_and_its_log_explains_it(stages: Stage
         f"Stage('tests', {PASSED!r}, after=['e2e'])",
     )
     assert done.returncode == 1
-    told = done.stdout.partition("--- e2e failed with exit code 1 after ")[2].splitlines()
-    assert told[1:] == SAID
+    report = done.stdout.partition("--- e2e failed with exit code 1 after ")[2].splitlines()
+    assert report[1:] == SAID
     assert "busy" not in done.stdout
     assert "tests begins" not in done.stdout
     assert (stages.folder / "down").exists()

@@ -41,10 +41,10 @@ def test_the_example_shows_every_variable_of_the_compose_files() -> None:
 
 def test_the_examples_values_are_the_defaults() -> None:
     shown = {name: value for name, value in example().items() if name in defaults() and value}
-    told = {name: defaults()[name] for name in shown}
+    documented = {name: defaults()[name] for name in shown}
     # A mechanism is only passed on; its default is the setting's own.
-    told["LAKEFEED_KAFKA_SASL_MECHANISM"] = "SCRAM-SHA-512"
-    assert shown == told
+    documented["LAKEFEED_KAFKA_SASL_MECHANISM"] = "SCRAM-SHA-512"
+    assert shown == documented
 
 
 def test_what_the_messages_of_watch_advise_can_be_set_for_its_container() -> None:
@@ -120,9 +120,9 @@ def test_a_parts_lock_has_the_versions_that_were_tested(lock: Path) -> None:
 
 
 def test_every_make_target_is_described() -> None:
-    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = set(re.findall(r"^\.PHONY: (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert targets == set(re.findall(r"make ([a-z0-9-]+)", told))
+    assert targets == set(re.findall(r"make ([a-z0-9-]+)", output))
 
 
 def test_dockerfiles_use_nothing_of_buildkit() -> None:

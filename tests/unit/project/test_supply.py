@@ -58,7 +58,7 @@ def _vulnerability(asked: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def package_of(lock: Path) -> str:
-    """The first package of a lock, as it stands there: `name==version`."""
+    """The first package of a lock file, as `name==version`."""
     package = next(python_packages(lock))
     return f"{package.name}=={package.version}"
 
@@ -70,17 +70,17 @@ def test_pip_audit_names_a_known_vulnerability_and_leaves_out_what_is_ignored(
     lock = tmp_path / "requirements.lock"
     sha = "0" * 64
     lock.write_text("".join(f"{each} \\\n    --hash=sha256:{sha}\n" for each in ("one==1.0", "two==2.0")))
-    told = audit.pip_audit(lock, "osv", ["--osv-url", address, "--ignore-vuln", "PYSEC-0000-2"])
-    assert [(package["name"], package["version"]) for package in told] == [("one", "1.0"), ("two", "2.0")]
-    assert [[each["id"] for each in package["vulns"]] for package in told] == [["PYSEC-0000-1"], []]
+    output = audit.pip_audit(lock, "osv", ["--osv-url", address, "--ignore-vuln", "PYSEC-0000-2"])
+    assert [(package["name"], package["version"]) for package in output] == [("one", "1.0"), ("two", "2.0")]
+    assert [[each["id"] for each in package["vulns"]] for package in output] == [["PYSEC-0000-1"], []]
 
 
 def test_without_a_service_one_line_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert audit.main(["--service", "osv", "--osv-url", "http://127.0.0.1:1/v1/query"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("audit: NOT DONE, ")
-    assert "osv does not answer" in told
-    assert len(told.splitlines()) == 1
+    output = capsys.readouterr().out
+    assert output.startswith("audit: NOT DONE, ")
+    assert "osv does not answer" in output
+    assert len(output.splitlines()) == 1
 
 
 @pytest.fixture
@@ -114,33 +114,33 @@ def test_a_known_vulnerability_fails_and_is_named(service: Known, capsys: pytest
 def test_locks_without_known_vulnerabilities_pass(service: Known, capsys: pytest.CaptureFixture[str]) -> None:
     service.update(CANARY)
     assert audit.main(["--service", "osv"]) == 0
-    told = capsys.readouterr().out
-    assert re.fullmatch(r"audit: 0 known vulnerabilities in \d{3} locked packages \(osv\)\n", told)
+    output = capsys.readouterr().out
+    assert re.fullmatch(r"audit: 0 known vulnerabilities in \d{3} locked packages \(osv\)\n", output)
 
 
 def test_a_service_that_knows_nothing_is_not_believed(
     service: Known, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert audit.main(["--service", "osv"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("audit: NOT DONE, ")
-    assert "osv knows of none" in told
+    output = capsys.readouterr().out
+    assert output.startswith("audit: NOT DONE, ")
+    assert "osv knows of none" in output
 
 
 def test_a_bill_of_materials_lists_what_the_lock_installs(tmp_path: Path) -> None:
     sbom.main(tmp_path)
     for part in PARTS:
-        told = json.loads((tmp_path / f"{part}.json").read_text())
+        output = json.loads((tmp_path / f"{part}.json").read_text())
         bom: Any = Bom
-        assert bom.from_json(told).validate()
-        assert told["metadata"]["component"]["name"] == f"lakefeed-{part}"
-        listed = {entry["purl"] for entry in told["components"] if "purl" in entry}
+        assert bom.from_json(output).validate()
+        assert output["metadata"]["component"]["name"] == f"lakefeed-{part}"
+        listed = {entry["purl"] for entry in output["components"] if "purl" in entry}
         lock = list(python_packages(ROOT / part / "requirements.lock"))
         assert listed >= {f"pkg:pypi/{package.name}@{package.version}" for package in lock}
-        assert all(entry["hashes"] for entry in told["components"] if "purl" in entry)
+        assert all(entry["hashes"] for entry in output["components"] if "purl" in entry)
         # For Windows only.
         assert not any("colorama" in url for url in listed)
-        assert "python" in {entry["name"] for entry in told["components"]}
+        assert "python" in {entry["name"] for entry in output["components"]}
     assert any(each.startswith("pkg:maven/io.prometheus.jmx/jmx_prometheus_javaagent@") for each in listed)
     # Kafka runs in its own image.
     assert not any(each.startswith("pkg:maven/org.apache.kafka/") for each in listed)
