@@ -1,4 +1,4 @@
-"""A topic in memory: takes what a producer sends, and tells what it holds."""
+"""A topic in memory: accepts what a producer sends, and can be read."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Record = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
 
 
 class MemoryTopic:
-    """A `Publisher` and the `TopicLog` of what it has sent; each event is acknowledged at once.
+    """A `Publisher`, and the `TopicLog` of its records; each event is acknowledged at once.
 
     Args:
-        partitions: how many there are; more can be added to `times`.
+        partitions: how many there are.
         max_event_bytes: the largest event.
     """
 
@@ -33,7 +33,7 @@ class MemoryTopic:
         self.before_send: Callable[[EventBatch], None] = lambda _: None
 
     def connection(self) -> MemoryConnection:
-        """A connection that is new to the topic."""
+        """A connection that knows nothing of the topic yet."""
         return MemoryConnection(self)
 
     def put(
@@ -45,9 +45,9 @@ class MemoryTopic:
         now = time.time_ns() // 1_000_000
         self.times[partition].append(now if milliseconds is None else milliseconds)
 
-    # ---- as a publisher
+    # ---- the publisher
 
-    def send(self, batch: EventBatch, go_on: Callable[[], bool]) -> None:
+    def send(self, batch: EventBatch, keep_sending: Callable[[], bool]) -> None:
         self.before_send(batch)
         values, rows, partitions = batch.values.to_list(), batch.rows.tolist(), batch.partitions.tolist()
         for index, (value, partition, row) in enumerate(zip(values, partitions, rows, strict=True)):
@@ -62,7 +62,7 @@ class MemoryTopic:
     def abandon(self) -> None:
         pass
 
-    # ---- as a log
+    # ---- the log
 
     def bounds(self) -> tuple[list[int], list[int]]:
         return list(self.first), [len(log) for log in self.found]
@@ -78,7 +78,7 @@ class MemoryTopic:
 
 
 class MemoryConnection:
-    """What a link to the broker opens."""
+    """A connection to the topic."""
 
     notes = ()
 

@@ -1,7 +1,6 @@
-"""A Kafka in memory for the sender: keeps sequences as a broker does, and answers as a script says.
+"""A Kafka cluster in memory for the sender: it tracks sequence numbers, and responds as a script demands.
 
-It stands where aiokafka's connections stand, so no byte goes over a network, and the sender's pauses and time
-limits pass at once.
+It replaces aiokafka's connections, so there is no network, and the sender's pauses and timeouts pass at once.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ _PRODUCER_AT, _SEQUENCE_AT = 43, 53
 _REQUEST_SECONDS = 45.0
 
 Address = tuple[str, int]
-Loss = Literal["question", "answer", "silence"]
+Loss = Literal["request", "response", "silence"]
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A record batch as it came: to which partition, from whom, its first sequence number, its values."""
+class Received:
+    """A record batch as the broker received it: partition, producer id, first sequence number, values."""
 
     partition: int
     producer: int
@@ -45,26 +44,26 @@ class ScriptedBroker:
     """A cluster of brokers with one topic.
 
     Attributes:
-        script: for a partition, what happens to the next record batches: an error code that is answered
-            instead of taking it; `question` or `answer`, which get lost with the connection; `silence`, which
-            is no answer until the client's limit. When it is empty, record batches are taken.
+        script: for each partition, the fate of the next record batches: an error code to respond with;
+            `request` or `response`, which is lost with the connection; `silence`, which is no response until
+            the client's timeout. When it is empty, record batches are accepted.
         logs: values by partition, as a consumer would read them.
-        asked: every record batch that came, taken or not.
-        leaders: partition to broker; a partition that is missing does not exist.
+        received: every record batch, accepted or not.
+        leaders: partition to broker; a missing partition does not exist.
         brokers: their addresses.
-        refuses: addresses and the error that a connection to them gets; TimeoutError is no answer.
-        identities: answers to the question for a producer's id; 0 gives one.
+        refuses: addresses, and the error of a connection to each; TimeoutError is no response.
+        identities: error codes for requests of a producer id; 0 assigns one.
         largest: bytes of the largest record batch.
-        sequences: they begin again from zero after so many.
+        sequences: sequence numbers wrap around to zero after this many.
         connected: addresses that were connected to, in order.
-        asked_of: address to which each record batch came.
+        received_by: address to which each record batch was sent.
     """
 
     def __init__(self, topic: str = "events", partitions: int = 2) -> None:
         self.topic = topic
         self.script: defaultdict[int, deque[int | Loss]] = defaultdict(deque)
         self.logs: defaultdict[int, list[bytes]] = defaultdict(list)
-        self.asked: list[Taken] = []
+        self.received: list[Received] = []
         self.leaders: dict[int, int] = dict.fromkeys(range(partitions), 1)
         self.brokers: dict[int, Address] = {1: ("one", 9092)}
         self.refuses: dict[Address, BaseException] = {}
@@ -72,7 +71,7 @@ class ScriptedBroker:
         self.largest = 1_000_000
         self.sequences = 2**31
         self.connected: list[Address] = []
-        self.asked_of: list[Address] = []
+        self.received_by: list[Address] = []
         self._in_flight: set[int] = set()
         self._producers = 4_711
         # By partition and producer.
@@ -80,7 +79,7 @@ class ScriptedBroker:
         self._next: defaultdict[tuple[int, int], int] = defaultdict(int)
 
     async def connect(self, host: str, port: int, **options: Any) -> Connection:
-        """Stands for aiokafka's `create_conn`."""
+        """Replaces aiokafka's `create_conn`."""
         address = host, port
         self.connected.append(address)
         if address in self.refuses:
@@ -88,8 +87,6 @@ class ScriptedBroker:
                 await asyncio.sleep(3_600)
             raise self.refuses[address]
         return Connection(self, address, options["request_timeout_ms"] / 1000)
-
-    # ---- answers --------------------------------------------------------------------------------
 
     def metadata(self) -> Any:
         brokers = [(node, host, port, None) for node, (host, port) in self.brokers.items()]
@@ -105,17 +102,17 @@ class ScriptedBroker:
 
     def take(self, partition: int, data: bytes) -> int:
         """Append a record batch as a broker does; returns the error code."""
-        asked = _parsed(partition, data)
-        ours = partition, asked.producer
-        if asked.sequence in self._taken[ours][-5:]:
+        batch = _parsed(partition, data)
+        ours = partition, batch.producer
+        if batch.sequence in self._taken[ours][-5:]:
             return DUPLICATE
         if len(data) > self.largest:
             return TOO_LARGE
-        if asked.sequence != self._next[ours]:
+        if batch.sequence != self._next[ours]:
             return OUT_OF_ORDER
-        self._taken[ours].append(asked.sequence)
-        self._next[ours] = (asked.sequence + len(asked.values)) % self.sequences
-        self.logs[partition] += asked.values
+        self._taken[ours].append(batch.sequence)
+        self._next[ours] = (batch.sequence + len(batch.values)) % self.sequences
+        self.logs[partition] += batch.values
         return 0
 
     def _wrong_broker(self, connection: Connection, partition: int) -> int:
@@ -125,23 +122,23 @@ class ScriptedBroker:
         return 0 if leader == connection.address else NOT_LEADER
 
     async def produce(self, connection: Connection, partition: int, data: bytes) -> Any:
-        assert partition not in self._in_flight, "a partition's record batches go one by one"
+        assert partition not in self._in_flight, "a partition has one record batch in flight"
         self._in_flight.add(partition)
         try:
-            return await self._answered(connection, partition, data)
+            return await self._respond(connection, partition, data)
         finally:
             self._in_flight.discard(partition)
 
-    async def _answered(self, connection: Connection, partition: int, data: bytes) -> Any:
-        self.asked.append(_parsed(partition, data))
-        self.asked_of.append(connection.address)
+    async def _respond(self, connection: Connection, partition: int, data: bytes) -> Any:
+        self.received.append(_parsed(partition, data))
+        self.received_by.append(connection.address)
         await asyncio.sleep(0)
         script = self.script[partition]  # a test may put another in its place
         fate = script.popleft() if script else 0
         if isinstance(fate, int):
             code = fate or self._wrong_broker(connection, partition) or self.take(partition, data)
             return SimpleNamespace(topics=[(self.topic, [(partition, code, 0, -1)])])
-        if fate in ("answer", "silence"):
+        if fate in ("response", "silence"):
             assert self.take(partition, data) in (0, DUPLICATE)
         if fate == "silence":
             await asyncio.sleep(connection.limit)
@@ -151,7 +148,7 @@ class ScriptedBroker:
 
 
 class Connection:
-    """What the sender uses of aiokafka's connection."""
+    """The part of aiokafka's connection that the sender uses."""
 
     def __init__(self, broker: ScriptedBroker, address: Address, limit: float) -> None:
         self.address = address
@@ -180,16 +177,16 @@ class Connection:
                 assert request.required_acks == -1, "all replicas"
                 return await self._broker.produce(self, partition, data)
             case _:
-                raise AssertionError(f"the sender does not ask for {request}")
+                raise AssertionError(f"unexpected request: {request}")
 
 
-def _parsed(partition: int, data: bytes) -> Taken:
+def _parsed(partition: int, data: bytes) -> Received:
     (producer,) = struct.unpack_from(">q", data, _PRODUCER_AT)
     (sequence,) = struct.unpack_from(">i", data, _SEQUENCE_AT)
     batch = MemoryRecords(data).next_batch()
     assert batch is not None
     assert batch.validate_crc()
-    return Taken(partition, producer, sequence, tuple(record.value for record in batch))
+    return Received(partition, producer, sequence, tuple(record.value for record in batch))
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):
@@ -209,15 +206,15 @@ class _SkippingSelector(selectors.DefaultSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        # Without a timer it waits for the other threads.
+        # Without a timer it waits for other threads.
         found = super().select(None if timeout is None else 0)
         if not found and timeout:
             self._loop.skipped += timeout
         return found
 
 
-def in_place_of_the_network(patch: pytest.MonkeyPatch, broker: ScriptedBroker) -> SkippingLoop:
-    """Let the next sender talk to this broker; returns the loop of its thread."""
+def replace_network(patch: pytest.MonkeyPatch, broker: ScriptedBroker) -> SkippingLoop:
+    """Let the next sender connect to this broker; returns the loop of its thread."""
     loop = SkippingLoop()
     patch.setattr("aiokafka.conn.create_conn", broker.connect)
     patch.setattr("lakefeed_producer.kafka.sender.asyncio.new_event_loop", lambda: loop)
@@ -225,5 +222,5 @@ def in_place_of_the_network(patch: pytest.MonkeyPatch, broker: ScriptedBroker) -
 
 
 def access() -> Mapping[str, Any]:
-    """The security settings of a broker that asks for nothing."""
+    """The security settings of a broker without any."""
     return {"security_protocol": "PLAINTEXT"}

@@ -1,4 +1,4 @@
-"""Batches of events for a publisher, and what became of them."""
+"""Batches of events for a publisher, and their delivery."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.waiting import wait_for
 
 
 def batches(values: list[bytes], partitions: int = 2, of: int = 100) -> Iterator[EventBatch]:
-    """The values as rows 1, 2, 3, … of a file, an even row in partition 0 of two."""
+    """The values as rows 1, 2, 3, … of a file; with two partitions, even rows are in partition 0."""
     publication = Publication(b"a.csv", "0123456789abcdef", partitions, 1)
     for first in range(1, len(values) + 1, of):
         rows = np.arange(first, min(first + of, len(values) + 1))
@@ -24,30 +24,30 @@ def batches(values: list[bytes], partitions: int = 2, of: int = 100) -> Iterator
 
 
 def hand_over(to: KafkaPublisher, values: list[bytes], **options: int) -> Deliveries:
-    """Send without waiting for what becomes of it."""
-    account = Deliveries()
+    """Send without waiting for acknowledgements."""
+    deliveries = Deliveries()
     for batch in batches(values, **options):
-        account.add(batch)
+        deliveries.add(batch)
         to.send(batch, lambda: True)
-    return account
+    return deliveries
 
 
 def send(to: KafkaPublisher, values: list[bytes], **options: int) -> Deliveries:
     """Send and wait until each event is acknowledged or refused."""
-    account = hand_over(to, values, **options)
-    settle(to, account)
-    return account
+    deliveries = hand_over(to, values, **options)
+    settle(to, deliveries)
+    return deliveries
 
 
-def settle(to: KafkaPublisher, account: Deliveries) -> None:
+def settle(to: KafkaPublisher, deliveries: Deliveries) -> None:
     def settled() -> bool:
         to.wait(0.05)
-        account.settle()
-        return account.empty
+        deliveries.settle()
+        return deliveries.empty
 
-    wait_for(settled, 60, lambda: f"{account.in_flight} events are not acknowledged: {to.trouble}", every=0)
+    wait_for(settled, 60, lambda: f"{deliveries.in_flight} events in flight: {to.trouble}", every=0)
 
 
-def failed_rows(account: Deliveries) -> list[int]:
+def failed_rows(deliveries: Deliveries) -> list[int]:
     """Rows that were refused for another reason than their size."""
-    return sorted(int(batch.rows[one.index]) for batch, one in account.failed)
+    return sorted(int(batch.rows[one.index]) for batch, one in deliveries.failed)

@@ -1,4 +1,4 @@
-"""What `lakefeed-producer publish` does while Kafka is away, answers badly, or loses the topic."""
+"""`lakefeed-producer publish` while Kafka is unreachable, responds with errors, or loses the topic."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def shared_there(kafka: str, topic: str) -> Iterator[Topic]:
 
 
 class Run:
-    """A run of `publish` that has many rows to go; some have arrived."""
+    """A run of `publish` with many rows, of which some have arrived."""
 
     def __init__(self, folder: Path, there: Topic, *, rows: int, rate: int, **variables: str) -> None:
         folder.mkdir(exist_ok=True)
@@ -62,11 +62,11 @@ class Run:
                 self.lines.append(line.rstrip())
 
     def wait_for_line(self, text: str, after: int = 0) -> None:
-        """Wait until it says something, after so many lines."""
+        """Wait for a line with this text, after the first `after` lines."""
         wait_for(
             lambda: any(text in line for line in self.lines[after:]) or self.process.poll() is not None,
             90,
-            lambda: f"{text!r} is not said: {self.lines}",
+            lambda: f"no line with {text!r}: {self.lines}",
         )
         assert any(text in line for line in self.lines[after:]), f"it ended without {text!r}: {self.lines}"
 
@@ -81,7 +81,7 @@ class Run:
         self._reader.join()
 
     def end(self) -> int:
-        """The exit code; all has been said then."""
+        """Wait for the end; returns the exit code."""
         code = self.process.wait(90)
         self._reader.join()
         return code
@@ -92,9 +92,11 @@ class Run:
 
     @property
     def waits(self) -> bool:
-        """Whether it has said that it waits for Kafka, and not yet that Kafka responds again."""
-        said = [line for line in self.lines if line.startswith(("waiting for Kafka", "Kafka responds again"))]
-        return bool(said) and said[-1].startswith("waiting")
+        """Whether it reported that it waits for Kafka, and not yet that Kafka responds again."""
+        reported = [
+            line for line in self.lines if line.startswith(("waiting for Kafka", "Kafka responds again"))
+        ]
+        return bool(reported) and reported[-1].startswith("waiting")
 
     @property
     def delivered(self) -> int:
@@ -103,7 +105,7 @@ class Run:
 
 def test_a_run_survives_every_fault_of_its_broker(own_kafka: Broker, there: Topic, tmp_path: Path) -> None:
     """One run through one fault after another, each of which is over when rows arrive again."""
-    rows = 20_000  # at this rate for longer than all faults take on a busy machine
+    rows = 20_000  # at this rate, more than all faults take on a busy machine
 
     def rows_arrive_after(fault: str) -> None:
         before = there.size()
@@ -118,7 +120,7 @@ def test_a_run_survives_every_fault_of_its_broker(own_kafka: Broker, there: Topi
         run.wait_for_line(f"waiting for Kafka at {own_kafka.bootstrap_servers}: Connect to 127.0.0.1:")
         own_kafka.start_kafka()
         run.wait_for_line("Kafka responds again")
-        rows_arrive_after("a broker that was stopped for longer than it takes to be told")
+        rows_arrive_after("a broker that was stopped for long enough to be reported")
 
         own_kafka.restart_zookeeper()
         rows_arrive_after("a restart of ZooKeeper")
@@ -127,19 +129,21 @@ def test_a_run_survives_every_fault_of_its_broker(own_kafka: Broker, there: Topi
         own_kafka.start_kafka()
         rows_arrive_after("a kill of the broker")
 
-        # A limit on the size of its files is to Kafka what a full disk is: it stops when it cannot write.
-        said = len(run.lines)
+        # To Kafka, a limit on the size of its files is like a full disk: it stops when it cannot write.
+        before = len(run.lines)
         resource.prlimit(kafka_pid(own_kafka), resource.RLIMIT_FSIZE, (4096, 4096))
-        run.wait_for_line("waiting for Kafka", said)
+        run.wait_for_line("waiting for Kafka", before)
         own_kafka.kill_kafka()
         own_kafka.start_kafka()
         rows_arrive_after("a full disk")
 
         assert run.stop() == 130, run.lines
-        told = [
+        words = [
             line.split(" ")[0] for line in run.lines if line.startswith(("waiting for", "Kafka responds"))
         ]
-        assert told == ["waiting", "Kafka"] * (len(told) // 2), "each wait is told once, and so is its end"
+        assert words == ["waiting", "Kafka"] * (len(words) // 2), (
+            "each wait is reported once, and so is its end"
+        )
         check_whole(there, good(rows)[: run.delivered])
     done = publish(tmp_path, "x.csv", kafka=there.kafka, topic=there.name)
     assert done.returncode == 3, done.stderr
@@ -149,18 +153,18 @@ def test_a_run_survives_every_fault_of_its_broker(own_kafka: Broker, there: Topi
 def test_a_broker_that_stays_unreachable_ends_the_run_which_can_be_resumed(
     own_kafka: Broker, there: Topic, tmp_path: Path
 ) -> None:
-    """Meanwhile another run, which would wait for longer, is asked to stop."""
+    """Another run, with a longer timeout, is stopped by a signal."""
     rows = 6_000
     other = Topic(own_kafka.bootstrap_servers, f"{there.name}-other")
-    patience = {"LAKEFEED_DELIVERY_TIMEOUT_SECONDS": "6"}
+    timeout = {"LAKEFEED_DELIVERY_TIMEOUT_SECONDS": "6"}
     with (
-        Run(tmp_path / "a", there, rows=rows, rate=100, **patience) as gives_up,
-        Run(tmp_path / "b", other, rows=rows, rate=100) as asked,
+        Run(tmp_path / "a", there, rows=rows, rate=100, **timeout) as gives_up,
+        Run(tmp_path / "b", other, rows=rows, rate=100) as stopped,
     ):
         own_kafka.kill_kafka()
-        asked.wait_for_line("waiting for Kafka")
-        assert asked.stop() == 130
-        assert "interrupted: every row up to" in asked.lines[-1]
+        stopped.wait_for_line("waiting for Kafka")
+        assert stopped.stop() == 130
+        assert "interrupted: every row up to" in stopped.lines[-1]
         assert gives_up.end() == 1
         assert any(line.startswith("waiting for Kafka") for line in gives_up.lines), gives_up.lines
         last, delivered = gives_up.lines[-1], gives_up.delivered
@@ -199,7 +203,7 @@ def test_a_recreated_topic_is_detected(shared_there: Topic, tmp_path: Path) -> N
         admin = AdminClient({"bootstrap.servers": there.kafka})
         remove(admin, there.name)
         wait_for(lambda: there.name not in admin.list_topics(timeout=10).topics, 30)
-        wait_for(lambda: made(admin, there.name), 30)
+        wait_for(lambda: created(admin, there.name), 30)
         assert run.end() == 1, run.lines
         assert "the topic was deleted" in run.lines[-1]
 
@@ -208,8 +212,8 @@ def remove(admin: AdminClient, topic: str) -> None:
     admin.delete_topics([topic])[topic].result(60)
 
 
-def made(admin: AdminClient, topic: str) -> bool:
-    """A topic that is still being deleted cannot be made."""
+def created(admin: AdminClient, topic: str) -> bool:
+    """Create a topic; False while it is still being deleted."""
     try:
         admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(60)
     except KafkaException:

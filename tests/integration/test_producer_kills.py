@@ -1,4 +1,4 @@
-"""`lakefeed-producer publish`, killed again and again and started again, and two of them at a time."""
+"""`lakefeed-producer publish`, killed and restarted several times, and two concurrent ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_run_that_is_killed_at_any_moment_leaves_each_row_once(
     admin = AdminClient({"bootstrap.servers": kafka})
     kills = 0
     while kills < 4:
-        # After four of these, rows for nine seconds are left: time for this process to be slow.
+        # After four of these, rows for nine seconds are left, in case this process is slow.
         goal = there.size() + chance.randrange(1, 600)
         with start(tmp_path, "publish", "x.csv", "--rate", "400", *options, kafka=kafka, topic=topic) as run:
             wait_for(partial(lambda size: there.size() >= size or run.poll() is not None, goal), 60)
@@ -146,7 +146,7 @@ def test_a_second_producer_on_the_same_file_is_refused(kafka: str, topic: str, t
 def test_a_producer_on_another_computer_is_noticed_by_the_rows_that_arrive(
     kafka: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A copy of the file in another folder is to the kernel what a file on another computer is."""
+    """To the kernel, a copy of the file in another folder is like a file on another computer."""
     for folder in ("here", "there"):
         (tmp_path / folder).mkdir()
         write(tmp_path / folder / "x.csv", LONG)
@@ -154,7 +154,7 @@ def test_a_producer_on_another_computer_is_noticed_by_the_rows_that_arrive(
     with start(tmp_path / "here", "publish", "x.csv", "--rate", "100", kafka=kafka, topic=topic) as first:
         wait_for(lambda: there.size() > 100, 60)
         with monkeypatch.context() as patch:
-            # On a busy machine rows may fail to come for half a second.
+            # On a busy machine, no row may arrive for half a second.
             patch.setattr(journal.Journal.__init__, "__defaults__", (5.0,))
             second = publish(tmp_path / "there", "x.csv", kafka=kafka, topic=topic)
         assert second.returncode == 1
@@ -189,7 +189,7 @@ def test_two_producers_that_start_at_once_on_two_computers_end_with_an_error(
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a small file be read in many parts, as a large one is."""
+    """Read a small file in many chunks, like a large one."""
     monkeypatch.setattr("lakefeed_producer.csv.file.CHUNK_BYTES", 4 << 10)
 
 
@@ -222,12 +222,12 @@ def test_a_file_that_grows_while_it_is_published_is_noticed(kafka: str, topic: s
 
     done = publish_and_change(tmp_path, kafka, topic, grow)
     assert done.returncode == 1, done.stderr
-    told, last = done.stderr.splitlines()[-2:]
+    counts, last = done.stderr.splitlines()[-2:]
     there = Topic(kafka, topic)
     arrived = there.size()
     there.close()
     assert 200 < arrived < len(good(LONG))
-    assert f"{arrived:,} events delivered" in told
+    assert f"{arrived:,} events delivered" in counts
     assert last.startswith(
         f"error: x.csv was changed while it was read: it had {before:,} bytes and has {before + 9:,}"
     )

@@ -1,4 +1,4 @@
-"""`/healthz` of `lakefeed-producer watch`: a stuck work loop is seen, a slow one is left alone."""
+"""`/healthz` of `lakefeed-producer watch`: a stuck work loop is detected, a slow one is not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers.services import Service
 from tests.helpers.waiting import wait_for
 from tests.helpers.watching import numbers, write
 
-# The command, with one of its calls replaced by one that does not return any more after the tenth time.
+# The command, with a function replaced by one that blocks forever at the tenth call.
 STUCK = """
 import itertools, sys, threading
 from lakefeed_producer import cli
@@ -53,7 +53,7 @@ def test_a_stuck_call_is_detected(
     for number in range(12):
         write(tmp_path, f"{number}.csv", 100 + number)
     program = STUCK.format(where=where)
-    # Long enough for a busy machine to go round in.
+    # Long enough for one round on a busy machine.
     short = settings(kafka, topic, LAKEFEED_STALL_SECONDS="2")
     with Service("producer", log=tmp_path / "log", program=program, **short) as service:
         wait_for(lambda: "stuck" in service.log.splitlines(), 60, lambda: service.log)

@@ -41,7 +41,7 @@ def connection(request: pytest.FixtureRequest, topic: str) -> MemoryConnection |
     return connect(ProducerSettings(kafka_bootstrap_servers=kafka, topic=topic))
 
 
-def taken(publisher: Publisher, request: pytest.FixtureRequest, topic: str) -> list[Record]:
+def accepted(publisher: Publisher, request: pytest.FixtureRequest, topic: str) -> list[Record]:
     if isinstance(publisher, MemoryTopic):
         return publisher.records
     return read(request.getfixturevalue("kafka"), topic)
@@ -54,25 +54,25 @@ def test_records_arrive_in_order_and_each_is_acknowledged_and_read_back(
     source, sha256 = "café.csv".encode(), "0123456789abcdef" * 4
     tracker = journal.resume(source, sha256, time.time_ns(), 6_000, lambda: None)
     publication = tracker.in_topic.publication
-    account = Deliveries()
+    deliveries = Deliveries()
     for first in range(1, 6_001, 1_000):
         rows = np.arange(first, first + 1_000)
         keys = ByteColumn.of([b"" if row % 2 else b"%d" % row for row in rows])
         values = ConcatColumn.of([b"{%d}" % row for row in rows])
         partitions = publication.assign_partitions(rows, keys)
         batch = EventBatch(publication, rows, partitions, values, keys, first + 999)
-        account.add(batch)
+        deliveries.add(batch)
         publisher.send(batch, lambda: True)
 
     def settled() -> bool:
         publisher.wait(0.05)
-        account.settle()
-        return account.empty
+        deliveries.settle()
+        return deliveries.empty
 
-    wait_for(settled, 30, lambda: f"{account.in_flight} events are not acknowledged")
-    assert (account.delivered, account.position, account.failed) == (6_000, 6_000, [])
+    wait_for(settled, 30, lambda: f"{deliveries.in_flight} events are not acknowledged")
+    assert (deliveries.delivered, deliveries.position, deliveries.failed) == (6_000, 6_000, [])
     tracker.check(6_000, 6_000, lambda: None)
-    assert taken(publisher, request, topic) == [
+    assert accepted(publisher, request, topic) == [
         (
             None if row % 2 else b"%d" % row,
             b"{%d}" % row,
@@ -170,20 +170,20 @@ def test_a_secure_connection_to_a_plain_port_is_reported(kafka: str, topic: str,
 def test_a_wrong_password_and_an_unreachable_advertised_address_are_reported(
     topic: str, tmp_path: Path
 ) -> None:
-    """Two listeners of one broker, besides the one that it uses itself."""
+    """Two listeners of one broker, in addition to the one that it uses itself."""
     (tmp_path / "x.csv").write_text("a\n1\n")
-    inside, secure, astray, dead = (free_port() for _ in range(4))
+    inside, secure, wrong, dead = (free_port() for _ in range(4))
     login = "org.apache.kafka.common.security.plain.PlainLoginModule"
     overrides = {
         "listeners": ",".join(
             f"{name}://127.0.0.1:{port}"
-            for name, port in (("INSIDE", inside), ("SECURE", secure), ("ASTRAY", astray))
+            for name, port in (("INSIDE", inside), ("SECURE", secure), ("WRONG", wrong))
         ),
         "advertised.listeners": (
-            f"INSIDE://127.0.0.1:{inside},SECURE://127.0.0.1:{secure},ASTRAY://localhost:{dead}"
+            f"INSIDE://127.0.0.1:{inside},SECURE://127.0.0.1:{secure},WRONG://localhost:{dead}"
         ),
         "inter.broker.listener.name": "INSIDE",
-        "listener.security.protocol.map": "INSIDE:PLAINTEXT,SECURE:SASL_PLAINTEXT,ASTRAY:PLAINTEXT",
+        "listener.security.protocol.map": "INSIDE:PLAINTEXT,SECURE:SASL_PLAINTEXT,WRONG:PLAINTEXT",
         "sasl.enabled.mechanisms": "PLAIN",
         "listener.name.secure.plain.sasl.jaas.config": f'{login} required user_alice="secret";',
     }
@@ -191,7 +191,7 @@ def test_a_wrong_password_and_an_unreachable_advertised_address_are_reported(
         "LAKEFEED_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
         "LAKEFEED_KAFKA_SASL_MECHANISM": "PLAIN",
         "LAKEFEED_KAFKA_SASL_USERNAME": "alice",
-        # A refusal does not wait for this.
+        # A refusal does not wait for the timeout.
         "LAKEFEED_KAFKA_TIMEOUT_SECONDS": "600",
     }
     where = f"127.0.0.1:{secure}"
@@ -203,9 +203,9 @@ def test_a_wrong_password_and_an_unreachable_advertised_address_are_reported(
             refused = f"the broker at {where} does not accept the user 'alice'" in done.stderr
             assert refused is (code == 1)
             assert password not in done.stderr
-        done = publish(tmp_path, "x.csv", kafka=f"127.0.0.1:{astray}", topic=topic)
+        done = publish(tmp_path, "x.csv", kafka=f"127.0.0.1:{wrong}", topic=topic)
     assert done.returncode == 1
-    assert f"the broker at 127.0.0.1:{astray} responds" in done.stderr
+    assert f"the broker at 127.0.0.1:{wrong} responds" in done.stderr
     assert f"advertises localhost:{dead} (Connection refused)" in done.stderr
     assert "`advertised.listeners`" in done.stderr
 
@@ -237,14 +237,14 @@ def test_a_rate_is_held_against_a_broker(kafka: str, topic: str, tmp_path: Path)
     (tmp_path / "x.csv").write_text("a,b\n" + "1,2\n" * 6_000)
     done = publish(tmp_path, "x.csv", "--rate", "3000", "--summary", "s.json", kafka=kafka, topic=topic)
     assert done.returncode == 0, done.stderr
-    # A busy machine may be slower, and nothing makes it faster.
+    # A busy machine may be slower, but never faster.
     assert 1.9 < json.loads((tmp_path / "s.json").read_text())["seconds"] < 20
 
 
 def test_memory_grows_neither_with_the_file_nor_with_the_topic(
     kafka: str, topic: str, tmp_path: Path
 ) -> None:
-    # `ru_maxrss` would count the process that started this one, too.
+    # `ru_maxrss` would include the parent process.
     code = (
         "import re, sys; from lakefeed_producer.cli import main; code = main(); "
         "print(re.search(r'VmHWM:\\s*(.*) kB', open('/proc/self/status').read())[1]); sys.exit(code)"
@@ -269,14 +269,14 @@ def test_memory_grows_neither_with_the_file_nor_with_the_topic(
 
     small = peak("small.csv", 150_000, f"{topic}-small")
     assert peak("large.csv", 1_000_000, f"{topic}-large") < 1.2 * small
-    # What is fetched ahead is bounded, but in compressed bytes; all records would be several times as much.
+    # Prefetching is bounded in compressed bytes; all records would take several times as much.
     assert peak("again.csv", 150_000, f"{topic}-large") < 2 * small
 
 
 def test_a_metrics_port_in_use_is_no_error(kafka: str, topic: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
-    with socket.create_server(("127.0.0.1", 0)) as taken_port:
-        port = str(taken_port.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as port_in_use:
+        port = str(port_in_use.getsockname()[1])
         done = publish(tmp_path, "x.csv", "--metrics", kafka=kafka, topic=topic, LAKEFEED_HTTP_PORT=port)
     assert done.returncode == 0
     assert f"warning: metrics are not served: LAKEFEED_HTTP_PORT={port}" in done.stderr

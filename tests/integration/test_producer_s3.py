@@ -57,18 +57,18 @@ def test_files_of_one_name_from_s3_and_from_disk(
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("place", "message"),
     [
         ("{bucket}/no-such.csv", "answered NoSuchKey"),
         ("{bucket}-other/x.csv", "answered NoSuchBucket"),
     ],
 )
-def test_a_missing_object_is_reported(bucket: str, tmp_path: Path, place: str, said: str) -> None:
+def test_a_missing_object_is_reported(bucket: str, tmp_path: Path, place: str, message: str) -> None:
     address = "s3://" + place.format(bucket=bucket)
     done = publish(tmp_path, address, kafka="none:1", topic="none")
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: reading {address}: ")
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.endswith("Check the bucket and the key\n")
 
 

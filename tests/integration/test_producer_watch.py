@@ -1,4 +1,4 @@
-"""`lakefeed-producer watch` as a process against a real broker: restarts, crashes, a broker that leaves."""
+"""`lakefeed-producer watch` as a process with a real broker: restarts, crashes, outages."""
 
 from __future__ import annotations
 
@@ -64,20 +64,20 @@ def test_a_crash_or_a_stop_in_the_middle_of_a_file_repeats_no_row(
 
 
 def test_a_broker_that_is_unreachable_for_a_while(own_kafka: Broker, topic: str, tmp_path: Path) -> None:
-    """Meanwhile another watcher starts, to which it is not there yet."""
+    """Another watcher starts during the outage."""
     kafka, rows = own_kafka.bootstrap_servers, 3_000
     there = Topic(kafka, topic)
-    impatient = {"LAKEFEED_KAFKA_TIMEOUT_SECONDS": "2"}
+    short_timeout = {"LAKEFEED_KAFKA_TIMEOUT_SECONDS": "2"}
     first, second = tmp_path / "first", tmp_path / "second"
     write(first, "a.csv", rows)
     write(second, "b.csv", 10)
-    with watching(first, kafka, topic, "--rate", "100", **impatient) as watcher:
+    with watching(first, kafka, topic, "--rate", "100", **short_timeout) as watcher:
         wait_for(lambda: there.size() > 200, 60, lambda: watcher.log)
         own_kafka.stop_kafka()
         wait_for(lambda: watcher.get("/readyz")[0] == 503, 60, lambda: watcher.log)
         assert "kafka" in json.loads(watcher.get("/readyz")[1])["reasons"]
         assert watcher.get("/healthz")[0] == 200
-        with watching(second, kafka, f"{topic}-late", **impatient) as late:
+        with watching(second, kafka, f"{topic}-late", **short_timeout) as late:
             late.wait_for_log("no response from Kafka")
             assert late.get("/readyz")[0] == 503
             own_kafka.start_kafka()

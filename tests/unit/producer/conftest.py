@@ -12,6 +12,6 @@ def memory_topic(monkeypatch: pytest.MonkeyPatch) -> MemoryTopic:
     """The topic that `lakefeed-producer publish` sends to in this test."""
     topic = MemoryTopic()
     monkeypatch.setattr("lakefeed_producer.kafka.connection.connect", lambda *_: topic.connection())
-    # Nothing is on its way, so there is nothing to wait for.
+    # Nothing is in flight, so there is nothing to wait for.
     monkeypatch.setattr("lakefeed_producer.publish.delivery._GRACE_SECONDS", 0.1)
     return topic

@@ -1,4 +1,4 @@
-"""The bar shows names of files and messages as they are."""
+"""The progress bar shows file names and messages unformatted."""
 
 from __future__ import annotations
 

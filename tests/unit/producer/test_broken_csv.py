@@ -1,4 +1,4 @@
-"""Each kind of broken CSV through the command itself; docs/reliability.md lists the same."""
+"""Each kind of broken CSV with the command itself; docs/reliability.md lists the same."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def test_a_broken_file_ends_as_the_table_says(broken: Broken, tmp_path: Path) ->
 
 
 def test_the_document_lists_the_same_kinds() -> None:
-    rows = [(broken.kind, told(broken), str(broken.code)) for broken in BROKEN]
+    rows = [(broken.kind, shown(broken), str(broken.code)) for broken in BROKEN]
     assert len([broken for broken in BROKEN if broken.code]) >= 30
     expected = table(("kind", "outcome", "exit code"), rows)
     assert expected in RELIABILITY.read_text(), f"put this into the section Broken CSV:\n{expected}"
 
 
-def told(broken: Broken) -> str:
+def shown(broken: Broken) -> str:
     if isinstance(broken.outcome, Reason):
         return f"rejected: `{broken.outcome}`"
     return f"error: … {broken.outcome} …" if broken.code else "published"

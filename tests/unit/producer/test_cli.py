@@ -1,4 +1,4 @@
-"""The command line as a user meets it: messages, exit codes, files. No broker is needed here."""
+"""The command line as a user sees it: messages, exit codes, files; without a broker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CARE = Path(__file__).parents[2] / "data" / "care.csv"
 def process(
     folder: Path, *arguments: str, before: Callable[[], object] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """The command as a process of its own: for what only a process shows."""
+    """Run the command in a process of its own."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LAKEFEED_")}
     return subprocess.run(
         [sys.executable, "-m", "lakefeed_producer", *arguments],
@@ -59,7 +59,7 @@ def test_a_process_prints_the_same(tmp_path: Path) -> None:
     arguments = ("publish", str(CARE), "--dry-run", "--rejects", "r.jsonl")
     here, there = command(tmp_path, *arguments), process(tmp_path, *arguments)
     assert (there.returncode, there.stdout) == (here.returncode, here.stdout)
-    # A busy machine may show the progress before.
+    # On a busy machine, progress may be shown before.
     last = [text.splitlines()[-1] for text in (here.stderr, there.stderr)]
     without_speed = [line.rpartition(" rejected")[:2] for line in last]
     assert without_speed[0] == without_speed[1]
@@ -243,9 +243,9 @@ def test_columns_that_are_renamed_are_reported(tmp_path: Path) -> None:
             f"warning: x.csv: column 4 ('Temp') is called '{last}'",
         ]
     (tmp_path / "x.csv").write_text("dt" + ",dt" * 19 + "\n" + "1" + ",1" * 19 + "\n")
-    said = command(tmp_path, "publish", "x.csv", "--dry-run").stderr.splitlines()
-    assert len([line for line in said if line.startswith("warning")]) == 11
-    assert "x.csv: 10 more columns are renamed. To see all names: --dry-run --limit 1" in said[10]
+    lines = command(tmp_path, "publish", "x.csv", "--dry-run").stderr.splitlines()
+    assert len([line for line in lines if line.startswith("warning")]) == 11
+    assert "x.csv: 10 more columns are renamed. To see all names: --dry-run --limit 1" in lines[10]
 
 
 def test_nulls_are_named_by_options_or_a_setting(tmp_path: Path) -> None:

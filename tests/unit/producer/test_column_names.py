@@ -1,4 +1,4 @@
-"""Names of columns: each is one that Athena takes, and no column takes another's."""
+"""Names of columns: Athena accepts each, and each is distinct."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_long_name_is_cut_to_what_the_catalog_accepts(letter: str, naming: Nam
     assert all(len(name.encode()) > 250 for name in names)
 
 
-# Few letters, so that names meet.
+# Few letters, so that names collide.
 @given(st.lists(st.text(st.sampled_from("aA_2 é番\n%dtDT"), max_size=4) | st.text(), max_size=8))
 def test_each_column_is_one_of_the_table(header: list[str]) -> None:
     header = [name.encode(errors="ignore").decode() for name in header]
@@ -100,9 +100,9 @@ def test_each_column_is_one_of_the_table(header: list[str]) -> None:
 
 
 def test_what_is_renamed_is_reported() -> None:
-    said: list[str] = []
-    event_names(["Adj Close", "DT", "", "adj-close", "x" * 300], "sql", said.append)
-    assert said == [
+    reported: list[str] = []
+    event_names(["Adj Close", "DT", "", "adj-close", "x" * 300], "sql", reported.append)
+    assert reported == [
         "column 2 ('DT') is called 'dt_2' in the events: the partition key of each table has that name",
         "column 3 ('') is called 'column_3' in the events: the header has no name for it",
         "column 4 ('adj-close') is called 'adj_close_2' in the events: column 1 has that name in Athena",

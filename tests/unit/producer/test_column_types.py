@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lakefeed_producer.csv.byte_columns import ByteColumn
 from lakefeed_producer.csv.column_types import DEFAULT_NULLS, ColumnType, TypeFinder, fits, missing
 
-# Where pandas has them.
+# Pandas' own list.
 STR_NA_VALUES: set[str] = import_module("pandas._libs.parsers").STR_NA_VALUES
 
 

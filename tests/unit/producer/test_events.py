@@ -1,4 +1,4 @@
-"""Values become JSON: by their places in the file's bytes, and by pandas where there are quotes in quotes."""
+"""Values become JSON: from the file's bytes, and parsed by pandas where quotes are inside quotes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ tables = st.tuples(st.integers(1, 12), st.lists(columns, min_size=3, max_size=3)
 
 
 def published(path: Path, text: str, types: list[ColumnType] | None = None) -> list[bytes]:
-    """The events of a file, with the types that it has or these."""
+    """The events of a file, with inferred or given types."""
     path.write_bytes(text.encode())
     file = CsvFile(path, Dialect())
     kinds, _ = infer_types(file, {})
@@ -133,7 +133,7 @@ def test_line_ends_and_other_rows_between_change_nothing(tmp_path: Path) -> None
 
 
 def test_a_wide_file_is_one_block(tmp_path: Path) -> None:
-    # Each block costs a step for each column, of which this file has more than rows.
+    # Each block has a cost per column, and this file has more columns than rows.
     columns, values = 5_000, ("12.5", "text, more", 'a ""b""', "", "back\\slash")
     lines = [",".join(f'"column {number}"' for number in range(columns))]
     lines += [",".join(f'"{values[(row + n) % 5]}"' for n in range(columns)) for row in range(20)]
@@ -148,8 +148,8 @@ def test_a_wide_file_is_one_block(tmp_path: Path) -> None:
     encoded = Encoder(file.names, types).encode(rows.columns, plain=False)
     assert encoded.materialized().to_list() == encoded.to_list()
     event = orjson.loads(encoded.to_list()[7])
-    told = [values[(7 + n) % 5].replace('""', '"') or None for n in range(columns)]
-    assert list(event.values()) == told
+    expected_values = [values[(7 + n) % 5].replace('""', '"') or None for n in range(columns)]
+    assert list(event.values()) == expected_values
 
 
 def test_many_values_are_concatenated_like_few() -> None:

@@ -1,4 +1,4 @@
-"""What a run finds in the topic before it sends anything, and what it notices while it sends."""
+"""What a run finds in the topic before it sends, and what it detects while it sends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOUR = 3_600_000
 
 
 def nothing() -> None:
-    """A beat that is not listened to."""
+    """A heartbeat without a listener."""
 
 
 def resume(topic: MemoryTopic, sha: str = SHA, *, rows: int = 1_000, modified: int = NOW) -> Tracker:
@@ -89,7 +89,7 @@ def test_a_row_and_a_key_have_one_partition_each() -> None:
     rows = list(range(1, 10 * RUN_ROWS))
     assert spread(one, rows) == [(row - 1) // RUN_ROWS % 4 for row in rows]
     assert len(set(spread(one, rows, [b"key"] * len(rows)))) == 1
-    # What librdkafka's own partitioner, CRC-32, makes of it.
+    # The result of librdkafka's partitioner, CRC-32.
     assert spread(one, [1], [b"123456789"]) == [0xCBF43926 % 4]
 
 
@@ -148,7 +148,7 @@ def test_a_file_that_was_touched_is_known_by_the_end_of_the_topic() -> None:
 def test_rows_that_retention_has_deleted_are_not_sent_again() -> None:
     topic = MemoryTopic(2)
     put(topic, publication(topic), *range(1, 701))
-    # The first records of partition 0 are gone: rows 1 to 100, and 201 to 250.
+    # The first records of partition 0 are deleted: rows 1 to 100, and 201 to 250.
     topic.first = [150, 0]
     topic.read = lambda begin, end, beat: (  # type: ignore[method-assign]
         found
@@ -195,7 +195,7 @@ def test_another_producer_of_the_same_file_is_detected(same: bool, new: bool) ->
         put(topic, publication(topic), 1)
     tracker = resume(topic)
     ours = tracker.in_topic.publication
-    # It goes on with the same publication, or has begun one of its own.
+    # It resumes the same publication, or has started another.
     other = ours if same else publication(topic, began=NOW + 7)
     put(topic, ours, 2, 3)
     tracker.check(2, 2, nothing)
@@ -227,7 +227,7 @@ def test_a_topic_that_was_emptied_is_detected() -> None:
 @given(seed=st.integers(0, 1 << 30), partitions=st.integers(1, 5), keyed=st.booleans())
 @settings(deadline=None, max_examples=40)
 def test_any_kills_leave_each_row_once_and_in_order(seed: int, partitions: int, keyed: bool) -> None:
-    """Partitions advance by themselves, so what has arrived of a killed run is any prefix of each."""
+    """Partitions advance independently: any prefix of each may have arrived from a killed run."""
     chance = random.Random(seed)
     topic = MemoryTopic(partitions)
     total = chance.randrange(1, 1_000)

@@ -318,7 +318,7 @@ def test_events_have_the_values_of_the_file(rows: list[list[str]], start: int, t
         for (name, value), text in zip(event.items(), row, strict=True):
             match value:
                 case None:
-                    # In a column of text, what pandas takes for missing is data.
+                    # In a string column, what pandas reads as missing is data.
                     assert text == "" or (text in DEFAULT_NULLS and name not in are_text)
                 case bool():
                     assert text.lower() == str(value).lower()
@@ -332,7 +332,7 @@ def test_events_have_the_values_of_the_file(rows: list[list[str]], start: int, t
 def test_a_rate_is_held(path: Path, rate: float, rows: int) -> None:
     done = run(path, "a,b\n" + "1,2\n" * rows, rate=rate)
     assert done.progress.delivered == rows
-    # A busy machine may be slower, and nothing makes it faster.
+    # A busy machine may be slower, but never faster.
     assert 0.98 * rows / rate < done.progress.seconds < rows / rate + 15
 
 
@@ -346,11 +346,11 @@ class FailingPublisher(MemoryTopic):
         self._retryable = retryable
 
     def send(self, batch: EventBatch, keep_sending: Callable[[], bool]) -> None:
-        taken = batch.values.to_list()[: self._good - len(self.records)]
-        self.records += [(None, value, []) for value in taken]
-        left = range(len(taken), len(batch))
-        batch.fail(left, "the broker says so", too_large=self._too_large, retryable=self._retryable)
-        batch.acknowledge(len(taken), 0.01)
+        accepted = batch.values.to_list()[: self._good - len(self.records)]
+        self.records += [(None, value, []) for value in accepted]
+        left = range(len(accepted), len(batch))
+        batch.fail(left, "refused by the broker", too_large=self._too_large, retryable=self._retryable)
+        batch.acknowledge(len(accepted), 0.01)
 
 
 @pytest.mark.parametrize(("retryable", "error"), [(True, UnavailableError), (False, RefusedError)])
@@ -433,7 +433,7 @@ def test_a_first_line_may_name_the_delimiter(path: Path, first: str, delimiter: 
     text = f"{first}\r\né{delimiter}b\r\n1,5{delimiter}2\r\n".replace("1,5", "x")
     dialect = Dialect(delimiter=":", encoding=codecs.lookup(encoding).name)
     assert run(path, text.encode(encoding), dialect=dialect).events == [{"e": "x", "b": 2}]
-    # It is one of the lines to be skipped.
+    # It is one of the lines to skip.
     text = f"{first}\r\nA title\r\né{delimiter}b\r\nx{delimiter}2\r\n"
     done = run(path, text.encode(encoding), dialect=replace(dialect, skip=2))
     assert done.events == [{"e": "x", "b": 2}]

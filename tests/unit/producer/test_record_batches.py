@@ -1,4 +1,4 @@
-"""Record batches made by columns, read by another program's reader."""
+"""Record batches encoded from columns, read by aiokafka."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Event(NamedTuple):
     value: bytes
 
 
-# Lengths around those where one byte more is needed to write them.
+# Lengths around those that need one more byte as a varint.
 sizes = st.integers(0, 70) | st.sampled_from([127, 128, 8_191, 8_192])
 events = st.builds(Event, st.integers(0, 2), sizes.map(lambda n: b"k" * n), sizes.map(lambda n: b"v" * n))
 

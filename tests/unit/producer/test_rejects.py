@@ -1,4 +1,4 @@
-"""Rejects are kept until new ones of the same rows replace them, whatever else is done with the file."""
+"""Rejects are kept until new ones of the same rows replace them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rows(path: Path) -> list[int]:
 
 @pytest.fixture
 def rejects(memory_topic: MemoryTopic, tmp_path: Path) -> Path:
-    """Those of a publication of x.csv."""
+    """The rejects of a publication of x.csv."""
     (tmp_path / "x.csv").write_text(BAD)
     assert command(tmp_path, "publish", "x.csv").returncode == 3
     rejects = tmp_path / "x.csv.rejects.jsonl"
@@ -112,7 +112,7 @@ def test_after_a_kill_each_reject_is_there_once(
     rejects: Path, memory_topic: MemoryTopic, tmp_path: Path
 ) -> None:
     before = rejects.read_bytes()
-    # What a run has left that was killed behind its first reject, in the middle of a second one.
+    # As left by a run that was killed after its first reject, in the middle of the second one.
     first = before.splitlines(keepends=True)[0]
     rejects.write_bytes(before + first + b'{"file":"x.c')
     assert command(tmp_path, "publish", "x.csv").returncode == 3

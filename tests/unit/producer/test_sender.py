@@ -1,4 +1,4 @@
-"""What the sender does with each answer of a broker, without one: see `tests/helpers/scripted_broker.py`."""
+"""What the sender does with each response of a broker; see `tests/helpers/scripted_broker.py`."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from tests.helpers.scripted_broker import (
     ScriptedBroker,
     SkippingLoop,
     access,
-    in_place_of_the_network,
+    replace_network,
 )
 from tests.helpers.sending import batches, failed_rows, hand_over, send, settle
 from tests.helpers.waiting import wait_for
 
 ROWS = 60
 VALUES = [b'{"n":%d}' % row for row in range(1, ROWS + 1)]
-# Of partition 0 and 1, in record batches of five.
+# Partitions 0 and 1, in record batches of five.
 EVEN, ODD = VALUES[1::2], VALUES[0::2]
 OF = 10
 
-# What may be over when it is tried again: every error that Kafka calls retriable, and a broken checksum.
+# Every error that Kafka calls retriable, and a wrong checksum.
 RETRIED = {2, 3, 5, 6, 7, 14, 15, 16, 19, 20, 41, 56}
-TAKEN = {0, 46}
+ACCEPTED = {0, 46}
 HALVED = {10, 18}
 FORBIDDEN = {29, 31}
-# Out of order, an old epoch, an unknown producer: another run reads back what has arrived and goes on.
-FORGOTTEN = {45, 47, 59}
+# Out of order, an old epoch, an unknown producer: another run reads back what has arrived, and resumes.
+STATE_LOST = {45, 47, 59}
 CODES = sorted(errors.kafka_errors)
 
 
@@ -53,7 +53,7 @@ def broker() -> ScriptedBroker:
 
 @pytest.fixture
 def loop(broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch) -> SkippingLoop:
-    return in_place_of_the_network(monkeypatch, broker)
+    return replace_network(monkeypatch, broker)
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def publisher(loop: SkippingLoop) -> Iterator[KafkaPublisher]:
     assert loop.is_closed() or not to.trouble, "its thread has ended"
 
 
-def publisher_to(*servers: tuple[str, int], asks: Callable[[], object] = access) -> KafkaPublisher:
-    start = lambda: Sender(list(servers), asks, "events")  # type: ignore[arg-type]  # noqa: E731
+def publisher_to(*servers: tuple[str, int], access: Callable[[], object] = access) -> KafkaPublisher:
+    start = lambda: Sender(list(servers), access, "events")  # type: ignore[arg-type]  # noqa: E731
     return KafkaPublisher(start, max_message_bytes=1_000_000)
 
 
@@ -73,8 +73,8 @@ def sent(to: KafkaPublisher, values: list[bytes] = VALUES) -> Deliveries:
     return send(to, values, of=OF)
 
 
-def check_all_there(broker: ScriptedBroker, account: Deliveries) -> None:
-    assert (account.delivered, account.failed, account.position) == (ROWS, [], ROWS)
+def check_all_there(broker: ScriptedBroker, deliveries: Deliveries) -> None:
+    assert (deliveries.delivered, deliveries.failed, deliveries.position) == (ROWS, [], ROWS)
     assert (broker.logs[0], broker.logs[1]) == (EVEN, ODD)
 
 
@@ -83,7 +83,7 @@ def test_each_partition_has_its_own_sequence_and_one_record_batch_in_flight(
 ) -> None:
     check_all_there(broker, sent(publisher))
     for partition in (0, 1):
-        sequences = [asked.sequence for asked in broker.asked if asked.partition == partition]
+        sequences = [batch.sequence for batch in broker.received if batch.partition == partition]
         assert sequences == [0, 5, 10, 15, 20, 25]
     assert broker.connected == [("one", 9092)]
 
@@ -94,7 +94,7 @@ def test_sequence_numbers_wrap_around_to_zero(
     monkeypatch.setattr(sender, "_SEQUENCES", 12)
     broker.sequences = 12
     check_all_there(broker, sent(publisher))
-    assert [asked.sequence for asked in broker.asked if asked.partition == 0] == [0, 5, 10, 3, 8, 1]
+    assert [batch.sequence for batch in broker.received if batch.partition == 0] == [0, 5, 10, 3, 8, 1]
 
 
 # ---- every error code --------------------------------------------------------------------------------
@@ -106,38 +106,38 @@ def test_transient_errors_are_retried_until_the_record_batch_is_accepted(
 ) -> None:
     broker.script[0] += [0, code, code, code]
     check_all_there(broker, sent(publisher))
-    assert [asked.sequence for asked in broker.asked if asked.partition == 0][:5] == [0, 5, 5, 5, 5]
-    assert not publisher.trouble, "an acknowledgement ends the trouble"
-    assert loop.skipped > 0.05 + 0.1, "with longer and longer pauses"
+    assert [batch.sequence for batch in broker.received if batch.partition == 0][:5] == [0, 5, 5, 5, 5]
+    assert not publisher.trouble, "an acknowledgement clears the trouble"
+    assert loop.skipped > 0.05 + 0.1, "with increasing pauses"
 
 
 @pytest.mark.parametrize(
-    "code", [code for code in CODES if code not in RETRIED | TAKEN | HALVED | FORBIDDEN] + [9_999]
+    "code", [code for code in CODES if code not in RETRIED | ACCEPTED | HALVED | FORBIDDEN] + [9_999]
 )
 def test_any_other_error_ends_the_partition_without_a_gap(
     broker: ScriptedBroker, publisher: KafkaPublisher, code: int
 ) -> None:
     broker.script[1] += [0, code]
-    account = sent(publisher)
-    assert broker.logs[1] == ODD[:5], "nothing behind the one that failed"
-    assert len([asked for asked in broker.asked if asked.partition == 1]) == 2, "and nothing is asked again"
-    assert broker.logs[0] == EVEN, "another partition goes on"
-    assert failed_rows(account) == list(range(11, ROWS, 2))
-    assert (account.delivered, account.position) == (35, 10)
-    answer = errors.for_code(code)
-    assert {one.reason for _, one in account.failed} == {answer.description or str(answer())}
-    first, behind = account.failed[:5], account.failed[5:]
-    assert {one.retryable for _, one in first} == {code in FORGOTTEN}
-    assert {one.retryable for _, one in behind} == {True}
-    assert not account.too_large
+    deliveries = sent(publisher)
+    assert broker.logs[1] == ODD[:5], "nothing after the one that failed"
+    assert len([batch for batch in broker.received if batch.partition == 1]) == 2, "and nothing is retried"
+    assert broker.logs[0] == EVEN, "the other partition continues"
+    assert failed_rows(deliveries) == list(range(11, ROWS, 2))
+    assert (deliveries.delivered, deliveries.position) == (35, 10)
+    error = errors.for_code(code)
+    assert {one.reason for _, one in deliveries.failed} == {error.description or str(error())}
+    first, following = deliveries.failed[:5], deliveries.failed[5:]
+    assert {one.retryable for _, one in first} == {code in STATE_LOST}
+    assert {one.retryable for _, one in following} == {True}
+    assert not deliveries.too_large
 
 
 def test_a_duplicate_has_arrived_and_is_not_sent_again(
     broker: ScriptedBroker, publisher: KafkaPublisher
 ) -> None:
-    broker.script[0] += ["answer", 0]
+    broker.script[0] += ["response", 0]
     check_all_there(broker, sent(publisher))
-    assert [asked.sequence for asked in broker.asked if asked.partition == 0][:3] == [0, 0, 5]
+    assert [batch.sequence for batch in broker.received if batch.partition == 0][:3] == [0, 0, 5]
 
 
 @pytest.mark.parametrize("code", sorted(HALVED))
@@ -146,8 +146,8 @@ def test_a_record_batch_that_is_too_large_is_halved(
 ) -> None:
     broker.script[0] += [0, code, code]
     check_all_there(broker, sent(publisher))
-    parts = [(asked.sequence, len(asked.values)) for asked in broker.asked if asked.partition == 0]
-    # Five in two and three, the two again in one and one.
+    parts = [(batch.sequence, len(batch.values)) for batch in broker.received if batch.partition == 0]
+    # Five are split into two and three, and the two into one and one.
     assert parts[:6] == [(0, 5), (5, 5), (5, 2), (5, 1), (6, 1), (7, 3)]
 
 
@@ -156,10 +156,10 @@ def test_a_single_record_that_is_too_large_is_refused_and_leaves_no_gap(
 ) -> None:
     broker.largest = 700
     values = [*VALUES[:23], np.random.default_rng(20240229).bytes(2_000), *VALUES[24:]]
-    account = sent(publisher, values)
-    [(batch, refused)] = account.too_large
+    deliveries = sent(publisher, values)
+    [(batch, refused)] = deliveries.too_large
     assert int(batch.rows[refused.index]) == 24
-    assert (account.delivered, account.failed, account.position) == (ROWS - 1, [], ROWS)
+    assert (deliveries.delivered, deliveries.failed, deliveries.position) == (ROWS - 1, [], ROWS)
     assert broker.logs[0] == [value for value in EVEN if value != VALUES[23]]
     assert broker.logs[1] == ODD
 
@@ -169,20 +169,20 @@ def test_a_user_who_may_not_write_is_refused(
     broker: ScriptedBroker, publisher: KafkaPublisher, code: int
 ) -> None:
     broker.script[1] += [code]
-    account, [batch] = Deliveries(), batches(VALUES[:1])
-    account.add(batch)
+    deliveries, [batch] = Deliveries(), batches(VALUES[:1])
+    deliveries.add(batch)
 
     def until_it_ends() -> None:
         publisher.send(batch, lambda: True)
-        settle(publisher, account)
+        settle(publisher, deliveries)
 
     allow = r"does not allow this user to write to the topic .*WRITE and READ"
     with pytest.raises(RefusedError, match=allow):
         until_it_ends()
     publisher.abandon()
-    account.settle()
-    assert failed_rows(account) == [1]
-    assert not account.failed[0][1].retryable
+    deliveries.settle()
+    assert failed_rows(deliveries) == [1]
+    assert not deliveries.failed[0][1].retryable
 
 
 def test_a_user_who_may_not_send_idempotently_is_refused_alike(
@@ -191,7 +191,7 @@ def test_a_user_who_may_not_send_idempotently_is_refused_alike(
     broker.identities += [31] * 100
     with pytest.raises(RefusedError, match="does not allow this user to write to the topic"):
         sent(publisher)
-    assert not broker.asked
+    assert not broker.received
 
 
 @pytest.mark.parametrize("code", [7, 14, 15, 16, 41])
@@ -209,10 +209,12 @@ def test_a_leader_that_moves_is_followed(broker: ScriptedBroker, publisher: Kafk
     broker.brokers[2] = ("two", 9092)
     sent(publisher, VALUES[:OF])
     broker.leaders[0] = 2
-    account = sent(publisher)
-    assert (account.delivered, account.failed) == (ROWS, [])
+    deliveries = sent(publisher)
+    assert (deliveries.delivered, deliveries.failed) == (ROWS, [])
     assert (broker.logs[0][5:], broker.logs[1][5:]) == (EVEN, ODD)
-    moved = [place for place, asked in zip(broker.asked_of, broker.asked, strict=True) if not asked.partition]
+    moved = [
+        place for place, batch in zip(broker.received_by, broker.received, strict=True) if not batch.partition
+    ]
     assert moved[:3] == [("one", 9092), ("one", 9092), ("two", 9092)]
     assert set(moved[2:]) == {("two", 9092)}
 
@@ -221,17 +223,19 @@ def test_a_partition_without_a_leader_is_waited_for_and_blocks_no_other(
     broker: ScriptedBroker, publisher: KafkaPublisher
 ) -> None:
     broker.leaders[1] = -1
-    account = hand_over(publisher, VALUES, of=OF)
+    deliveries = hand_over(publisher, VALUES, of=OF)
     wait_for(
-        lambda: broker.logs[0] == EVEN and "partition 1 of the topic events has no leader" in said(publisher)
+        lambda: (
+            broker.logs[0] == EVEN and "partition 1 of the topic events has no leader" in trouble(publisher)
+        )
     )
     assert not broker.logs[1]
     broker.leaders[1] = 1
-    settle(publisher, account)
-    check_all_there(broker, account)
+    settle(publisher, deliveries)
+    check_all_there(broker, deliveries)
 
 
-def said(publisher: KafkaPublisher) -> str:
+def trouble(publisher: KafkaPublisher) -> str:
     publisher.wait(0)
     return publisher.trouble
 
@@ -242,12 +246,12 @@ def test_a_topic_that_is_missing_for_ten_seconds_counts_as_deleted(
     send(publisher, VALUES[:OF], partitions=1)
     broker.leaders.clear()
     began = loop.skipped
-    account = send(publisher, VALUES[OF:], partitions=1, of=OF)
+    deliveries = send(publisher, VALUES[OF:], partitions=1, of=OF)
     assert 10 <= loop.skipped - began < 15
-    assert {(one.reason, one.retryable) for _, one in account.failed} == {("the topic was deleted", True)}
-    assert (account.delivered, len(account.failed)) == (0, ROWS - OF)
-    # Nothing behind the first that was not taken is tried.
-    assert {asked.sequence for asked in broker.asked} == {0, OF}
+    assert {(one.reason, one.retryable) for _, one in deliveries.failed} == {("the topic was deleted", True)}
+    assert (deliveries.delivered, len(deliveries.failed)) == (0, ROWS - OF)
+    # Nothing after the first record batch that failed is sent.
+    assert {batch.sequence for batch in broker.received} == {0, OF}
 
 
 def test_a_topic_that_is_missing_for_a_moment_does_not_count_as_deleted(
@@ -255,11 +259,11 @@ def test_a_topic_that_is_missing_for_a_moment_does_not_count_as_deleted(
 ) -> None:
     leaders, metadata = broker.leaders, broker.metadata
 
-    def gone_at_first() -> object:
+    def missing_at_first() -> object:
         broker.leaders = leaders if loop.skipped > 8 else {}
         return metadata()
 
-    monkeypatch.setattr(broker, "metadata", gone_at_first)
+    monkeypatch.setattr(broker, "metadata", missing_at_first)
     check_all_there(broker, sent(publisher))
     assert loop.skipped > 8
 
@@ -270,11 +274,11 @@ def test_a_topic_that_is_missing_for_a_moment_does_not_count_as_deleted(
 @pytest.mark.parametrize(
     "losses",
     [
-        ("question",),
-        ("answer",),
-        ("question", "answer", "answer", "question"),
+        ("request",),
+        ("response",),
+        ("request", "response", "response", "request"),
         ("silence",),
-        ("silence", "answer"),
+        ("silence", "response"),
     ],
     ids=" ".join,
 )
@@ -282,10 +286,10 @@ def test_lost_requests_and_responses_cause_no_duplicate(
     broker: ScriptedBroker, publisher: KafkaPublisher, losses: tuple[Loss, ...]
 ) -> None:
     for partition in (0, 1):
-        # Each record batch suffers the same; those that had arrived are duplicates.
+        # Each record batch has the same fate; those that had arrived are duplicates.
         broker.script[partition] += [*losses, 0] * 6
     check_all_there(broker, sent(publisher))
-    assert len(broker.asked) == 12 * (len(losses) + 1)
+    assert len(broker.received) == 12 * (len(losses) + 1)
     assert len(broker.connected) > 1
 
 
@@ -294,12 +298,12 @@ def test_a_broker_that_does_not_respond_is_named(
 ) -> None:
     silent: list[int | Loss] = ["silence"]
     broker.script[0] = deque(silent * 100_000)
-    account = hand_over(publisher, VALUES, partitions=1)
-    wait_for(lambda: said(publisher) == "one:9092 does not respond", 30, lambda: publisher.trouble)
+    deliveries = hand_over(publisher, VALUES, partitions=1)
+    wait_for(lambda: trouble(publisher) == "one:9092 does not respond", 30, lambda: publisher.trouble)
     assert loop.skipped >= 45
     broker.script[0] = deque()
-    settle(publisher, account)
-    assert (account.delivered, broker.logs[0]) == (ROWS, VALUES)
+    settle(publisher, deliveries)
+    assert (deliveries.delivered, broker.logs[0]) == (ROWS, VALUES)
 
 
 @pytest.mark.parametrize(
@@ -316,12 +320,12 @@ def test_an_unreachable_broker_is_retried_until_it_is_available(
     broker: ScriptedBroker, publisher: KafkaPublisher, error: BaseException, text: str
 ) -> None:
     broker.refuses["one", 9092] = error
-    account = hand_over(publisher, VALUES, of=OF)
-    wait_for(lambda: said(publisher) == text, 30, lambda: publisher.trouble)
-    assert not broker.asked
+    deliveries = hand_over(publisher, VALUES, of=OF)
+    wait_for(lambda: trouble(publisher) == text, 30, lambda: publisher.trouble)
+    assert not broker.received
     broker.refuses.clear()
-    settle(publisher, account)
-    check_all_there(broker, account)
+    settle(publisher, deliveries)
+    check_all_there(broker, deliveries)
     assert not publisher.trouble
 
 
@@ -339,10 +343,10 @@ def test_a_broker_with_a_new_address_is_found_by_the_bootstrap_servers(
     sent(publisher, VALUES[:OF])
     broker.brokers = {1: ("three", 9092)}
     broker.refuses["two", 9092] = ConnectionRefusedError(111, "")
-    account = hand_over(publisher, VALUES[OF:], of=OF)
+    deliveries = hand_over(publisher, VALUES[OF:], of=OF)
     wait_for(lambda: ("three", 9092) in broker.connected, 30, lambda: f"{broker.connected}")
-    settle(publisher, account)
-    assert (account.delivered, account.failed) == (ROWS - OF, [])
+    settle(publisher, deliveries)
+    assert (deliveries.delivered, deliveries.failed) == (ROWS - OF, [])
     assert (broker.logs[0], broker.logs[1]) == (EVEN, ODD)
 
 
@@ -353,16 +357,16 @@ def test_events_that_are_given_up_do_not_arrive_later(
     broker: ScriptedBroker, publisher: KafkaPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker.leaders[1] = -1
-    account = hand_over(publisher, VALUES, of=OF)
-    wait_for(lambda: broker.logs[0] == EVEN and "no leader" in said(publisher))
+    deliveries = hand_over(publisher, VALUES, of=OF)
+    wait_for(lambda: broker.logs[0] == EVEN and "no leader" in trouble(publisher))
     publisher.abandon()
     broker.leaders[1] = 1
-    account.settle()
-    assert account.empty
-    assert (account.delivered, failed_rows(account)) == (ROWS // 2, list(range(1, ROWS, 2)))
-    assert {(one.reason, one.retryable) for _, one in account.failed} == {("it was given up", True)}
+    deliveries.settle()
+    assert deliveries.empty
+    assert (deliveries.delivered, failed_rows(deliveries)) == (ROWS // 2, list(range(1, ROWS, 2)))
+    assert {(one.reason, one.retryable) for _, one in deliveries.failed} == {("it was given up", True)}
     assert not broker.logs[1]
-    in_place_of_the_network(monkeypatch, broker)
+    replace_network(monkeypatch, broker)
     assert sent(publisher).delivered == ROWS, "it can be used again, as another producer"
     assert (broker.logs[0], broker.logs[1]) == (EVEN + EVEN, ODD)
 
@@ -378,14 +382,14 @@ def test_events_that_are_given_up_do_not_arrive_later(
 def test_a_permanent_error_ends_the_sender(
     broker: ScriptedBroker, loop: SkippingLoop, raised: Exception, error: type[Exception], text: str
 ) -> None:
-    def asks() -> object:
+    def refuse() -> object:
         raise raised
 
-    to = publisher_to(("one", 9092), asks=asks)
+    to = publisher_to(("one", 9092), access=refuse)
     with pytest.raises(error, match=text):
         sent(to)
     to.abandon()
-    assert not broker.asked
+    assert not broker.received
 
 
 def test_a_wait_ends_when_a_signal_arrives_as_its_timeout_expires(publisher: KafkaPublisher) -> None:
@@ -408,6 +412,6 @@ def test_a_wait_ends_when_a_signal_arrives_as_its_timeout_expires(publisher: Kaf
 
 
 def test_the_table_of_codes_is_kafkas() -> None:
-    """A code that aiokafka comes to know later needs a decision."""
+    """A code that a later aiokafka knows needs a decision."""
     assert {code for code in CODES if errors.for_code(code).retriable} == RETRIED - {2}
     assert {DUPLICATE, NOT_LEADER, OUT_OF_ORDER} == {46, 6, 45}

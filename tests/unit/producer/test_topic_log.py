@@ -1,4 +1,4 @@
-"""Offsets of a topic: found while a partition's leader moves, and no answer is never taken for none."""
+"""Offsets of a topic: found while a leader moves; a missing response is never an empty partition."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ ERRORS = {*MOVES, KafkaError.INVALID_MSG, KafkaError.TOPIC_AUTHORIZATION_FAILED}
 
 
 class Broker:
-    """Answers about a topic with two partitions; the first about the offsets of the second one are given.
+    """Responds with offsets of two partitions; the first responses for the second one are given.
 
     Attributes:
-        answers: error codes of Kafka, or offsets.
-        clients: how many have asked.
+        responses: error codes of Kafka, or offsets.
+        clients: how many have connected.
     """
 
-    def __init__(self, *answers: int) -> None:
-        self.answers = list(answers)
+    def __init__(self, *responses: int) -> None:
+        self.responses = list(responses)
         self.clients = 0
 
     def admin(self, _: object = None) -> Any:
@@ -43,15 +43,17 @@ class Broker:
     def _list_topics(self, timeout: float) -> SimpleNamespace:
         return SimpleNamespace(topics={"t": SimpleNamespace(partitions={0: None, 1: None})})
 
-    def _list_offsets(self, asked: Mapping[TopicPartition, Any], request_timeout: float) -> dict[Any, Any]:
-        answer = self.answers.pop(0) if self.answers else 600
+    def _list_offsets(
+        self, requested: Mapping[TopicPartition, Any], request_timeout: float
+    ) -> dict[Any, Any]:
+        response = self.responses.pop(0) if self.responses else 600
         first, second = Future[SimpleNamespace](), Future[SimpleNamespace]()
         first.set_result(SimpleNamespace(offset=500))
-        if answer in ERRORS:
-            second.set_exception(KafkaException(KafkaError(answer)))
+        if response in ERRORS:
+            second.set_exception(KafkaException(KafkaError(response)))
         else:
-            second.set_result(SimpleNamespace(offset=answer))
-        return dict(zip(asked, (first, second), strict=True))
+            second.set_result(SimpleNamespace(offset=response))
+        return dict(zip(requested, (first, second), strict=True))
 
 
 @pytest.fixture
@@ -67,22 +69,22 @@ def log(broker: Broker, timeout_seconds: float = 30) -> KafkaLog:
 
 
 def test_offsets_are_requested_again_by_a_new_client_while_a_leader_moves(broker: Broker) -> None:
-    broker.answers = [*MOVES, OFFSET_INVALID]
+    broker.responses = [*MOVES, OFFSET_INVALID]
     assert log(broker).bounds() == ([500, 600], [500, 600])
-    assert not broker.answers
+    assert not broker.responses
     assert broker.clients == 1 + len(MOVES) + 1
 
 
 def test_a_missing_response_is_not_an_empty_partition(broker: Broker) -> None:
-    broker.answers = [OFFSET_INVALID] * 2
+    broker.responses = [OFFSET_INVALID] * 2
     with pytest.raises(UnavailableError, match="no response from Kafka"):
         log(broker, timeout_seconds=-1).bounds()
 
 
 def test_a_time_after_the_last_record_is_the_end(broker: Broker) -> None:
-    broker.answers = [600, 600, OFFSET_END]
+    broker.responses = [600, 600, OFFSET_END]
     assert log(broker).offsets_at(1_000) == [500, 600]
-    broker.answers = [600, 600, OFFSET_INVALID, 400]
+    broker.responses = [600, 600, OFFSET_INVALID, 400]
     assert log(broker).offsets_at(1_000) == [500, 400]
 
 
@@ -97,7 +99,7 @@ def test_a_time_after_the_last_record_is_the_end(broker: Broker) -> None:
 def test_a_permanent_error_is_raised(
     error: int, timeout_seconds: float, kind: type[LakefeedError], broker: Broker
 ) -> None:
-    broker.answers = [error] * 2
+    broker.responses = [error] * 2
     with pytest.raises(kind, match="the topic t"):
         log(broker, timeout_seconds).bounds()
-    assert len(broker.answers) == 1
+    assert len(broker.responses) == 1

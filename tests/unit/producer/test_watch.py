@@ -1,4 +1,4 @@
-"""The work loop of `watch`, with a publisher in memory and a clock of the test's own."""
+"""The work loop of `watch`, with a publisher in memory and a fake clock."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from tests.helpers.waiting import wait_for
 
 
 class Broker:
-    """A link to a broker that can be away."""
+    """A link to a broker that can be unreachable."""
 
     def __init__(self) -> None:
         self.topic = MemoryTopic()
-        self.away = False
+        self.is_unreachable = False
         self._connection: MemoryConnection | None = None
 
     def open(self, while_waiting: Callable[[str], None]) -> MemoryConnection:
         while_waiting("")
-        if self.away:
+        if self.is_unreachable:
             raise UnavailableError("no response from Kafka")
         self._connection = self._connection or self.topic.connection()
         return self._connection
@@ -52,11 +52,11 @@ class Broker:
         self._connection = None
 
     def is_usable(self) -> bool:
-        return not self.away
+        return not self.is_unreachable
 
 
 class Place:
-    """A folder that is watched, and what goes with it over restarts."""
+    """A watched folder, and its watcher across restarts."""
 
     def __init__(self, base: Path) -> None:
         self.folder = base / "in"
@@ -99,7 +99,7 @@ class Place:
         return path
 
     def rounds(self) -> None:
-        """Let time go by until all that is there has settled and is done."""
+        """Let time pass until all files have settled and are done."""
         self.watch.round()
         self.now += 2.5
         self.watch.round()
@@ -118,7 +118,7 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     # So that a small file has several batches.
     monkeypatch.setattr("lakefeed_producer.publish.publish_file.BATCH_EVENTS", 1_000)
-    # Nothing is on its way, so there is nothing to wait for.
+    # Nothing is in flight, so there is nothing to wait for.
     monkeypatch.setattr("lakefeed_producer.publish.delivery._GRACE_SECONDS", 0.1)
     place = Place(tmp_path)
     yield place
@@ -242,7 +242,7 @@ def test_a_line_end_is_known_in_each_encoding(tmp_path: Path, encoding: str, tex
     assert not ends_with_line(path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a file open")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports who has a file open")
 def test_a_file_that_a_program_writes_is_waited_for(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with (place.folder / "a.csv").open("w") as stream:
@@ -400,20 +400,20 @@ def test_rejects_are_kept_in_the_state_folder(place: Place) -> None:
 
 
 def test_an_unreachable_broker_is_waited_for(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    place.broker.away = True
+    place.broker.is_unreachable = True
     place.write("a.csv", "n\n1\n")
     place.rounds()
     place.rounds()
     assert place.health.readiness().reasons == {"kafka": "no response from Kafka"}
     assert caplog.text.count("no response from Kafka") == 1
-    place.broker.away = False
+    place.broker.is_unreachable = False
     place.rounds()
     assert place.health.readiness().ok
     assert place.events == [{"n": 1}]
 
 
 def breaking(batches: int, breaks: Callable[[], None]) -> Callable[[EventBatch], None]:
-    """Calls `breaks` before the so-manieth batch."""
+    """Call `breaks` before the batch with this number."""
     left = batches
 
     def before_send(batch: EventBatch) -> None:
@@ -532,7 +532,7 @@ def test_a_file_of_another_producer_is_waited_for(place: Place, caplog: pytest.L
 def test_a_stuck_call_is_detected_within_30_seconds(
     place: Place, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """The default; the service itself is shown with a shorter one in tests/integration."""
+    """With the default; tests/integration has the service itself with a shorter one."""
     seen: list[bool] = []
 
     def silent(seconds: float) -> bool:
@@ -560,11 +560,11 @@ def test_a_stuck_call_is_detected_within_30_seconds(
     assert place.events == [{"n": 1}]
     place.watch.round()
     place.health.beat("watch")
-    assert place.health.liveness().ok, "it was slow, and is well again"
+    assert place.health.liveness().ok, "it was slow, and has recovered"
 
 
 def test_a_slow_rate_is_not_stuck(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event in 10 s, and a heartbeat more than once a second."""
+    """One event per 10 s, and more than one heartbeat per second."""
     place.clock = lambda: place.now
     place.options = FileOptions(Dialect(), {}, rate=0.1)
     place.stall_seconds = 1
