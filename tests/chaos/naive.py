@@ -1,7 +1,7 @@
-"""The agent that a tutorial writes, for comparison: Faust acknowledges an event when its body goes on.
+"""An agent as tutorials write it, for comparison: Faust acknowledges an event when its body continues.
 
-Several puts are in flight, so that it keeps up, and each is tried until it works. Killed, it still loses
-events: Faust has committed offsets whose objects nobody will store. It reads the consumer's own settings.
+Several puts are in flight, so that it keeps up, and each is retried until it succeeds. When killed it still
+loses events: Faust has committed offsets of events that are not stored. It reads the consumer's settings.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class FakeKafkaClient:
         refuse: raised instead of committing, one after the other.
         before_commit: called when a commit arrives.
         topic_ids: of the topics there are; None where the broker is too old for ids.
-        error: what the coordinator keeps for whoever uses it; for good once it has given up.
+        error: what the coordinator keeps for its caller; permanently once `given_up`.
         given_up: whether it has ended its membership.
     """
 

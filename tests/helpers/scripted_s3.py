@@ -1,4 +1,4 @@
-"""A server on the loopback that answers each put as a test says, and knows which client has sent it."""
+"""A local server that answers each put by a script, and records which client has sent it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOOD = b'HTTP/1.1 200 OK\r\nETag: "0"\r\nContent-Length: 0\r\n\r\n'
 
 @dataclass
 class Put:
-    """One request as it came; `connection` counts from 1."""
+    """One request; `connection` counts from 1."""
 
     head: bytes
     body: bytes
@@ -28,7 +28,7 @@ class Put:
         return b"object_store/" not in self.head
 
     def reset(self) -> None:
-        """End the connection the hard way."""
+        """Reset the connection."""
         peer: socket.socket = self.writer.get_extra_info("socket")
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
@@ -42,9 +42,9 @@ class ScriptedS3:
     """The server while it runs.
 
     Attributes:
-        script: answers a put of the fast client; all others are answered well.
-        everyone: the script is for obstore's puts too.
-        puts: all that came.
+        script: answers a put of the fast client; all others succeed.
+        everyone: whether the script answers obstore's puts, too.
+        puts: all puts received.
         open: connections that are open now.
     """
 
@@ -62,7 +62,7 @@ class ScriptedS3:
 
     @property
     def clients(self) -> list[str]:
-        """Who has sent the puts, in order: `fast` or `obstore`."""
+        """The clients that have sent the puts, in order: `fast` or `obstore`."""
         return ["fast" if put.fast else "obstore" for put in self.puts]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -89,7 +89,7 @@ class ScriptedS3:
 
 
 async def answer_well(put: Put) -> None:
-    """A script: all is good."""
+    """A script: the put succeeds."""
     put.writer.write(GOOD)
 
 

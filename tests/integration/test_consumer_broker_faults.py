@@ -1,4 +1,4 @@
-"""A broker killed, away, without ZooKeeper or disk: the consumer waits, says so once, and goes on."""
+"""A broker killed, unreachable, without ZooKeeper or disk: the consumer waits, logs it once, and resumes."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_consumer_survives_every_restart_of_its_broker(
         own_kafka.restart_zookeeper()
         held |= publish(kafka, topic, events(20, start=40))
         wait_committed(consumer, kafka, topic, held)
-        # In order, so that it says good-bye.
+        # An orderly stop, in which it closes its connections.
         own_kafka.restart_kafka()
         held |= publish(kafka, topic, events(20, start=60))
         wait_committed(consumer, kafka, topic, held)
@@ -131,8 +131,8 @@ def test_the_consumer_resumes_after_the_brokers_disk_was_full(
             producer.produce(topic, b'{"n": %d, "pad": "%s"}' % (number, b"x" * 900_000), on_delivery=report)
             producer.flush(20)
         assert 5 < len(delivered) < 15
-        # The broker gives up when the last of its disks fails.
-        wait_for(lambda: not own_kafka.running, 60, "the broker gave up")
+        # The broker exits when the last of its disks fails.
+        wait_for(lambda: not own_kafka.running, 60, "the broker has exited")
         wait_unready(consumer, "kafka", kafka)
         assert consumer.get("/healthz")[0] == 200
         own_kafka.start_kafka()
@@ -219,7 +219,7 @@ def test_a_suspended_broker_does_not_fail_liveness(
 
                 def told_by_both() -> bool:
                     health.extend(each.get("/healthz")[0] for each in (running, starting))
-                    # As many looks as take longer than the wait for an answer.
+                    # As many polls as take longer than the wait for a response.
                     return len(health) > 48 and all(each.unready_reasons() for each in (running, starting))
 
                 wait_for(told_by_both, 90, lambda: running.log + starting.log, every=0.5)

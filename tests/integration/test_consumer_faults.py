@@ -1,4 +1,4 @@
-"""Every answer of an S3 server that is not good, told apart: try again, or wait until it is mended."""
+"""Every failure of an S3 server is either retried or waits for a fix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.consuming import run
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Answers a put with the status and code that are the last part of its key."""
+    """Answers a put with the status and code in the last part of its key."""
 
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -74,7 +74,7 @@ def test_a_transient_failure_is_unavailable(store: ObjectStore, answer: str, cau
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "expected"),
     [
         ("403-AccessDenied", "refused with AccessDenied"),
         ("403-InvalidAccessKeyId", "refused with InvalidAccessKeyId"),
@@ -84,7 +84,7 @@ def test_a_transient_failure_is_unavailable(store: ObjectStore, answer: str, cau
         ("301-PermanentRedirect", "AWS_REGION"),
     ],
 )
-def test_a_failure_that_needs_a_fix_is_refused(store: ObjectStore, answer: str, said: str) -> None:
-    with pytest.raises(StoreRefusedError, match=said) as caught:
+def test_a_failure_that_needs_a_fix_is_refused(store: ObjectStore, answer: str, expected: str) -> None:
+    with pytest.raises(StoreRefusedError, match=expected) as caught:
         run(store, lambda: store.create(answer, b"{}"))
     assert "hidden-secret" not in str(caught.value)

@@ -69,7 +69,7 @@ def test_a_suspended_member_returns_without_loss(
 ) -> None:
     make_topic(kafka, topic, partitions=2)
     group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
-    # Slow enough that each worker has puts in flight whenever the other one is stopped or comes back.
+    # Slow enough that each worker has puts in flight when the other one is stopped or resumed.
     held = publish(kafka, topic, events(500))
     consumer_settings["LAKEFEED_PUTS_IN_FLIGHT"] = "16"
     program = with_slow_puts(0.4)
@@ -141,7 +141,7 @@ def offsets(kafka: str, topic: str) -> list[int]:
 
 @pytest.fixture
 def eager_cleaner(kafka: str) -> Iterator[None]:
-    """The broker's log cleaner looks every 0.2 s for something to do, not every 15 s."""
+    """A broker whose log cleaner runs every 0.2 s, not every 15 s."""
     admin = AdminClient({"bootstrap.servers": kafka})
     broker = str(min(admin.list_topics(timeout=30).brokers))
 
@@ -213,7 +213,7 @@ def test_a_topic_recreated_while_the_consumer_was_stopped_is_read_from_its_start
     group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
     with Service("consumer", "run", log=tmp_path / "log", **consumer_settings) as consumer:
         wait_for(lambda: committed(kafka, topic, group, 1) == {0: 20}, 60, lambda: consumer.log, every=0.2)
-        # It sees nothing of this: the new topic is longer than the old one when it looks again.
+        # It does not notice: the new topic is already longer than the old one when it resumes.
         consumer.process.send_signal(signal.SIGTERM if while_stopped else signal.SIGSTOP)
         if while_stopped:
             assert consumer.process.wait(40) == 0
@@ -231,7 +231,7 @@ def test_a_topic_recreated_while_the_consumer_was_stopped_is_read_from_its_start
                 lambda: committed(kafka, topic, group, 1) == {0: 50}, 60, lambda: consumer.log, every=0.2
             )
             assert consumer.metric("lakefeed_consumer_objects_total", outcome="conflict") == 20
-    # The old objects stay; the new events that have their keys are kept aside, whole and with the reason.
+    # The old objects stay; new events with their keys become dead letters, whole and with the reason.
     stored = by_position(objects(s3, bucket, "events/"))
     assert {key: stored[key] for key in old} == old
     letters = [orjson.loads(body) for body in objects(s3, bucket, "dead-letters/").values()]

@@ -1,4 +1,4 @@
-"""The consumer's own command and its store while a real S3 server fails in every way that S3 is known to."""
+"""The consumer's command and its store while a real S3 server fails in every known way."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_request_that_arrives_after_its_retry_replaces_nothing(
     store: ObjectStore, proxy: S3Proxy, seaweed: SeaweedS3, topic: str
 ) -> None:
     async def scenario() -> None:
-        # Later than the fast client and obstore have each given up.
+        # Later than the timeouts of both the fast client and obstore.
         proxy.set(Faults({"late_request": 1.0}, seconds=6))
         with pytest.raises(StoreUnavailableError):
             await store.create("events/a.json", b"late")
@@ -205,10 +205,10 @@ def test_readiness_reports_what_is_wrong_with_s3_until_it_recovers(
     with Service("consumer", "run", log=tmp_path / "log", **proxied) as consumer:
         held = publish(kafka, topic, events(50))
         wait_stored(consumer, 50)
-        for kind, said in WRONGS.items():
+        for kind, reason in WRONGS.items():
             proxy.set(Faults({kind: 1.0}))
             held |= publish(kafka, topic, events(50, start=len(held)))
-            wait_unready(consumer, "bucket", said)
+            wait_unready(consumer, "bucket", reason)
             proxy.set(Faults())
             wait_stored(consumer, len(held))
             wait_for(lambda: consumer.get("/readyz")[0] == 200, 30, lambda: consumer.log)
@@ -258,7 +258,7 @@ def test_a_running_consumer_uses_renewed_credentials(
         proxy.set(Faults(keys=(RENEWED_KEY,)))
         held |= publish(kafka, topic, events(50, start=50))
         if write_keys is write_keys_file:
-            # Nothing renews a file's keys by itself: it waits, and says for what.
+            # Nothing renews the keys of a file: it waits, and reports the reason.
             wait_unready(consumer, "bucket", "refused with ExpiredToken")
         write_keys(tmp_path, RENEWED_KEY)
         wait_stored(consumer, 100)

@@ -1,4 +1,4 @@
-"""The contract of `ObjectStore`, kept by the store in memory and by a real S3 server alike."""
+"""The contract of `ObjectStore`, for the store in memory and for both clients with real S3 servers."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_of_concurrent_creations_one_wins(store: ObjectStore) -> None:
     run(store, scenario)
 
 
-# SeaweedFS leaves out the whole folder where the key to begin behind is a folder's name.
+# SeaweedFS skips the whole folder if the key to start after is the name of a folder.
 @pytest.mark.parametrize("store", MEMORY_AND_MINISTACK, indirect=True, ids=str)
 def test_keys_are_listed_in_order_under_a_prefix_and_after_a_key(store: ObjectStore) -> None:
     async def scenario() -> None:
@@ -97,7 +97,7 @@ def test_keys_are_listed_in_order_under_a_prefix_and_after_a_key(store: ObjectSt
         second = [key async for key in store.keys("dead/t", after="dead/t/dt=2026-01-02")]
         assert second == sorted(key for key in [*names, *marks] if "dt=2026-01-01" not in key)
         assert len([key async for key in store.keys("dead")]) == len(names) + len(marks) + 1
-        assert [key async for key in store.keys("dead/nobody")] == []
+        assert [key async for key in store.keys("dead/missing")] == []
 
     run(store, scenario)
 
@@ -158,9 +158,9 @@ CALLS = [
 def test_a_missing_bucket_is_refused_and_named(
     aws: str, client: str, call: Callable[[ObjectStore], object]
 ) -> None:
-    error = complaint(client, call, bucket="nobody-made-this")
+    error = complaint(client, call, bucket="missing-bucket")
     assert isinstance(error, StoreRefusedError)
-    assert "bucket nobody-made-this" in str(error)
+    assert "bucket missing-bucket" in str(error)
     assert "LAKEFEED_BUCKET" in str(error)
 
 

@@ -1,4 +1,4 @@
-"""The fast client before servers that do everything wrong: a doubt goes to obstore and is no success."""
+"""The fast client with servers that do everything wrong: unconfirmed puts are passed on to obstore."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def sends(*parts: bytes, close: bool = False) -> Script:
         for part in parts:
             put.writer.write(part)
             await put.writer.drain()
-            # So that it comes as a piece of its own, mostly; nothing rests on it.
+            # So that it mostly arrives as a piece of its own; the test does not depend on it.
             await asyncio.sleep(0.001)
         if close:
             put.writer.close()
@@ -89,7 +89,7 @@ async def drips(put: Put) -> None:
         await asyncio.sleep(0.05)
 
 
-GOOD_ANSWERS = {
+GOOD_RESPONSES = {
     "at once": sends(GOOD),
     "byte for byte": sends(*(GOOD[n : n + 1] for n in range(len(GOOD)))),
     "100 first": sends(b"HTTP/1.1 100 Continue\r\n\r\n", GOOD),
@@ -97,19 +97,19 @@ GOOD_ANSWERS = {
     "chunked": sends(CHUNKED),
     "chunked in pieces": sends(CHUNKED[:-5], b"0", b"\r\n\r", b"\n"),
     "and closes": sends(GOOD, close=True),
-    "says that it closes": sends(CLOSING, close=True),
+    "announces that it closes": sends(CLOSING, close=True),
     "HTTP/1.0": sends(GOOD.replace(b"1.1", b"1.0"), close=True),
 }
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-@pytest.mark.parametrize("script", GOOD_ANSWERS.values(), ids=GOOD_ANSWERS)
+@pytest.mark.parametrize("script", GOOD_RESPONSES.values(), ids=GOOD_RESPONSES)
 def test_a_good_response_in_any_form_confirms_the_put(script: Script, new_loop: Callable[[], Any]) -> None:
     async def scenario() -> None:
         async with scripted_s3(script) as server, store_at(server) as store:
             for n in range(5):
                 await store.create(f"events/{n}.json", b"{}")
-                # A connection that the server closes is told of in its own time.
+                # The event loop learns a little later that the server has closed a connection.
                 await asyncio.sleep(0.02)
             assert server.clients == ["fast"] * 5
             assert server.puts[0].body == b"{}"
@@ -118,14 +118,14 @@ def test_a_good_response_in_any_form_confirms_the_put(script: Script, new_loop: 
         runner.run(scenario())
 
 
-DOUBTS = {
+UNCONFIRMED = {
     "closes at once": sends(close=True),
     "closes in the middle of its head": sends(GOOD[:30], close=True),
     "closes before the last byte": sends(GOOD[:-1], close=True),
     "closes in the middle of its chunks": sends(CHUNKED[:-2], close=True),
     "resets": resets,
-    "says nothing": is_silent,
-    "never comes to an end": drips,
+    "sends nothing": is_silent,
+    "never ends": drips,
     "only 100": sends(b"HTTP/1.1 100 Continue\r\n\r\n"),
     "answers twice": sends(GOOD + GOOD),
     "no ETag": sends(GOOD.replace(b"ETag", b"X-Tag")),
@@ -141,7 +141,7 @@ DOUBTS = {
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-@pytest.mark.parametrize("script", DOUBTS.values(), ids=DOUBTS)
+@pytest.mark.parametrize("script", UNCONFIRMED.values(), ids=UNCONFIRMED)
 def test_an_unconfirmed_put_is_passed_on_and_its_connection_is_not_reused(
     script: Script, new_loop: Callable[[], Any]
 ) -> None:
@@ -181,10 +181,10 @@ def test_existing_objects_are_passed_on_to_obstore_for_a_while() -> None:
 
 def test_connections_are_reused_and_opened_only_when_all_are_busy() -> None:
     async def scenario() -> None:
-        go_on = asyncio.Event()
+        proceed = asyncio.Event()
 
         async def answer_later(put: Put) -> None:
-            await go_on.wait()
+            await proceed.wait()
             put.writer.write(GOOD)
 
         async with scripted_s3() as server, store_at(server, put_timeout_seconds=20) as store:
@@ -195,12 +195,12 @@ def test_connections_are_reused_and_opened_only_when_all_are_busy() -> None:
             puts = asyncio.gather(*(store.create(f"events/b{n}.json", b"{}") for n in range(100)))
             await until(lambda: len(server.puts) == 120)
             assert server.opened == 100
-            go_on.set()
+            proceed.set()
             await puts
             await asyncio.gather(*(store.create(f"events/c{n}.json", b"{}") for n in range(100)))
             assert server.opened == 100
             assert set(server.clients) == {"fast"}
-            # What is not used is closed before the server would do it.
+            # Unused connections are closed before the server does it.
             await until(lambda: not server.open)
             await store.create("events/d.json", b"{}")
             assert server.clients[-1] == "fast"
@@ -283,32 +283,32 @@ def test_an_unreachable_server_is_used_again_when_it_is_available(
     async def scenario() -> None:
         async with scripted_s3() as server:
             port = server.port
-        away = ScriptedS3(port, answer_well)
-        async with store_at(away) as store:
+        stopped = ScriptedS3(port, answer_well)
+        async with store_at(stopped) as store:
             for _ in range(3):
                 with pytest.raises(StoreUnavailableError):
                     await store.create("events/a.json", b"{}")
-            back = await asyncio.start_server(away.serve, "127.0.0.1", port)
-            while away.clients[-1:] != ["fast"]:
+            restarted = await asyncio.start_server(stopped.serve, "127.0.0.1", port)
+            while stopped.clients[-1:] != ["fast"]:
                 await store.create("events/a.json", b"{}")
                 await asyncio.sleep(0.05)
-            back.close()
+            restarted.close()
 
     asyncio.run(asyncio.wait_for(scenario(), 20))
-    told = [record for record in caplog.records if "passed on to obstore" in record.message]
-    assert len(told) == 1
-    assert "cannot connect" in told[0].message
+    logged = [record for record in caplog.records if "passed on to obstore" in record.message]
+    assert len(logged) == 1
+    assert "cannot connect" in logged[0].message
 
 
 def connections(port: int, **options: Any) -> Connections:
-    """To a name that the test decides about, by `names`."""
+    """Connections to a name that resolves to `names`."""
     addresses = Addresses("store.test", port, every=options.pop("every", 60.0))
     return Connections(addresses, port, tls=None, name="store.test", **{"timeout": 5.0, **options})
 
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the name service answers: these addresses, each for two kinds of sockets."""
+    """The addresses of the name, each twice: for two kinds of sockets."""
     found: list[str] = []
 
     def answer(host: str, port: int, *args: object, **kwargs: object) -> list[Any]:
@@ -383,10 +383,10 @@ def test_known_addresses_stay_valid_while_lookups_fail(
         names.append("127.0.0.1")
         addresses = Addresses("store.test", 443, every=0.0)
         assert await addresses.in_turn() == ["127.0.0.1"]
-        monkeypatch.setattr("socket.getaddrinfo", is_away)
+        monkeypatch.setattr("socket.getaddrinfo", fails)
         assert await addresses.in_turn() == ["127.0.0.1"]
 
-    def is_away(*args: object, **kwargs: object) -> list[Any]:
+    def fails(*args: object, **kwargs: object) -> list[Any]:
         raise socket.gaierror("try again")
 
     asyncio.run(scenario())
@@ -433,7 +433,7 @@ def test_names_are_looked_up_again_and_old_connections_replaced(names: list[str]
 
 
 def write_program(folder: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program of the user's that gives keys which expire."""
+    """A credential process whose keys expire."""
     answer = {
         "Version": 1,
         "AccessKeyId": key,
@@ -510,7 +510,7 @@ def test_keys_are_refreshed_regularly_and_trusted_for_a_while(
 
 
 class Chain:
-    """Gives the same keys, or an error."""
+    """Returns the same keys, or raises an error."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -570,7 +570,7 @@ def test_puts_without_keys_are_passed_on_to_obstore(tmp_path: Path, monkeypatch:
         ({"LAKEFEED_S3_CLIENT": "fast"}, FastObjectStore),
         ({"LAKEFEED_S3_CLIENT": "lean"}, FastObjectStore),  # its former name
         ({"LAKEFEED_S3_CLIENT": "obstore"}, ObstoreObjectStore),
-        # obstore finds its way through a proxy.
+        # obstore supports proxies.
         ({"HTTP_PROXY": "http://127.0.0.1:9"}, ObstoreObjectStore),
         ({"ALL_PROXY": "http://127.0.0.1:9"}, ObstoreObjectStore),
         ({"HTTPS_PROXY": "http://127.0.0.1:9"}, FastObjectStore),

@@ -1,4 +1,4 @@
-"""The fast client over TLS, to a real S3 server: nothing goes to one whose certificate is wrong."""
+"""The fast client over TLS: a server with an invalid certificate receives nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def bucket(server: SeaweedS3, topic: str, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 def trust(authority: trustme.CA, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Their authorities would count more.
+    # Their authorities would take precedence.
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     authority.cert_pem.write_to_path(str(folder / "authority.pem"))

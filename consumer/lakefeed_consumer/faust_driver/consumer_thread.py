@@ -15,7 +15,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Creates aiokafka's consumer with the settings that Faust does not pass on.
 
     Attributes:
-        client: what stands between aiokafka's consumer and its client.
+        client: wraps the client of aiokafka's consumer.
     """
 
     client: CheckedClient

@@ -8,4 +8,4 @@ class TopicRecreatedError(Exception):
 
 
 class MembershipLostError(Exception):
-    """aiokafka has given up its membership of the group for good; a new client has to join."""
+    """aiokafka has ended its membership of the group; a new client has to join."""

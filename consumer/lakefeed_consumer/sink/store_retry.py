@@ -53,7 +53,7 @@ class StoreRetry:
                 self._report_failure(error, outage=True)
                 return await self._probe(action, *args, **kwargs)
             else:
-                # A call that is refused says more about the store than another that succeeds.
+                # A refusal that is being probed outweighs another call that succeeds.
                 if not self._probing.locked():
                     self._report_success()
                 return result

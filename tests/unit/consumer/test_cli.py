@@ -13,7 +13,7 @@ def test_a_wrong_setting_ends_with_2_and_one_line(
     monkeypatch.setenv("LAKEFEED_PUTS_IN_FLIGHT", "many")
     monkeypatch.setattr("sys.argv", ["lakefeed-consumer", "run"])
     assert cli.main() == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("error: LAKEFEED_PUTS_IN_FLIGHT='many'")
-    assert said.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: LAKEFEED_PUTS_IN_FLIGHT='many'")
+    assert printed.err.count("\n") == 1

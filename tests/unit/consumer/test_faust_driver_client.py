@@ -1,4 +1,4 @@
-"""What is added to aiokafka's client, under aiokafka's own group coordinator and without a network."""
+"""The checked client under aiokafka's own group coordinator, without a network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LOADING, MOVED, GROUP_REFUSED = 14, 16, 30
 
 
 class Group:
-    """aiokafka's coordinator of a group whose broker answers as a list says; the last answer stays."""
+    """aiokafka's coordinator of a group; the broker's responses come from a list, the last one repeatedly."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -171,7 +171,7 @@ def test_topic_ids_are_requested_in_the_version_that_has_them() -> None:
         TopicIdsRequest(["a"]).prepare({3: (0, 9)})
 
 
-# ---- answers that aiokafka passes over, and brokers that moved -------------------------------------
+# ---- responses that aiokafka ignores, and brokers that moved -------------------------------------
 
 FETCH, JOIN_GROUP = (SimpleNamespace(API_KEY=key) for key in (1, 11))
 
@@ -206,15 +206,15 @@ def with_client(
         async def out_of_range(partition: TopicPartition, offset: int) -> None:
             reported.append((partition, offset))
 
-        fixes = CheckedClient(client, {ONE: 1_000}.get, out_of_range)
-        await scenario(client, fixes, reported)
+        checked = CheckedClient(client, {ONE: 1_000}.get, out_of_range)
+        await scenario(client, checked, reported)
 
     asyncio.run(whole())
 
 
 def test_only_an_offset_out_of_range_is_reported() -> None:
     async def scenario(
-        client: Any, _fixes: CheckedClient, reported: list[tuple[TopicPartition, int]]
+        client: Any, _checked: CheckedClient, reported: list[tuple[TopicPartition, int]]
     ) -> None:
         not_leader, out_of_range = NotLeaderForPartitionError.errno, 1
         for code in (0, not_leader, out_of_range):
@@ -227,12 +227,12 @@ def test_only_an_offset_out_of_range_is_reported() -> None:
 
 
 def test_a_fatal_response_to_joining_is_kept_until_the_next_one() -> None:
-    async def scenario(client: Any, fixes: CheckedClient, _reported: object) -> None:
+    async def scenario(client: Any, checked: CheckedClient, _reported: object) -> None:
         seen = []
         for code in (16, 23, 79, 81, 0, 27):
             client.answers.append(SimpleNamespace(error_code=code))
             await client.send(1, JOIN_GROUP)
-            seen.append(fixes.join_refused)
+            seen.append(checked.join_refused)
         assert seen == [0, 23, 0, 81, 0, 0]
 
     with_client(scenario)
@@ -249,7 +249,7 @@ def test_a_bootstrap_server_is_asked_when_no_known_broker_answers(monkeypatch: p
 
     monkeypatch.setattr(checked_client, "create_conn", connect)
 
-    async def scenario(client: Any, _fixes: CheckedClient, _reported: object) -> None:
+    async def scenario(client: Any, _checked: CheckedClient, _reported: object) -> None:
         client.updates = [True]
         assert await client._metadata_update(None, ())
         assert asked == []
@@ -272,7 +272,7 @@ def test_the_next_attempt_waits_if_no_server_answers(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(checked_client, "create_conn", connect)
 
-    async def scenario(client: Any, _fixes: CheckedClient, _reported: object) -> None:
+    async def scenario(client: Any, _checked: CheckedClient, _reported: object) -> None:
         client.updates = [False]
         monkeypatch.setattr(asyncio, "sleep", sleep)
         assert not await client._metadata_update(None, ())

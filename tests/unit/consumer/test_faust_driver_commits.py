@@ -1,4 +1,4 @@
-"""Which offsets are committed: properties over any order of events, and the cases that each rule is for."""
+"""Which offsets are committed: properties over any order of events, and a case for each rule."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ steps = st.one_of(
 
 
 class Model:
-    """What a worker did, besides the commits that it is asked to make."""
+    """A worker, and the broker's state after the commits that were due."""
 
     def __init__(self) -> None:
         self.commits = Commits()
         self.assigned: set[PartitionKey] = set(PARTITIONS)
         self.stored: dict[PartitionKey, int] = {}
         self.at_broker: dict[PartitionKey, int] = {}
-        # A commit that is on its way while something else happens.
-        self.on_its_way: dict[PartitionKey, int] | None = None
+        # A commit in progress while something else happens.
+        self.in_progress: dict[PartitionKey, int] | None = None
 
     def due(self) -> dict[PartitionKey, int]:
         due = self.commits.due(self.assigned)
-        assert due.keys() <= self.assigned, "nothing of others' partitions"
+        assert due.keys() <= self.assigned, "nothing of other members' partitions"
         assert all(self.stored[each] == offset for each, offset in due.items()), "what is stored, exactly"
         return due
 
@@ -71,14 +71,14 @@ class Model:
         self.at_broker |= due
 
     def _begin(self) -> None:
-        if self.on_its_way is None:
-            self.on_its_way = self.due()
+        if self.in_progress is None:
+            self.in_progress = self.due()
 
     def _finish(self) -> None:
-        if self.on_its_way is not None:
-            self.at_broker |= self.on_its_way
-            self.commits.succeed(self.on_its_way)
-        self.on_its_way = None
+        if self.in_progress is not None:
+            self.at_broker |= self.in_progress
+            self.commits.succeed(self.in_progress)
+        self.in_progress = None
 
     def _fail(self) -> None:
         due = self.due()
@@ -141,7 +141,7 @@ def test_a_revoked_partition_is_forgotten() -> None:
     commits.succeed({ONE: 10})
     commits.forget({ONE})
     assert commits.committed(ONE) is None
-    # Back with another commit of the group's, of which the broker has not told yet.
+    # Assigned again, with a commit of another member that is not known yet.
     commits.store(ONE, 9)
     due = commits.due({ONE})
     assert due == {ONE: 10}
@@ -187,7 +187,7 @@ def test_a_partition_revoked_during_its_commit_stays_forgotten() -> None:
     commits.forget({ONE})
     commits.succeed(due)
     assert (commits.committed(ONE), commits.committed(TWO)) == (None, 10)
-    # Back again, and another worker has gone on meanwhile: what is stored now is due, whatever was before.
+    # Assigned again after another member had it: what is stored now is due, whatever was before.
     commits.store(ONE, 9)
     assert commits.due({ONE, TWO}) == {ONE: 10}
 

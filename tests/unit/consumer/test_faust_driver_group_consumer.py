@@ -137,7 +137,7 @@ def test_a_revoked_partition_is_not_committed() -> None:
 @pytest.mark.parametrize(
     "then",
     [{"t": bytes(15) + b"2"}, {}, None],
-    ids=["another topic has its name", "no topic has its name", "the broker knows no ids"],
+    ids=["another topic has its name", "no topic has its name", "the broker has no topic IDs"],
 )
 def test_commits_end_when_the_topic_was_recreated(
     then: dict[str, bytes] | None,
@@ -156,7 +156,7 @@ def test_commits_end_when_the_topic_was_recreated(
         assert not await consumer.force_commit()
         with pytest.raises(TopicRecreatedError, match="t, partition 0: the broker no longer"):
             await memory.lost
-        # What still comes back from the bucket is of the old topic, on each partition.
+        # Puts that end now are of the old topic, on each partition.
         consumer.store(ONE, 11)
         consumer.store(TWO, 3)
         assert not await consumer.force_commit()

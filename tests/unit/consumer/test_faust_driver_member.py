@@ -1,4 +1,4 @@
-"""A member of the group, without a broker: what Faust calls, and what its parts are told."""
+"""A member of the group, without a broker: what Faust calls, and what it calls in turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The feeder's life over a Faust app in memory: start, stop, loss, liveness, readiness, lag."""
+"""The feeder over a member in memory: start, stop, loss, liveness, readiness, lag."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Clock:
 
 
 class MemorySink:
-    """What the feeder uses of the sink; it stores what it is given at once."""
+    """What the feeder uses of the sink; it stores records immediately."""
 
     def __init__(self, stored: Callable[[Partition, int], None]) -> None:
         self.stored = stored
@@ -92,7 +92,7 @@ class MemoryMember:
     def close(self) -> None:
         self.closed = True
 
-    def says(self, **offsets: Sequence[int]) -> None:
+    def report(self, **offsets: Sequence[int]) -> None:
         """For each partition assigned: start, end, position."""
         found = [offsets.get(f"p{each.number}", (0, 0, 0)) for each in self.assignment()]
         self.answer = BrokerSnapshot(
@@ -128,7 +128,7 @@ class MemoryMember:
 
 
 class Bench:
-    """A feeder within a running event loop, and what it reports."""
+    """A feeder within a running event loop, and its metrics and health."""
 
     def __init__(self, **options: Any) -> None:
         self.settings = load(ConsumerSettings, {"topic": "prices", **options})
@@ -154,18 +154,18 @@ class Bench:
         self.member.assigned = set(partitions)
         self.member.handler.assign(partitions)
 
-    async def rounds(self) -> None:
-        """Wait until what is true now has been looked at, and shown."""
+    async def polled(self) -> None:
+        """Wait until the current state has been polled and reported."""
         seen = self.member.polls
         async with asyncio.timeout(20):
             while self.member.polls < seen + 3:
                 await asyncio.sleep(0.001)
 
     async def silent(self) -> dict[str, str]:
-        """Loops that show no life within 30 seconds, less what it takes to see that."""
-        await self.rounds()
-        self.clock.now += 30 - SEEN_SECONDS
-        await self.rounds()
+        """Loops without a heartbeat within 30 seconds, less the time to notice it."""
+        await self.polled()
+        self.clock.now += 30 - NOTICED_SECONDS
+        await self.polled()
         return self.health.liveness().reasons
 
     def value(self, name: str, **labels: str) -> float | None:
@@ -176,8 +176,8 @@ class Bench:
         return self.value("committed_offset", **labels), self.value("lag_events", **labels)
 
 
-# As long as it may take until the feeder has looked, and until it has shown no life.
-SEEN_SECONDS = group_monitor._POLL_SECONDS + group_monitor._HEARTBEAT_SECONDS
+# How long it may take until the monitor has polled, and until a heartbeat is due.
+NOTICED_SECONDS = group_monitor._POLL_SECONDS + group_monitor._HEARTBEAT_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -223,14 +223,14 @@ def running(scenario: Callable[[Bench], Awaitable[None]], **options: Any) -> Ben
 
 def test_a_stop_ends_in_order() -> None:
     async def scenario(bench: Bench) -> None:
-        await bench.rounds()
+        await bench.polled()
         assert bench.member.started
         assert not bench.member.stopped
         assert not bench.sink.closed
 
     bench = running(scenario)
     bench.clock.now += 1000
-    assert bench.health.liveness().ok, "what has ended as it should is not missed"
+    assert bench.health.liveness().ok, "a loop that has ended in order is not expected"
 
 
 @pytest.mark.parametrize("error", [KafkaConnectionError("no connection"), OSError("no route")])
@@ -261,7 +261,7 @@ def test_the_feeder_ends_with_the_reason_why_faust_stopped() -> None:
 def test_the_feeder_ends_when_the_topic_is_lost_or_the_sink_fails(of: str) -> None:
     async def scenario(bench: Bench) -> None:
         life = asyncio.create_task(bench.feeder.run(bench.stop))
-        await bench.rounds()
+        await bench.polled()
         assert not life.done()
         failing = bench.member.lost if of == "member" else bench.sink.failure
         failing.set_exception(TopicRecreatedError("forgotten") if of == "member" else ValueError("bug"))
@@ -309,8 +309,8 @@ def test_events_deleted_unread_are_not_lag() -> None:
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE)
         bench.member.commits[ONE] = 1000
-        bench.member.says(p0=(1500, 1600, 1500))
-        await bench.rounds()
+        bench.member.report(p0=(1500, 1600, 1500))
+        await bench.polled()
         assert bench.lag(ONE) == (1000, 100)
 
     running(scenario)
@@ -335,21 +335,21 @@ def test_assigned_and_revoked_partitions_are_counted(caplog: pytest.LogCaptureFi
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE, TWO)
         assert bench.value("assigned_partitions") == 2
-        bench.member.says()
-        await bench.rounds()
+        bench.member.report()
+        await bench.polled()
         assert bench.lag(ONE) == (0, 0)
         bench.member.assigned = set()
         bench.member.handler.revoke([ONE, TWO])
         assert set(bench.sink.revoked) == {Partition("prices", 0), Partition("prices", 1)}
         assert bench.value("assigned_partitions") == 0
-        await bench.rounds()
-        assert bench.lag(ONE) == bench.lag(TWO) == (None, None), "whoever has them now says it"
+        await bench.polled()
+        assert bench.lag(ONE) == bench.lag(TWO) == (None, None), "the new member reports it"
         bench.assign()
         assert bench.value("rebalances_total") == 2
 
     running(scenario)
-    told = [record.message for record in caplog.records if "Partitions" in record.message]
-    assert told == ["Partitions assigned: 0, 1", "Partitions assigned: none"]
+    logged = [record.message for record in caplog.records if "Partitions" in record.message]
+    assert logged == ["Partitions assigned: 0, 1", "Partitions assigned: none"]
 
 
 # ---- liveness -------------------------------------------------------------------------------------------
@@ -358,7 +358,7 @@ def test_assigned_and_revoked_partitions_are_counted(caplog: pytest.LogCaptureFi
 def test_all_loops_are_live_while_there_is_nothing_to_do() -> None:
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE)
-        bench.member.says(p0=(0, 10, 10))
+        bench.member.report(p0=(0, 10, 10))
         assert await bench.silent() == {}
 
     running(scenario)
@@ -366,7 +366,7 @@ def test_all_loops_are_live_while_there_is_nothing_to_do() -> None:
 
 def test_a_dead_agent_fails_liveness_within_30_seconds() -> None:
     async def scenario(bench: Bench) -> None:
-        await bench.rounds()
+        await bench.polled()
         bench.member.agent_lives = False
         assert set(await bench.silent()) == {"agent"}
 
@@ -375,7 +375,7 @@ def test_a_dead_agent_fails_liveness_within_30_seconds() -> None:
 
 def test_a_client_thread_that_hangs_fails_liveness_within_30_seconds() -> None:
     async def scenario(bench: Bench) -> None:
-        await bench.rounds()
+        await bench.polled()
         bench.member.thread_lives = False
         assert set(await bench.silent()) == {"kafka client"}
 
@@ -387,13 +387,13 @@ def test_events_that_are_not_taken_fail_liveness_within_30_seconds(where: str) -
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE, TWO)
         if where == "in the topic":
-            bench.member.says(p0=(0, 10, 10), p1=(0, 10, 9))
+            bench.member.report(p0=(0, 10, 10), p1=(0, 10, 9))
         else:
-            bench.member.says(p0=(0, 10, 10), p1=(0, 10, 10))
+            bench.member.report(p0=(0, 10, 10), p1=(0, 10, 10))
             bench.member.unstored = {TWO}
         assert set(await bench.silent()) == {"agent"}
-        # Taken at last.
-        bench.member.says(p0=(0, 10, 10), p1=(0, 10, 10))
+        # Taken now.
+        bench.member.report(p0=(0, 10, 10), p1=(0, 10, 10))
         bench.member.unstored = set()
         assert await bench.silent() == {}
 
@@ -403,9 +403,9 @@ def test_events_that_are_not_taken_fail_liveness_within_30_seconds(where: str) -
 def test_events_that_are_being_stored_or_taken_do_not_fail_liveness() -> None:
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE)
-        bench.member.says(p0=(0, 10, 5))
+        bench.member.report(p0=(0, 10, 5))
         bench.sink.in_flight = 1
-        assert await bench.silent() == {}, "a put may take as long as it does"
+        assert await bench.silent() == {}, "a put may take any time"
         bench.sink.in_flight = 0
 
         def takes_one() -> None:
@@ -420,7 +420,7 @@ def test_events_that_are_being_stored_or_taken_do_not_fail_liveness() -> None:
 def test_an_unreachable_broker_does_not_fail_liveness() -> None:
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE)
-        bench.member.says(p0=(0, 10, 5))
+        bench.member.report(p0=(0, 10, 5))
         assert set(await bench.silent()) == {"agent"}
         bench.member.answer = KafkaConnectionError("gone")
         assert await bench.silent() == {}
@@ -434,7 +434,7 @@ def test_an_unreachable_broker_does_not_fail_liveness() -> None:
 def test_readiness_reports_what_is_missing() -> None:
     async def scenario(bench: Bench) -> None:
         async def reason() -> str | None:
-            await bench.rounds()
+            await bench.polled()
             return bench.health.readiness().reasons.get("kafka")
 
         bench.member.answer = BrokerSnapshot(set(), {}, {}, {})
@@ -458,13 +458,13 @@ def test_a_broker_that_does_not_answer_in_time_is_reported() -> None:
         bench.assign(ONE)
         asked = 0
 
-        async def is_silent(_: object) -> BrokerSnapshot:
+        async def never_answers(_: object) -> BrokerSnapshot:
             nonlocal asked
             asked += 1
             await asyncio.Event().wait()
             raise AssertionError
 
-        bench.member.snapshot = is_silent  # type: ignore[assignment, method-assign]
+        bench.member.snapshot = never_answers  # type: ignore[assignment, method-assign]
         while asked < 3:
             await asyncio.sleep(0.001)
         assert "no answer" in bench.health.readiness().reasons["kafka"]
@@ -476,12 +476,12 @@ def test_lag_counts_from_the_committed_offset_or_else_from_the_start() -> None:
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE, TWO)
         bench.member.commits = {ONE: 40}
-        bench.member.says(p0=(0, 100, 50), p1=(7, 10, 8))
-        await bench.rounds()
+        bench.member.report(p0=(0, 100, 50), p1=(7, 10, 8))
+        await bench.polled()
         assert (bench.lag(ONE), bench.lag(TWO)) == ((40, 60), (7, 3))
-        # A log that went back: never below none.
-        bench.member.says(p0=(0, 30, 30), p1=(7, 10, 8))
-        await bench.rounds()
+        # A truncated log: lag is never negative.
+        bench.member.report(p0=(0, 30, 30), p1=(7, 10, 8))
+        await bench.polled()
         assert bench.lag(ONE) == (40, 0)
 
     running(scenario)
@@ -490,10 +490,10 @@ def test_lag_counts_from_the_committed_offset_or_else_from_the_start() -> None:
 def test_a_partition_revoked_during_a_poll_is_not_reported() -> None:
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE, TWO)
-        bench.member.says(p0=(0, 100, 100), p1=(0, 100, 100))
-        # What was assigned before the look is asked for; after it only one is left.
+        bench.member.report(p0=(0, 100, 100), p1=(0, 100, 100))
+        # Both are assigned before the poll, and only one after it.
         bench.member.while_polled = lambda: bench.member.assigned.discard(TWO)
-        await bench.rounds()
+        await bench.polled()
         assert bench.lag(ONE) == (0, 100)
         assert bench.lag(TWO) == (None, None)
 

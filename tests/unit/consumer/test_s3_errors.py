@@ -104,17 +104,17 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("status", "body", "said"), REFUSED)
+@pytest.mark.parametrize(("status", "body", "expected"), REFUSED)
 def test_a_refusal_has_s3s_message_and_advice(
-    server: type[Answers], status: int, body: bytes, said: str
+    server: type[Answers], status: int, body: bytes, expected: str
 ) -> None:
     server.status, server.body = status, body
     with pytest.raises(StoreRefusedError) as caught:
         put("obstore")
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert "secret-key" not in str(caught.value)
     assert ("Check the AWS credentials" in str(caught.value)) == (
-        "InvalidAccessKeyId" in said + str(caught.value)
+        "InvalidAccessKeyId" in expected + str(caught.value)
     )
 
 
@@ -127,11 +127,11 @@ def test_throttling_is_retried_whatever_its_status(server: type[Answers], code: 
 
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
-@pytest.mark.parametrize("spoilt", ["word\n", "wo\r\nrd", " word", "w\u00f6rd", "\x7f"])
+@pytest.mark.parametrize("invalid", ["word\n", "wo\r\nrd", " word", "w\u00f6rd", "\x7f"])
 def test_a_credential_that_no_header_can_carry_is_named(
-    name: str, spoilt: str, server: type[Answers], monkeypatch: pytest.MonkeyPatch
+    name: str, invalid: str, server: type[Answers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(name, spoilt)
+    monkeypatch.setenv(name, invalid)
     with pytest.raises(SettingsError, match=f"^{name} has a line break") as caught:
         put("fast")
     assert len(str(caught.value).splitlines()) == 1

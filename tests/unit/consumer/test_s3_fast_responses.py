@@ -1,4 +1,4 @@
-"""Whatever a server sends, in whatever pieces: only the whole of a good answer is a success."""
+"""Whatever a server sends, in any pieces: only a complete good response confirms a put."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GOOD = b'HTTP/1.1 200 OK\r\nServer: S3\r\nETag: "0a"\r\nContent-Length: 0\r\nDat
 CHUNKED = b'HTTP/1.1 200 OK\r\nETag: "0a"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# What an answer is made of, rightly and wrongly put together.
+# Parts of a response, combined in right and wrong ways.
 pieces = st.sampled_from(
     [
         b"HTTP/1.1 200 OK",
@@ -57,9 +57,9 @@ changed = st.builds(
     st.integers(0, 20),
     st.binary(max_size=6) | pieces,
 )
-answers = st.one_of(joined, lines, changed, st.binary(max_size=200))
+responses = st.one_of(joined, lines, changed, st.binary(max_size=200))
 
-# Written anew and apart from the code: what may be a good answer, by its lines.
+# Written independently of the code: what may be a good response, by its lines.
 IN_LINE = rb"(?:(?!\r\n).)"
 INTERIMS = rb"(?:HTTP/1\.[01] 1(?!01)\d\d(?: %b*)?\r\n(?:%b+\r\n)*\r\n)*" % (IN_LINE, IN_LINE)
 STRICT = re.compile(
@@ -70,7 +70,7 @@ STRICT = re.compile(
 
 
 def is_good(data: bytes) -> bool:
-    """Whether the data is one good answer, by another way of reading."""
+    """Whether the data is one good response, by another way of parsing."""
     found = STRICT.fullmatch(data)
     if found is None:
         return False
@@ -85,19 +85,19 @@ def is_good(data: bytes) -> bool:
 
 
 def parse_in_pieces(parser: ResponseParser, data: bytes, cuts: list[int]) -> PutResult | None:
-    """As a connection does: what came so far is judged each time that something comes."""
+    """As a connection does: parse what was received so far each time that more is received."""
     received = b""
     ends = [*sorted(cut for cut in cuts if cut < len(data)), len(data)]
     for start, end in zip([0, *ends], ends, strict=False):
         received += data[start:end]
-        answer = parser(received)
-        if answer is not None:
-            return answer
+        result = parser(received)
+        if result is not None:
+            return result
     return None
 
 
 @settings(max_examples=400)
-@given(st.lists(answers, max_size=3), answers, st.lists(st.integers(0, 200), max_size=5))
+@given(st.lists(responses, max_size=3), responses, st.lists(st.integers(0, 200), max_size=5))
 def test_only_a_complete_good_response_confirms_a_put(
     before: list[bytes], data: bytes, cuts: list[int]
 ) -> None:
@@ -106,12 +106,12 @@ def test_only_a_complete_good_response_confirms_a_put(
         parser(each)
     found = parse_in_pieces(parser, data, cuts)
     if found is not None and found.stored:
-        # Later bytes of an answer that was whole belong to no put.
+        # Bytes after a complete response belong to no put.
         assert any(is_good(data[:end]) for end in (*cuts, len(data)))
 
 
 @settings(max_examples=400)
-@given(st.lists(answers, max_size=3), answers)
+@given(st.lists(responses, max_size=3), responses)
 def test_a_learned_pattern_changes_no_result(before: list[bytes], data: bytes) -> None:
     parser = ResponseParser()
     for each in before:

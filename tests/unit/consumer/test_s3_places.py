@@ -1,4 +1,4 @@
-"""One table of AWS's variables and config files, and each client that speaks to AWS is where it says."""
+"""A table of AWS's variables and config files: each client of AWS uses the addresses that they give."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ async def by_fast(settings: ConsumerSettings, fallback: ObstoreObjectStore) -> t
     path, host = head.split(" ")[1], head.split("Host: ")[1].split("\r\n")[0]
     connections = store._connections
     scheme = "https" if connections._tls else "http"
-    # The connection goes where the header says.
+    # The connection goes to the host of the header.
     assert urlsplit(f"//{host}").hostname == connections._addresses._host == connections._name
     assert (urlsplit(f"//{host}").port or (443 if connections._tls else 80)) == connections._port
     await store.close()

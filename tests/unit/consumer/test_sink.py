@@ -118,9 +118,9 @@ def test_another_body_under_the_key_is_a_conflict_and_dead_lettered() -> None:
             await bench.sink.submit([record(1, body)])
             await bench.settled()
         assert store.objects[object_key("events", record(1))] == b'{"v":1}'
-        aside = [orjson.loads(body) for key, body in store.objects.items() if key.startswith("dead/")]
-        assert len(aside) == 2
-        assert all("conflict" in letter["reason"] for letter in aside)
+        dead_letters = [orjson.loads(body) for key, body in store.objects.items() if key.startswith("dead/")]
+        assert len(dead_letters) == 2
+        assert all("conflict" in each["reason"] for each in dead_letters)
         assert bench.outcome("conflict") == 1
 
     asyncio.run(scenario())
@@ -312,7 +312,7 @@ def test_revoked_partitions_report_nothing_more_and_others_continue() -> None:
         bench = Bench(store)
         await bench.sink.submit([record(5), record(5, partition=P1)])
         bench.sink.revoke([P0])
-        # It comes back, from the offset that was committed.
+        # It is assigned again, from the committed offset.
         await bench.sink.submit([record(4), record(5)])
         store.hold.set()
         await bench.settled()
