@@ -55,7 +55,20 @@ class Settings(BaseSettings):
     )
 
 
-class ServiceSettings(Settings):
+class LogSettings(Settings):
+    """What is logged, and how."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
+        "INFO", "Least severe message that is logged."
+    )
+    log_format: Literal["text", "json", "auto"] = setting(
+        "text",
+        "`text` for people, `json` for log collectors (one object a line), `auto` for `text` on a terminal "
+        "and `json` elsewhere.",
+    )
+
+
+class ServiceSettings(LogSettings):
     """Settings that every service has."""
 
     http_host: str = setting(
@@ -65,12 +78,6 @@ class ServiceSettings(Settings):
     )
     http_port: int = setting(
         8000, "Port on which metrics, health and the API are served; 0 takes a free one.", ge=0, le=65535
-    )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
-        "INFO", "Least severe message that is logged."
-    )
-    log_format: Literal["text", "json"] = setting(
-        "text", "`text` for people, `json` for log collectors: one object a line."
     )
     stall_seconds: float = setting(
         25.0, "`/healthz` fails when the work loop has not gone round for this long.", unit="s", gt=0
