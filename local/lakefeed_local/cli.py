@@ -52,6 +52,7 @@ def up(
     kafka_port: KafkaPort = None,
     zookeeper_port: ZookeeperPort = None,
     aws_port: AwsPort = None,
+    *,
     kafka: Annotated[bool, typer.Option(help="Start Kafka and ZooKeeper as well.")] = True,
 ) -> None:
     """Run Kafka, ZooKeeper and the local AWS.
@@ -93,6 +94,7 @@ def run_aws(folder: Folder = None, aws_port: AwsPort = None) -> None:
 
 @app.command()
 def fetch(
+    *,
     broker: Annotated[bool, typer.Option("--kafka/--no-kafka", help="Download what Kafka needs.")] = True,
     aws: Annotated[bool, typer.Option("--aws/--no-aws", help="Download what the local AWS needs.")] = True,
 ) -> None:
@@ -114,6 +116,7 @@ def agent(folder: Annotated[Path, typer.Argument(help="Folder for the jar.")]) -
 
 @app.command()
 def lock(
+    *,
     upgrade: Annotated[
         bool, typer.Option("--upgrade", help="Use newer versions where the requirements allow it.")
     ] = False,
@@ -130,6 +133,7 @@ def lock(
 
 @app.command()
 def demo(
+    *,
     data: Annotated[Path, typer.Option(help="CSV file to publish.")] = Path("data/prices.csv"),
     topic: Annotated[str, typer.Option(help="Name of the topic and of the table.")] = "demo_testing",
     named_query: Annotated[
@@ -144,8 +148,9 @@ def demo(
     """
     settings = _settings(log_level="WARNING")
     from lakefeed_local import commands
+    from lakefeed_local.demo import DemoOptions
 
-    commands.demo(settings, data, topic, named_query, report, keep=keep)
+    commands.demo(settings, DemoOptions(data, topic, named_query, report), keep=keep)
 
 
 # ---- Kafka's own tools ----------------------------------------------------------------------

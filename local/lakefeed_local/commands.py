@@ -21,6 +21,7 @@ from lakefeed_local.settings import LocalSettings
 
 if TYPE_CHECKING:
     from lakefeed_local.broker import Broker
+    from lakefeed_local.demo import DemoOptions
 
 _WATCH_SECONDS = 0.5
 
@@ -130,30 +131,23 @@ def make_locks(*, upgrade: bool) -> None:
     print(f"{local_aws.LOCK.name}: written")
 
 
-def demo(
-    settings: LocalSettings,
-    data: Path,
-    topic: str,
-    named_query: str | None,
-    report: Path,
-    *,
-    keep: bool,
-) -> None:
+def demo(settings: LocalSettings, options: DemoOptions, *, keep: bool) -> None:
     """Run the whole pipeline once, and print the report."""
     from lakefeed_local.demo import Demo
 
-    load(KafkaSettings, {"topic": topic})
-    if not data.is_file():
-        raise InputError(f"DATA={data}: the file does not exist")
+    load(KafkaSettings, {"topic": options.topic})
+    if not options.data.is_file():
+        raise InputError(f"DATA={options.data}: the file does not exist")
+    report = options.report
     report.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(mkdtemp(prefix="demo-", dir=report.parent))
-    run = Demo(data, topic, folder, report.with_name("demo-rejects.jsonl"), named_query, settings)
+    run = Demo(options, folder, settings)
     try:
         with ExitStack() as running:
             try:
                 run.run(running)
             finally:
-                run.report(report)
+                run.write_report()
             print(report.read_text(), end="", flush=True)
             if keep:
                 _run_until_stopped(run.addresses, run.watched)

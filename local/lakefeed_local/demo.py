@@ -74,32 +74,38 @@ class Counts:
         return found
 
 
+@dataclass(frozen=True)
+class DemoOptions:
+    """What a demo publishes and shows.
+
+    Attributes:
+        data: the CSV.
+        topic: name of the topic and of the table.
+        named_query: the named query to run; without one, the first rows are shown.
+        report: file for the counts; the rows that cannot become events are written next to it.
+    """
+
+    data: Path
+    topic: str
+    named_query: str | None
+    report: Path
+
+
 class Demo:
     """One run of the demo.
 
     Args:
-        data: the CSV.
-        topic: name of the topic and of the table.
+        options: what it publishes and shows.
         folder: state and logs of this run.
-        rejects: file for the rows that cannot become events.
-        named_query: the named query to run; without one, the first rows are shown.
         settings: cache folder, heaps and time limits of the programs that are started.
     """
 
-    def __init__(
-        self,
-        data: Path,
-        topic: str,
-        folder: Path,
-        rejects: Path,
-        named_query: str | None,
-        settings: LocalSettings,
-    ) -> None:
-        self._data = data
-        self._topic = topic
+    def __init__(self, options: DemoOptions, folder: Path, settings: LocalSettings) -> None:
+        self._data = options.data
+        self._topic = options.topic
+        self._named_query = options.named_query
+        self._report = options.report
         self._folder = folder
-        self._rejects = rejects
-        self._named_query = named_query
         self._analytics = ""
         self._settings = settings
         self._began = time.monotonic()
@@ -170,8 +176,8 @@ class Demo:
                 self.addresses["analytics API"] = f"{address}/docs"
 
     def _publish(self) -> None:
-        summary = self._folder / "summary.json"
-        arguments = ["publish", "--summary", str(summary), "--rejects", str(self._rejects), str(self._data)]
+        summary, rejects = self._folder / "summary.json", self._report.with_name("demo-rejects.jsonl")
+        arguments = ["publish", "--summary", str(summary), "--rejects", str(rejects), str(self._data)]
         self._command("producer", *arguments, allowed=(ExitCode.OK, ExitCode.REJECTED))
         published = json.loads(summary.read_text())
         self.counts.rows_read = published["rows_read"]
@@ -243,10 +249,9 @@ class Demo:
             )
         return done.stdout.rstrip()
 
-    def report(self, path: Path) -> None:
+    def write_report(self) -> None:
         """Write the counts as JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self.counts), indent=2) + "\n")
+        self._report.write_text(json.dumps(asdict(self.counts), indent=2) + "\n")
 
 
 # Settings by which a service finds another one, or which need more than one broker on this computer.

@@ -200,7 +200,7 @@ def sample(text: str, *, truncated: bool = False) -> Sample:
     columns: Columns = {}
     records = 0
     try:
-        for document in _each(text, truncated):
+        for document in _each(text, truncated=truncated):
             match infer(document):
                 case Struct(fields):
                     columns = merge_columns(columns, fields)
@@ -214,7 +214,7 @@ def sample(text: str, *, truncated: bool = False) -> Sample:
     return Sample(columns, records) if records else Sample(None, 0)
 
 
-def _each(text: str, truncated: bool) -> list[Any]:
+def _each(text: str, *, truncated: bool) -> list[Any]:
     """The documents of a text, at any depth."""
     try:
         return list(documents(text, truncated=truncated))
