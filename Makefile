@@ -37,10 +37,10 @@ $(UV): bootstrap.lock
 	@touch $@
 
 .PHONY: setup
-setup: .venv/.ready ## install everything that the other targets need (they call it)
+setup: .venv/.ready ## install what the other targets need (they do it themselves)
 
 .PHONY: help
-help: ## this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1mmake %-18s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # ---- checks -------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ lint: setup ## style, types, wording, and known vulnerabilities of locked packag
 	@$(BIN)/python -m supply.audit $(AUDIT)
 
 .PHONY: sbom
-sbom: setup ## list what each image is made of as CycloneDX JSON, into build/sbom
+sbom: setup ## write the bill of materials of each image as CycloneDX JSON into build/sbom
 	@$(BIN)/python -m supply.sbom
 
 .PHONY: format
@@ -64,10 +64,10 @@ format: setup ## rewrite the code in the project's style
 	@$(BIN)/ruff format .
 
 .PHONY: lock
-lock: $(UV) ## resolve all dependencies anew into the hashed locks (UPGRADE=1 takes newer versions)
+lock: $(UV) ## resolve all dependencies into the hashed locks (UPGRADE=1: newer versions)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header bootstrap.in -o bootstrap.lock
 	$(LOCK) --group dev --all-extras $(PARTS:%=%/pyproject.toml) -o requirements.lock
-	@# Each image's lock takes the very versions that were tested together.
+	@# Each image gets the versions that were tested together.
 	for part in producer consumer analytics local; do $(LOCK) --constraints requirements.lock $$part/pyproject.toml -o $$part/requirements.lock; done
 	$(BIN)/lakefeed-local lock
 
@@ -77,32 +77,32 @@ docs: setup ## generate docs/configuration.md, docs/metrics.md, docs/decisions/R
 
 # ---- tests --------------------------------------------------------------------------------
 
-# Longest first; most of an integration test is waiting, so four share two cores.
+# Longest first. Integration tests mostly wait, so four processes share two cores.
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 
 .PHONY: test
-test: setup fetch ## unit tests, and one path of each promise on a real Kafka, ZooKeeper and local AWS: 5 minutes
+test: setup fetch ## unit tests, and one path of each promise on a real Kafka, ZooKeeper and local AWS (5 minutes)
 	@$(PYTEST) -m 'not integration or smoke' tests/unit tests/integration $(ARGS)
 
 .PHONY: test-all
-test-all: setup fetch ## all unit and integration tests, no Docker: 12 minutes
+test-all: setup fetch ## all unit and integration tests, without Docker (12 minutes)
 	@$(PYTEST) tests/unit tests/integration $(ARGS)
 
 .PHONY: durations
-durations: ## run all tests and write how long each takes, for their order: tests/durations.json
+durations: ## run all tests and write their durations, which order them: tests/durations.json
 	@$(MAKE) test-all ARGS=--record-durations
 
 .PHONY: e2e
-e2e: setup ## container tests: docker compose up, scale, kill, restart (wants Docker)
+e2e: setup ## container tests: docker compose up, scale, kill, restart (needs Docker)
 	@# The first test waits for the images.
 	@$(BIN)/python -m pytest -p no:randomly --timeout 900 tests/e2e $(ARGS)
 
 .PHONY: chaos
-chaos: setup fetch ## kills and outages by a seeded plan, then every event counted: QUICK=1 SEED=n CLUSTER=1; build/chaos.json
+chaos: setup fetch ## kill and disconnect services by a seeded plan, then count every event: QUICK=1 SEED=n CLUSTER=1; build/chaos.json
 	@$(BIN)/python -m tests.chaos $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(CONSUMER),--consumer $(CONSUMER))
 
 .PHONY: fetch
-fetch: setup ## download Kafka's jars and the local AWS, checked by their locks, for later runs
+fetch: setup ## download Kafka's jars and the local AWS, verified by their locks, for later runs
 	@$(BIN)/lakefeed-local fetch >/dev/null
 
 MINUTES ?= 30
@@ -113,21 +113,21 @@ soak: setup fetch ## memory, open files and threads of the services over MINUTES
 # ---- measurements -------------------------------------------------------------------------
 
 .PHONY: bench
-bench: setup fetch ## measure speed, latency, memory, queries: SUITE=sink (one part) QUICK=1 (does it run); build/bench.md
+bench: setup fetch ## measure speed, latency, memory, queries: SUITE=sink (one part) QUICK=1 (smoke test); build/bench.md
 	@$(BIN)/python -m benchmarks $(if $(SUITE),--suite $(SUITE)) $(if $(QUICK),--quick)
 
 # ---- AWS with Terraform -------------------------------------------------------------------
 
-# TF_PLUGIN_DIR=folder takes the provider from there, on a machine that reaches no registry of providers.
+# TF_PLUGIN_DIR=folder has the provider, for a machine that cannot reach a provider registry.
 NEEDS_TERRAFORM = @command -v terraform >/dev/null || { echo 'error: terraform is not on the path: https://developer.hashicorp.com/terraform/install' >&2; exit 2; }
 
 .PHONY: infra-test
-infra-test: setup fetch ## Terraform's modules and examples on a local AWS, and the rights that the services need
+infra-test: setup fetch ## test the Terraform modules and examples on a local AWS, and the services' permissions
 	$(NEEDS_TERRAFORM)
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder tests/infra --ignore tests/infra/test_kafka_ec2.py $(ARGS)
 
 .PHONY: infra-e2e
-infra-e2e: setup fetch ## the EC2 instance with Kafka, booted in a container, a client outside it (wants Docker and root)
+infra-e2e: setup fetch ## boot the EC2 instance with Kafka in a container and use it from outside (needs Docker and root)
 	$(NEEDS_TERRAFORM)
 	@$(BIN)/python -m pytest -n0 -p no:randomly tests/infra/test_kafka_ec2.py $(ARGS)
 
@@ -135,16 +135,16 @@ infra-e2e: setup fetch ## the EC2 instance with Kafka, booted in a container, a 
 
 DATA ?= data/prices.csv
 TOPIC ?= demo_testing
-# Recipes read them as shell variables, so that any character may stand in them.
+# Recipes read them as shell variables, so that they may contain any character.
 export DATA TOPIC SQL NAME
 
 .PHONY: demo
-demo: setup ## CSV to Athena answer on this computer: DATA=file.csv TOPIC=name KEEP=1 (until Ctrl-C)
+demo: setup ## run the pipeline from CSV to Athena on this computer: DATA=file.csv TOPIC=name KEEP=1 (until Ctrl-C)
 	@$(BIN)/lakefeed-local demo --data "$$DATA" --topic "$$TOPIC" --report build/demo.json \
 		$(if $(filter data/prices.csv,$(DATA)),--named-query latest_price) $(if $(KEEP),--keep)
 
 .PHONY: local
-local: setup ## Kafka, ZooKeeper and the local AWS until Ctrl-C; prints the settings that lead to them
+local: setup ## run Kafka, ZooKeeper and the local AWS until Ctrl-C; prints the settings that point to them
 	@$(BIN)/lakefeed-local up
 
 # ---- the pipeline in containers -----------------------------------------------------------
@@ -152,7 +152,7 @@ local: setup ## Kafka, ZooKeeper and the local AWS until Ctrl-C; prints the sett
 COMPOSE := docker compose
 
 .PHONY: up
-up: ## build and start all in containers, wait until healthy, print addresses (SERVICES='…': only these)
+up: ## build and start the containers, wait until they are healthy, print their addresses (SERVICES='…': only these)
 	@$(COMPOSE) up --build --wait --detach $(SERVICES)
 	@show() { if address=$$($(COMPOSE) port $$2 $$3 2>/dev/null); then printf '%-12s%s%s%s\n' "$$1" "$$4" "$$address" "$$5"; fi; }; \
 	show Grafana grafana 3000 http:// ''; \
@@ -166,7 +166,7 @@ down: ## stop the containers and remove them with their volumes
 	@$(COMPOSE) down --volumes --remove-orphans
 
 .PHONY: ps
-ps: ## the containers and their health
+ps: ## list the containers and their health
 	@$(COMPOSE) ps --all
 
 .PHONY: logs
@@ -175,35 +175,35 @@ logs: ## follow the containers' logs
 
 N ?= 3
 .PHONY: scale
-scale: ## run N=3 consumers; the topic's partitions bound how many of them work
+scale: ## run N=3 consumers; a topic's partitions limit how many of them get work
 	@LAKEFEED_CONSUMER_PORT=8012-8031 $(COMPOSE) up --detach --wait --no-recreate --scale consumer=$(N) consumer
 
 .PHONY: query
-query: ## ask Athena through the analytics container: SQL='select …' or NAME=latest_price
+query: ## query Athena through the analytics container: SQL='select …' or NAME=latest_price
 	@$(COMPOSE) exec analytics lakefeed-analytics query $(if $(SQL),"$$SQL",--name "$${NAME:-latest_price}")
 
 # ---- the pipeline on Kubernetes, on the current context of kubectl -----------------------
 
-# How images get into the cluster, where its context does not tell: a command that takes tags.
+# How images get into a cluster whose context does not say it: a command that takes tags.
 export LOAD
 
 .PHONY: k8s-local
-k8s-local: setup ## build, apply k8s/overlays/local, publish the sample, show Athena's answer: LOAD='command'
+k8s-local: setup ## build, apply k8s/overlays/local, publish the sample, query Athena: LOAD='command'
 	@$(BIN)/python -m k8s.local up
 
 .PHONY: k8s-down
-k8s-down: setup ## remove what k8s-local made, with its volumes
+k8s-down: setup ## remove what k8s-local created, with its volumes
 	@$(BIN)/python -m k8s.local down
 
 .PHONY: k8s-e2e
-k8s-e2e: setup ## the pipeline through scaling, deleted pods, a new version and a broker's restart: LOAD='command'
+k8s-e2e: setup ## test the pipeline through scaling, deleted pods, a new version and a broker restart: LOAD='command'
 	@$(BIN)/python -m pytest -p no:randomly -s tests/k8s $(ARGS)
 
 .PHONY: k8s-check
-k8s-check: setup ## render every overlay and pair of components, and check them; wants kubectl, no cluster
+k8s-check: setup ## render and check every overlay and pair of components; needs kubectl, no cluster
 	@$(BIN)/python -m k8s.check
 
-# ---- Kafka's own tools, as in the tutorials: against the broker of `make up` or `make local` ----
+# ---- Kafka's command-line tools, with the broker of `make up` or `make local` ----
 
 PARTITIONS ?= 1
 .PHONY: topic
@@ -212,19 +212,19 @@ topic: setup ## create the topic: TOPIC=name PARTITIONS=1
 	@LAKEFEED_TOPIC="$$TOPIC" $(BIN)/lakefeed-local topic --describe
 
 .PHONY: console-producer
-console-producer: setup ## type events into the topic, a JSON object a line; Ctrl-D ends
+console-producer: setup ## type events into the topic, one JSON object per line; Ctrl-D ends
 	@LAKEFEED_TOPIC="$$TOPIC" $(BIN)/lakefeed-local console-producer
 
 .PHONY: console-consumer
-console-consumer: setup ## show the topic's events from the beginning, as they come; Ctrl-C ends
+console-consumer: setup ## show the events of the topic from the beginning; Ctrl-C ends
 	@LAKEFEED_TOPIC="$$TOPIC" $(BIN)/lakefeed-local console-consumer --from-beginning
 
 .PHONY: group
-group: setup ## describe the consumer group: partitions, offsets, lag
+group: setup ## describe the consumer group: partitions, offsets and lag
 	@$(BIN)/lakefeed-local group --describe --group $${LAKEFEED_CONSUMER_GROUP:-lakefeed-consumer}
 
 # ---- cleaning -----------------------------------------------------------------------------
 
 .PHONY: clean
-clean: ## remove what the targets made here; downloads stay in ~/.cache/lakefeed
+clean: ## remove what the targets created here; downloads stay in ~/.cache/lakefeed
 	@rm -rf .venv .tools build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,10 +1,10 @@
 """How long Athena's answer takes here, and what a crawl costs, over ever more one-event objects.
 
-Here means the local AWS: its S3, its Athena (DuckDB) and its crawl on this machine. The figures tell how the
+Here means the local AWS: its S3, its Athena (DuckDB) and its crawl on this machine. The figures show how the
 cost grows with the number of objects, not what AWS would take. One topic grows from size to size, so they
 cannot be taken in turns. The more objects, the fewer rounds: with 50,000 an answer takes minutes on a busy
-machine, and putting them, which is not measured, some more. A crawl reads everything anew, so a later one is
-no cheaper.
+machine, and putting them, which is not measured, some more. A crawl reads everything each time, so a later
+one is no cheaper.
 """
 
 from __future__ import annotations

@@ -147,15 +147,15 @@ def _image(part: str, image: str) -> Figure:
     key, what = f"{part}_image_mb", f"image {image}"
     if shutil.which("docker") is None:
         return Figure(key, what, (), "MB", note="Docker is not here")
-    told = subprocess.run(
+    done = subprocess.run(
         ["docker", "image", "inspect", "--format", "{{.Size}}", image],
         capture_output=True,
         text=True,
         check=False,
     )
-    if told.returncode:
-        return Figure(key, what, (), "MB", note="`make up` builds it; " + " ".join(told.stderr.split()))
-    return Figure(key, what, (int(told.stdout) / 1e6,), "MB")
+    if done.returncode:
+        return Figure(key, what, (), "MB", note="`make up` builds it; " + " ".join(done.stderr.split()))
+    return Figure(key, what, (int(done.stdout) / 1e6,), "MB")
 
 
 SUITE = Suite("Start-up and idle", run)

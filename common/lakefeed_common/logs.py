@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from lakefeed_common.settings import ServiceSettings
+from lakefeed_common.settings import LogSettings
 from lakefeed_common.text import message, printable
 
 _MOST_TEMPLATES = 1_000
@@ -89,11 +89,14 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def configure(settings: ServiceSettings) -> None:
+def configure(settings: LogSettings) -> None:
     """Log to standard error, so that standard output contains only results."""
     handler = logging.StreamHandler(sys.stderr)
+    form = settings.log_format
+    if form == "auto":
+        form = "text" if sys.stderr.isatty() else "json"
     handler.addFilter(Repeats())
-    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     # At lower levels it logs signed requests, including the session token.
     logging.getLogger("botocore").setLevel(max(logging.INFO, logging.getLogger().level))

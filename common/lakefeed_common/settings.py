@@ -55,7 +55,20 @@ class Settings(BaseSettings):
     )
 
 
-class ServiceSettings(Settings):
+class LogSettings(Settings):
+    """What is logged, and how."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
+        "INFO", "Minimum severity of log messages."
+    )
+    log_format: Literal["text", "json", "auto"] = setting(
+        "text",
+        "`text` for terminals, `json` for log collectors (one object per line), `auto` for `text` on a "
+        "terminal and `json` otherwise.",
+    )
+
+
+class ServiceSettings(LogSettings):
     """Settings of every service."""
 
     http_host: str = setting(
@@ -65,12 +78,6 @@ class ServiceSettings(Settings):
     )
     http_port: int = setting(
         8000, "Port of metrics, health and the API; 0 selects a free one.", ge=0, le=65535
-    )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
-        "INFO", "Minimum severity of log messages."
-    )
-    log_format: Literal["text", "json"] = setting(
-        "text", "`text` for terminals, `json` for log collectors: one object per line."
     )
     stall_seconds: float = setting(
         25.0, "`/healthz` fails if the work loop has had no heartbeat for this long.", unit="s", gt=0

@@ -1,1 +1,1 @@
-"""What stands in for AWS and for the broker's machine on one's own computer."""
+"""Kafka, ZooKeeper and a local AWS on this computer."""

@@ -1,4 +1,4 @@
-"""Kafka and ZooKeeper as child processes, with the property files that the container uses too."""
+"""Kafka and ZooKeeper as child processes, with the same property files as in containers."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _STILL_REGISTERED = "NodeExistsException"
 class Broker:
     """One Kafka broker with its ZooKeeper, from `with` to the end of it.
 
-    Data and logs stay in the folder, so that a broker started there again has its topics.
+    Data and logs stay in the folder, so that a broker that is started there later has its topics.
 
     Args:
-        folder: state and logs; one broker at a time uses it.
-        kafka_port: 0 takes a free one.
-        zookeeper_port: 0 takes a free one.
-        metrics_port: where Kafka's metrics are served for Prometheus; None serves none.
-        overrides: broker settings that go before those of `server.properties`.
+        folder: state and logs; only one broker at a time can use it.
+        kafka_port: 0 means a free one.
+        zookeeper_port: 0 means a free one.
+        metrics_port: port of Kafka's metrics for Prometheus; None for no metrics, 0 for a free port.
+        overrides: broker settings that take precedence over `server.properties`.
         settings: everything else, such as heaps and time limits; from the environment by default.
-        lock: the jars to run, by their lock.
+        lock: pins the jars to run.
 
     Raises:
-        SettingsError: a given port is taken, or the folder is in use.
-        StartError: one of the two did not come up; with the end of its log.
+        SettingsError: a given port or the folder is in use.
+        StartError: one of the two did not start; the message has the end of its log.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Broker:
         self.stop()
 
     def start(self) -> None:
-        """Start both and return when Kafka answers."""
+        """Start both and return when Kafka is ready."""
         if not (self._config / "server.properties").is_file():
             raise SettingsError(
                 f"LAKEFEED_BROKER_CONFIG: {self._config} has no server.properties. "
@@ -103,7 +103,7 @@ class Broker:
             raise
 
     def stop(self) -> None:
-        """Stop both in order; what they stored stays."""
+        """Shut both down cleanly; their data is kept."""
         for child in (self._kafka, self._zookeeper):
             if child is not None:
                 child.stop()
@@ -111,34 +111,34 @@ class Broker:
         self._held.close()
 
     def start_zookeeper(self) -> None:
-        """Start ZooKeeper and return when it answers."""
+        """Start ZooKeeper and return when it is ready."""
         self._zookeeper = self._start(self._launch_zookeeper, self._zookeeper_serves, (_PORT_TAKEN,))
 
     def start_kafka(self) -> None:
-        """Start Kafka and return when it answers.
+        """Start Kafka and return when it is ready.
 
-        After `kill_kafka` this takes some seconds: ZooKeeper first has to forget the killed broker.
+        After `kill_kafka` this takes some seconds, until the killed broker's session expires in ZooKeeper.
         """
-        self.stop_kafka()  # what is left of one that ended by itself
+        self.stop_kafka()  # cleans up after one that ended
         self._kafka = self._start(self._launch_kafka, self._kafka_serves, (_PORT_TAKEN, _STILL_REGISTERED))
 
     def stop_kafka(self) -> None:
-        """Stop Kafka alone, in order."""
+        """Shut Kafka down cleanly; ZooKeeper keeps running."""
         if self._kafka is not None:
             self._kafka.stop()
 
     def kill_kafka(self) -> None:
-        """End Kafka at once, as a crash would."""
+        """Kill Kafka, as a crash would."""
         if self._kafka is not None:
             self._kafka.kill()
 
     def restart_kafka(self) -> None:
-        """Stop Kafka in order and start it again on the same port, with its data."""
+        """Shut Kafka down cleanly and start it again on the same port, with its data."""
         self.stop_kafka()
         self.start_kafka()
 
     def stop_zookeeper(self) -> None:
-        """Stop ZooKeeper alone."""
+        """Stop ZooKeeper; Kafka keeps running."""
         if self._zookeeper is not None:
             self._zookeeper.stop()
 
@@ -148,7 +148,7 @@ class Broker:
         self.start_zookeeper()
 
     def revive(self) -> None:
-        """Start what has ended of the two, on the same ports, with its data."""
+        """Start whichever of the two has ended, on the same port, with its data."""
         if self._zookeeper is None or not self._zookeeper.running:
             self.start_zookeeper()
         if self._kafka is None or not self._kafka.running:
@@ -156,13 +156,13 @@ class Broker:
 
     @property
     def running(self) -> bool:
-        """Whether both processes run."""
+        """Whether both processes are running."""
         return all(child is not None and child.running for child in (self._kafka, self._zookeeper))
 
     def _start(
         self, launch: Callable[[], Child], serves: Callable[[], bool], passing: tuple[str, ...]
     ) -> Child:
-        """Start a program; a cause that passes by itself, such as a port just taken, is tried again."""
+        """Start a program; retry on a transient cause, such as a port that was just taken."""
         end = time.monotonic() + self._settings.local_start_seconds
         while True:
             child = launch()
@@ -178,14 +178,14 @@ class Broker:
                 return child
 
     def _port(self, now: int, given: int, variable: str) -> int:
-        """The port to start on: the given one, else the one of before, else a free one."""
+        """The port to start on: the given one, else the previous one, else a free one."""
         if given:
             check_free(self._host, given, variable)
             return given
         if now:
             try:
                 check_free(self._host, now, variable)
-            except SettingsError:  # taken meanwhile, and nobody asked for this very one
+            except SettingsError:  # taken meanwhile, and the caller gave no port
                 return free_port(self._host)
             return now
         return free_port(self._host)
@@ -194,12 +194,12 @@ class Broker:
         self.zookeeper_port = self._port(
             self.zookeeper_port, self._given_ports[1], "LAKEFEED_LOCAL_ZOOKEEPER_PORT"
         )
-        # ZooKeeper takes no overrides on its command line: it gets the shared file with other ends.
+        # ZooKeeper has no overrides on its command line: it gets a copy of the shared file with more lines.
         shared = (self._config / "zookeeper.properties").read_text()
         data = self.folder / "zookeeper"
         mine = self.folder / "zookeeper.properties"
         mine.write_text(
-            f"{shared}\n# This run's own.\ndataDir={data}\nclientPort={self.zookeeper_port}\n"
+            f"{shared}\n# Of this run.\ndataDir={data}\nclientPort={self.zookeeper_port}\n"
             f"clientPortAddress={self._host}\n"
         )
         command = java.server(
@@ -258,7 +258,7 @@ class Broker:
             socket.create_connection((reachable(self._host), self.kafka_port), timeout=2).close()
         except OSError:
             return False
-        # The port opens before the broker is registered; clients need it to name itself.
+        # The port opens before the broker is registered, and clients need its advertised address.
         admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
         try:
             return bool(admin.list_topics(timeout=2).brokers)

@@ -1,4 +1,4 @@
-"""`lakefeed-local`: Kafka, ZooKeeper and AWS on one's own computer, without Docker, Java or Maven."""
+"""`lakefeed-local`: Kafka, ZooKeeper and AWS on this computer, without Docker, Java or Maven."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import typer
 
 from lakefeed_common import console
 
-# A command imports what it works with when it is called: `--help` and a wrong option need none of it.
+# Each command imports its modules when it is called, so that `--help` and a wrong option are fast.
 if TYPE_CHECKING:
     from lakefeed_local.settings import LocalSettings
 
-app = console.command_line("Kafka, ZooKeeper and AWS on one's own computer, without Docker, Java or Maven.")
+app = console.command_line("Kafka, ZooKeeper and AWS on this computer, without Docker, Java or Maven.")
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Folder = Annotated[
     Path | None,
-    typer.Option("--folder", help="State and logs; LAKEFEED_LOCAL_FOLDER, build/local by default."),
+    typer.Option(
+        "--folder", help="Folder of state and logs (LAKEFEED_LOCAL_FOLDER; build/local by default)."
+    ),
 ]
 
 
 def _port(option: str, what: str) -> Any:
     return typer.Option(
-        option, help=f"Port of {what}; 0 takes a free one.", show_default=False, min=0, max=65535
+        option, help=f"Port of {what}; 0 means a free one.", show_default=False, min=0, max=65535
     )
 
 
@@ -50,11 +52,12 @@ def up(
     kafka_port: KafkaPort = None,
     zookeeper_port: ZookeeperPort = None,
     aws_port: AwsPort = None,
-    kafka: Annotated[bool, typer.Option(help="Start Kafka and ZooKeeper too.")] = True,
+    *,
+    kafka: Annotated[bool, typer.Option(help="Start Kafka and ZooKeeper as well.")] = True,
 ) -> None:
     """Run Kafka, ZooKeeper and the local AWS.
 
-    Prints the settings with which the services find them, one a line, and stays until Ctrl-C.
+    Prints the settings by which the services find them, one per line, and runs until Ctrl-C.
     """
     settings = _settings(
         local_folder=folder,
@@ -71,7 +74,7 @@ def up(
 def run_kafka(
     folder: Folder = None, kafka_port: KafkaPort = None, zookeeper_port: ZookeeperPort = None
 ) -> None:
-    """Run Kafka and ZooKeeper alone."""
+    """Run Kafka and ZooKeeper only."""
     settings = _settings(
         local_folder=folder, local_kafka_port=kafka_port, local_zookeeper_port=zookeeper_port
     )
@@ -82,7 +85,7 @@ def run_kafka(
 
 @app.command("aws")
 def run_aws(folder: Folder = None, aws_port: AwsPort = None) -> None:
-    """Run the local AWS alone."""
+    """Run the local AWS only."""
     settings = _settings(local_folder=folder, local_aws_port=aws_port)
     from lakefeed_local import commands
 
@@ -91,10 +94,11 @@ def run_aws(folder: Folder = None, aws_port: AwsPort = None) -> None:
 
 @app.command()
 def fetch(
-    broker: Annotated[bool, typer.Option("--kafka/--no-kafka", help="Fetch what Kafka needs.")] = True,
-    aws: Annotated[bool, typer.Option("--aws/--no-aws", help="Fetch what the local AWS needs.")] = True,
+    *,
+    broker: Annotated[bool, typer.Option("--kafka/--no-kafka", help="Download what Kafka needs.")] = True,
+    aws: Annotated[bool, typer.Option("--aws/--no-aws", help="Download what the local AWS needs.")] = True,
 ) -> None:
-    """Download and check everything for later runs."""
+    """Download and verify everything that later runs need."""
     settings = _settings()
     from lakefeed_local import commands
 
@@ -102,8 +106,8 @@ def fetch(
 
 
 @app.command()
-def agent(folder: Annotated[Path, typer.Argument(help="Where the jar is put.")]) -> None:
-    """Copy the broker's metrics agent for a broker that runs elsewhere."""
+def agent(folder: Annotated[Path, typer.Argument(help="Folder for the jar.")]) -> None:
+    """Copy the metrics agent for a broker that runs elsewhere."""
     settings = _settings()
     from lakefeed_local import commands
 
@@ -112,9 +116,12 @@ def agent(folder: Annotated[Path, typer.Argument(help="Where the jar is put.")])
 
 @app.command()
 def lock(
-    upgrade: Annotated[bool, typer.Option("--upgrade", help="Take newer versions where they fit.")] = False,
+    *,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Use newer versions where the requirements allow it.")
+    ] = False,
 ) -> None:
-    """Resolve jars and packages anew into their locks.
+    """Resolve jars and packages into their locks.
 
     From jgo.toml into jgo.lock.toml, from kraft.toml into kraft.lock.toml, and from
     ministack.requirements.in into its lock.
@@ -126,27 +133,31 @@ def lock(
 
 @app.command()
 def demo(
-    data: Annotated[Path, typer.Option(help="The CSV.")] = Path("data/prices.csv"),
-    topic: Annotated[str, typer.Option(help="Topic, and so the table.")] = "demo_testing",
-    named_query: Annotated[str | None, typer.Option(help="Named query shown; else the first rows.")] = None,
-    report: Annotated[Path, typer.Option(help="Where the counts are written.")] = Path("build/demo.json"),
-    keep: Annotated[bool, typer.Option("--keep", help="Leave all running until Ctrl-C.")] = False,
+    *,
+    data: Annotated[Path, typer.Option(help="CSV file to publish.")] = Path("data/prices.csv"),
+    topic: Annotated[str, typer.Option(help="Name of the topic and of the table.")] = "demo_testing",
+    named_query: Annotated[
+        str | None, typer.Option(help="Named query to run instead of showing the first rows.")
+    ] = None,
+    report: Annotated[Path, typer.Option(help="File for the counts.")] = Path("build/demo.json"),
+    keep: Annotated[bool, typer.Option("--keep", help="Keep everything running until Ctrl-C.")] = False,
 ) -> None:
-    """Run the whole pipeline once: CSV, Kafka, S3 objects, Glue table, Athena answer.
+    """Run the whole pipeline once: CSV, Kafka, S3 objects, Glue table, Athena query.
 
-    Starts all that it needs on free ports, counts at each step, and fails when the counts do not agree.
+    Starts everything on free ports, counts at each step, and fails if the counts differ.
     """
     settings = _settings(log_level="WARNING")
     from lakefeed_local import commands
+    from lakefeed_local.demo import DemoOptions
 
-    commands.demo(settings, data, topic, named_query, report, keep=keep)
+    commands.demo(settings, DemoOptions(data, topic, named_query, report), keep=keep)
 
 
 # ---- Kafka's own tools ----------------------------------------------------------------------
 
 
 def _tool(name: str, given: list[str]) -> None:
-    """Become one of Kafka's tools: it has the terminal, the signals and the exit code to itself."""
+    """Replace this process by one of Kafka's tools, which gets the terminal, signals and exit code."""
     settings = _settings()
     from lakefeed_local import commands
 
@@ -155,9 +166,9 @@ def _tool(name: str, given: list[str]) -> None:
 
 @app.command(context_settings=_PASS_ON)
 def topic(context: typer.Context) -> None:
-    """Kafka's topic tool; describes the topic.
+    """Kafka's topic tool; describes the topic by default.
 
-    Takes the tool's own options, such as --list, --create --partitions 3, --delete; `-- --help` shows them.
+    Accepts the tool's own options, such as --list, --create --partitions 3, --delete; `-- --help` lists them.
     """
     _tool("topic", context.args)
 
@@ -166,7 +177,7 @@ def topic(context: typer.Context) -> None:
 def console_producer(context: typer.Context) -> None:
     """Kafka's console producer; each line becomes a record.
 
-    Takes the tool's own options; `-- --help` shows them.
+    Accepts the tool's own options; `-- --help` lists them.
     """
     _tool("console-producer", context.args)
 
@@ -175,16 +186,16 @@ def console_producer(context: typer.Context) -> None:
 def console_consumer(context: typer.Context) -> None:
     """Kafka's console consumer; prints the topic's records.
 
-    Takes the tool's own options, such as --from-beginning, --max-messages 5; `-- --help` shows them.
+    Accepts the tool's own options, such as --from-beginning, --max-messages 5; `-- --help` lists them.
     """
     _tool("console-consumer", context.args)
 
 
 @app.command(context_settings=_PASS_ON)
 def group(context: typer.Context) -> None:
-    """Kafka's group tool; shows all groups with their lag.
+    """Kafka's consumer group tool; shows all groups with their lag by default.
 
-    Takes the tool's own options, such as --describe --group NAME, --list; `-- --help` shows them.
+    Accepts the tool's own options, such as --describe --group NAME, --list; `-- --help` lists them.
     """
     _tool("group", context.args)
 

@@ -1,4 +1,4 @@
-"""What the commands of `lakefeed-local` do."""
+"""The commands of `lakefeed-local`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from lakefeed_local.settings import LocalSettings
 
 if TYPE_CHECKING:
     from lakefeed_local.broker import Broker
+    from lakefeed_local.demo import DemoOptions
 
 _WATCH_SECONDS = 0.5
 
@@ -50,65 +51,65 @@ def _aws_settings(aws: LocalAws, settings: LocalSettings) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": aws.endpoint_url,
         "AWS_REGION": settings.aws_region,
-        # Any will do; AWS's own clients want some.
+        # The local AWS accepts any, but AWS's clients need some.
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
     }
 
 
-def _stay(told: dict[str, str], watched: dict[str, Callable[[], bool]]) -> None:
-    """Print the settings for the services, one a line, and return when asked to stop.
+def _run_until_stopped(shown: dict[str, str], watched: dict[str, Callable[[], bool]]) -> None:
+    """Print settings for the services, one per line, and return when a signal asks to stop.
 
-    Before this, a signal ends the process at once, and what it has started goes with it.
+    Until then a signal ends the process at once, and with it the programs that it has started.
 
     Raises:
-        LakefeedError: something that should run ended by itself.
+        LakefeedError: one of the programs ended.
     """
     stop = console.stop_on_signals()
-    for name, value in told.items():
+    for name, value in shown.items():
         print(f"{name}={value}", flush=True)
-    print("ready; stop with Ctrl-C", file=sys.stderr, flush=True)
+    print("Ready. Stop with Ctrl-C", file=sys.stderr, flush=True)
     while not stop.wait(_WATCH_SECONDS):
         for name, runs in watched.items():
             if not runs():
-                raise LakefeedError(f"{name} ended by itself; its log is in the folder of the run")
-    print("stopping", file=sys.stderr, flush=True)
+                raise LakefeedError(f"{name} ended unexpectedly. Its log is in the folder of this run")
+    print("Stopping", file=sys.stderr, flush=True)
 
 
 def up(settings: LocalSettings, *, kafka: bool) -> None:
-    """Run the local AWS with its crawls, and Kafka if wanted, until asked to stop."""
+    """Run the local AWS, and Kafka unless it is turned off, until asked to stop."""
     with ExitStack() as running:
         watched: dict[str, Callable[[], bool]] = {}
-        told: dict[str, str] = {}
+        shown: dict[str, str] = {}
         if kafka:
             broker = running.enter_context(_broker(settings))
             watched["Kafka or ZooKeeper"] = lambda: broker.running
-            told |= _kafka_settings(broker)
+            shown |= _kafka_settings(broker)
         aws = running.enter_context(_aws(settings))
         watched["the local AWS"] = lambda: aws.running
-        told |= _aws_settings(aws, settings)
-        _stay(told, watched)
+        shown |= _aws_settings(aws, settings)
+        _run_until_stopped(shown, watched)
 
 
 def run_kafka(settings: LocalSettings) -> None:
     """Run Kafka and ZooKeeper until asked to stop."""
     with _broker(settings) as broker:
-        _stay(_kafka_settings(broker), {"Kafka or ZooKeeper": lambda: broker.running})
+        _run_until_stopped(_kafka_settings(broker), {"Kafka or ZooKeeper": lambda: broker.running})
 
 
 def run_aws(settings: LocalSettings) -> None:
     """Run the local AWS until asked to stop."""
     with _aws(settings) as aws:
-        _stay(_aws_settings(aws, settings), {"the local AWS": lambda: aws.running})
+        _run_until_stopped(_aws_settings(aws, settings), {"the local AWS": lambda: aws.running})
 
 
 def fetch(settings: LocalSettings, *, broker: bool, aws: bool) -> None:
-    """Download and check what later runs need."""
+    """Download and verify what later runs need."""
     if broker:
         from lakefeed_local import java
 
         found = jars.ensure(settings.cache)
-        print(f"Kafka: {found.classpath.count(':') + 1} jars, whole; on {java.version()}")
+        print(f"Kafka: {found.classpath.count(':') + 1} jars; {java.version()}")
     if aws:
         print(f"local AWS: {local_aws.environment(settings.cache)}")
 
@@ -127,42 +128,35 @@ def make_locks(*, upgrade: bool) -> None:
         made = jars.make_lock(spec, lock)
         print(f"{lock.name}: {len(made)} jars")
     local_aws.make_lock(upgrade=upgrade)
-    print(f"{local_aws.LOCK.name}: made")
+    print(f"{local_aws.LOCK.name}: written")
 
 
-def demo(
-    settings: LocalSettings,
-    data: Path,
-    topic: str,
-    named_query: str | None,
-    report: Path,
-    *,
-    keep: bool,
-) -> None:
+def demo(settings: LocalSettings, options: DemoOptions, *, keep: bool) -> None:
     """Run the whole pipeline once, and print the report."""
     from lakefeed_local.demo import Demo
 
-    load(KafkaSettings, {"topic": topic})
-    if not data.is_file():
-        raise InputError(f"DATA={data}: there is no such file")
+    load(KafkaSettings, {"topic": options.topic})
+    if not options.data.is_file():
+        raise InputError(f"DATA={options.data}: the file does not exist")
+    report = options.report
     report.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(mkdtemp(prefix="demo-", dir=report.parent))
-    run = Demo(data, topic, folder, report.with_name("demo-rejects.jsonl"), named_query, settings)
+    run = Demo(options, folder, settings)
     try:
         with ExitStack() as running:
             try:
                 run.run(running)
             finally:
-                run.report(report)
+                run.write_report()
             print(report.read_text(), end="", flush=True)
             if keep:
-                _stay(run.addresses, run.watched)
+                _run_until_stopped(run.addresses, run.watched)
     except LakefeedError:
-        print(f"logs of this run: {folder}/logs and {folder}/*/logs", file=sys.stderr)
+        print(f"Logs of this run: {folder}/logs and {folder}/*/logs", file=sys.stderr)
         raise
     except KeyboardInterrupt:
         shutil.rmtree(folder, ignore_errors=True)
-        print("interrupted; what was started has ended", file=sys.stderr)
+        print("Interrupted. All programs that were started have ended", file=sys.stderr)
         raise
     shutil.rmtree(folder)
 

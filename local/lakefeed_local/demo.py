@@ -1,8 +1,8 @@
-"""The main job on one computer: a CSV through Kafka and S3 to an Athena answer, counted at each step.
+"""The whole pipeline on one computer: a CSV through Kafka and S3 to a query in Athena, counted at each step.
 
-Starts a broker and an AWS of its own on free ports, the services as their own commands, and ends them all.
-Of the caller's settings those are used that say how a CSV is read, stored and queried. Those that say where
-are a demo's own, so that it never touches a real account or another broker.
+Starts a broker and a local AWS on free ports, and the services by their commands; stops them all at the end.
+The caller's settings apply to how the CSV is read, stored and queried. Addresses and credentials are the
+demo's own, so that it never touches a real account or another broker.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from lakefeed_local.progress import counting
 from lakefeed_local.settings import LocalSettings
 
 _BUCKET = "lakefeed-demo"
-# A consumer that stores nothing for so long will not finish by itself.
+# A consumer that stores nothing for this long is stuck.
 _STANDSTILL_SECONDS = 60.0
 
 
 class DemoError(LakefeedError):
-    """A step of the demo failed, or the counts of two steps do not agree."""
+    """A step of the demo failed, or the counts of two steps differ."""
 
 
 @dataclass
 class Counts:
-    """What each step of the pipeline counted; the contents of the demo's report."""
+    """The counts of each step of the pipeline; the content of the demo's report."""
 
     rows_read: int = 0
     rows_rejected: int = 0
@@ -55,7 +55,7 @@ class Counts:
     seconds: float = 0.0
 
     def disagreements(self) -> list[str]:
-        """What does not add up, a sentence each; empty when every row is accounted for."""
+        """The counts that differ, one sentence each; empty if every row is accounted for."""
         found = []
         if self.rows_read != self.events_delivered + self.rows_rejected:
             found.append(
@@ -74,64 +74,70 @@ class Counts:
         return found
 
 
+@dataclass(frozen=True)
+class DemoOptions:
+    """What a demo publishes and shows.
+
+    Attributes:
+        data: the CSV.
+        topic: name of the topic and of the table.
+        named_query: the named query to run; without one, the first rows are shown.
+        report: file for the counts; the rows that cannot become events are written next to it.
+    """
+
+    data: Path
+    topic: str
+    named_query: str | None
+    report: Path
+
+
 class Demo:
     """One run of the demo.
 
     Args:
-        data: the CSV.
-        topic: topic, and so the table.
+        options: what it publishes and shows.
         folder: state and logs of this run.
-        rejects: gets the rows that cannot become events.
-        named_query: the named query whose answer is shown; the first rows are without one.
         settings: cache folder, heaps and time limits of the programs that are started.
     """
 
-    def __init__(
-        self,
-        data: Path,
-        topic: str,
-        folder: Path,
-        rejects: Path,
-        named_query: str | None,
-        settings: LocalSettings,
-    ) -> None:
-        self._data = data
-        self._topic = topic
+    def __init__(self, options: DemoOptions, folder: Path, settings: LocalSettings) -> None:
+        self._data = options.data
+        self._topic = options.topic
+        self._named_query = options.named_query
+        self._report = options.report
         self._folder = folder
-        self._rejects = rejects
-        self._named_query = named_query
         self._analytics = ""
         self._settings = settings
         self._began = time.monotonic()
         self._environment: dict[str, str] = {}
         self._services: dict[str, Child] = {}
         self.counts = Counts()
-        # What is to be seen while it runs, and whether it still does.
+        # Addresses to show while it runs, and whether each program is running.
         self.addresses: dict[str, str] = {}
         self.watched: dict[str, Callable[[], bool]] = {}
 
     def run(self, running: ExitStack) -> None:
-        """Do all steps; what runs afterwards ends with the stack.
+        """Run all steps; the programs are stopped with the stack.
 
         Raises:
-            LakefeedError: a step failed, or the counts do not agree.
+            LakefeedError: a step failed, or counts differ.
         """
-        self._say("starting ZooKeeper, Kafka and a local AWS")
+        self._say("Starting ZooKeeper, Kafka and a local AWS")
         self._start_backends(running)
-        self._say("starting the consumer and the analytics service")
+        self._say("Starting the consumer and the analytics service")
         self._start_services(running)
-        self._say(f"publishing {self._data} to the topic {self._topic}")
+        self._say(f"Publishing {self._data} to the topic {self._topic}")
         self._publish()
-        self._say("storing each event as an object of its own")
+        self._say("Storing each event as its own object")
         self._wait_until_stored()
-        self._say("crawling the objects into a Glue table")
+        self._say("Crawling the objects into a Glue table")
         self._command("analytics", "crawl")
         self._count_rows()
         self._show_answer()
         self.counts.seconds = round(time.monotonic() - self._began, 1)
         wrong = self.counts.disagreements()
         if wrong:
-            raise DemoError("the counts do not agree: " + "; ".join(wrong))
+            raise DemoError("The counts differ: " + "; ".join(wrong))
 
     def _say(self, step: str) -> None:
         print(f"[{time.monotonic() - self._began:5.1f} s] {step}", file=sys.stderr, flush=True)
@@ -170,13 +176,13 @@ class Demo:
                 self.addresses["analytics API"] = f"{address}/docs"
 
     def _publish(self) -> None:
-        summary = self._folder / "summary.json"
-        arguments = ["publish", "--summary", str(summary), "--rejects", str(self._rejects), str(self._data)]
+        summary, rejects = self._folder / "summary.json", self._report.with_name("demo-rejects.jsonl")
+        arguments = ["publish", "--summary", str(summary), "--rejects", str(rejects), str(self._data)]
         self._command("producer", *arguments, allowed=(ExitCode.OK, ExitCode.REJECTED))
-        told = json.loads(summary.read_text())
-        self.counts.rows_read = told["rows_read"]
-        self.counts.rows_rejected = told["rows_rejected"]
-        self.counts.events_delivered = told["events_delivered"]
+        published = json.loads(summary.read_text())
+        self.counts.rows_read = published["rows_read"]
+        self.counts.rows_rejected = published["rows_rejected"]
+        self.counts.events_delivered = published["events_delivered"]
 
     def _wait_until_stored(self) -> None:
         with counting("events stored", self.counts.events_delivered) as show:
@@ -196,7 +202,7 @@ class Demo:
                 show(stored)
             if not consumer.running or time.monotonic() - moved > _STANDSTILL_SECONDS:
                 raise DemoError(
-                    f"{stored} of {self.counts.events_delivered} events are stored, then no more. "
+                    f"The consumer stopped at {stored} of {self.counts.events_delivered} events. "
                     f"The end of the consumer's log, {consumer.log_file}:\n{consumer.log_end()}"
                 )
             time.sleep(0.2)
@@ -204,28 +210,28 @@ class Demo:
     def _count_rows(self) -> None:
         tables = json.loads(self._command("analytics", "tables", "--format", "json"))
         if not tables:
-            raise DemoError("the crawl made no table")
+            raise DemoError("The crawl created no table")
         self.counts.table = str(tables[0]["table"])
-        count = f'SELECT count(*) AS events FROM "{self.counts.table}"'  # noqa: S608 - a name of the catalogue
-        self._say(f"asking Athena: {count}")
+        count = f'SELECT count(*) AS events FROM "{self.counts.table}"'  # noqa: S608 - a name in the catalogue
+        self._say(f"Querying Athena: {count}")
         answer = json.loads(self._command("analytics", "query", count, "--format", "json"))
         self.counts.rows_queried = int(answer[0]["events"])
 
     def _show_answer(self) -> None:
         if self._named_query is None:
-            title, sql = "the first rows", f'SELECT * FROM "{self.counts.table}" LIMIT 10'  # noqa: S608
+            title, sql = "first rows", f'SELECT * FROM "{self.counts.table}" LIMIT 10'  # noqa: S608
             query = [sql]
         else:
             named = json.loads(_fetch(f"{self._analytics}/v1/named-queries/{self._named_query}"))
-            title = f"the named query {self._named_query}, {named['title'].lower()}"
+            title = f"named query {self._named_query}, {named['title'].lower()}"
             sql = named["sql"].replace("${table}", self.counts.table)
             query = ["--name", self._named_query]
-        self._say(f"asking Athena: {title}")
+        self._say(f"Querying Athena: {title}")
         print(indent(sql.strip(), " " * 10), file=sys.stderr, flush=True)
         print(self._command("analytics", "query", *query), flush=True)
 
     def _command(self, service: str, *arguments: str, allowed: tuple[int, ...] = (ExitCode.OK,)) -> str:
-        """Run a service's command to its end; returns what it printed."""
+        """Run a command of a service to its end; returns its standard output."""
         command = [_program(service), *arguments]
         done = subprocess.run(
             command,
@@ -234,20 +240,21 @@ class Demo:
             stdout=subprocess.PIPE,
             text=True,
             check=False,
-            # Ctrl-C is for this program, which ends that one: while it loads, it would show a traceback.
+            # Ctrl-C is for this program, which stops the command: while it loads, it would print a traceback.
             process_group=0,
         )
         if done.returncode not in allowed:
-            raise DemoError(f"lakefeed-{service} {arguments[0]} ended with {done.returncode}, see above")
+            raise DemoError(
+                f"lakefeed-{service} {arguments[0]} ended with exit code {done.returncode} (see above)"
+            )
         return done.stdout.rstrip()
 
-    def report(self, path: Path) -> None:
+    def write_report(self) -> None:
         """Write the counts as JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self.counts), indent=2) + "\n")
+        self._report.write_text(json.dumps(asdict(self.counts), indent=2) + "\n")
 
 
-# Every setting by which a service finds another, or that asks for what one broker on this computer lacks.
+# Settings by which a service finds another one, or which need more than one broker on this computer.
 _OWN_SETTINGS = {
     variable_name(name, field)
     for settings in (KafkaSettings, LakeSettings)
@@ -259,7 +266,7 @@ _OWN_SETTINGS = {
 
 
 def callers_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a demo's programs get of the environment: nothing of AWS, and no setting that says where."""
+    """The environment of the demo's programs: without AWS's variables and without addresses of services."""
     return {
         name: value
         for name, value in environment.items()
@@ -272,7 +279,7 @@ def _program(service: str) -> str:
 
 
 def _fetch(address: str) -> bytes:
-    with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - an address of ours
+    with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - the address of a program of this run
         body: bytes = answer.read()
         return body
 
@@ -289,7 +296,7 @@ def _answers(address: str) -> Callable[[], bool]:
 
 
 def _metric(address: str, name: str) -> int:
-    """A counter over all its labels; 0 while nobody answers."""
+    """A counter, summed over its labels; 0 while the service does not respond."""
     try:
         page = _fetch(address).decode()
     except OSError:

@@ -1,4 +1,4 @@
-"""Files that several processes share: locks between them."""
+"""Locks between processes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a file's lock; the kernel gives it back when the process ends, however it ends.
+    """Hold the lock of a file; the kernel releases it when the process ends, however it ends.
 
     Raises:
-        BlockingIOError: another process holds it and `wait` is off.
+        BlockingIOError: another process holds the lock, and `wait` is off.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:

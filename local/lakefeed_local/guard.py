@@ -1,11 +1,10 @@
-"""Runs one program and ends it when the process that asked for it is gone, however that went.
+"""Runs one program and ends it when the parent process has ended, however that ended.
 
-Runs as a program of its own with nothing but the standard library: `guard.py SECONDS PROGRAM ARG …`.
-Its standard input is a pipe that the asking process holds open. The kernel closes the pipe when that
-process ends, by `kill -9` too and on every Unix, which Linux's parent-death signal alone cannot promise:
-that one follows the *thread* that started the child.
+A script that needs the standard library only: `guard.py SECONDS PROGRAM ARG …`. Its standard input is a pipe
+that the parent holds open. The kernel closes the pipe when the parent ends, also by `kill -9`, on every Unix.
+Linux's parent-death signal alone is not enough: it is bound to the *thread* that started the child.
 
-A byte `k` on the pipe kills the program; the end of the pipe asks it to stop and kills it after SECONDS.
+A byte `k` on the pipe kills the program. The end of the pipe asks it to stop, and kills it after SECONDS.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def _die_with_the_guard() -> None:
-    """On Linux, have the kernel kill the program if this guard itself is killed."""
+    """On Linux, let the kernel kill the program if this guard is killed."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -39,11 +38,11 @@ def _watch(program: subprocess.Popen[bytes], grace_seconds: float) -> None:
 
 
 def main() -> int:
-    """Run the program of the command line; returns its exit code, 128 + n if a signal ended it."""
+    """Run the program of the command line; returns its exit code, or 128 + n if signal n ended it."""
     grace_seconds, command = float(sys.argv[1]), sys.argv[2:]
-    # Ctrl-C is for the asking process, which stops its children in order.
+    # Ctrl-C is for the parent, which stops its children cleanly.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # This process has one thread and does nothing else, so that preexec_fn is safe here.
+    # preexec_fn is safe here, because this process has one thread.
     program = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_the_guard)
     signal.signal(signal.SIGTERM, lambda *_: program.terminate())
     threading.Thread(target=_watch, args=(program, grace_seconds), daemon=True).start()

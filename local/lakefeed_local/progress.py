@@ -1,4 +1,4 @@
-"""Progress of downloads and counts: a bar on a terminal, a line now and then in a log."""
+"""Progress of downloads and counts: a bar on a terminal, a few lines in a log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Report(Protocol):
-    """Takes what has been done since the last call."""
+    """Gets what has been done since the last call."""
 
     def __call__(self, *, files: int = 0, size: int = 0) -> None:
         """Count finished files and bytes."""
@@ -17,7 +17,7 @@ class Report(Protocol):
 
 @contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show on standard error how many of a total are done; what it yields takes the number so far."""
+    """Show on standard error how many of a total are done; yields a function that takes the number so far."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
@@ -27,13 +27,13 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
             task = progress.add_task(what, total=total)
             yield lambda done: progress.update(task, completed=done)
         return
-    told = 0
+    shown = 0
 
     def line(done: int) -> None:
-        nonlocal told
-        # Four lines in all, whatever the total.
-        if 4 * done // total > 4 * told // total:
-            told = done
+        nonlocal shown
+        # Four lines, whatever the total.
+        if 4 * done // total > 4 * shown // total:
+            shown = done
             print(f"          {done:,} of {total:,} {what}", file=sys.stderr, flush=True)
 
     yield line
@@ -47,15 +47,15 @@ def downloading(what: str, files: int) -> Iterator[Report]:
             yield report
         return
     done = size_done = 0
-    print(f"downloading {what}: {files} files", file=sys.stderr, flush=True)
+    print(f"Downloading {what}: {files} files", file=sys.stderr, flush=True)
 
     def report_line(*, files: int = 0, size: int = 0, total: int = files) -> None:
         nonlocal done, size_done
         before, done, size_done = done, done + files, size_done + size
-        # Four lines in all, whatever the number of files.
+        # Four lines, whatever the number of files.
         if 4 * done // total > 4 * before // total:
             print(
-                f"downloading {what}: {done}/{total}, {size_done / 1e6:.1f} MB", file=sys.stderr, flush=True
+                f"Downloading {what}: {done}/{total}, {size_done / 1e6:.1f} MB", file=sys.stderr, flush=True
             )
 
     yield report_line
@@ -67,7 +67,7 @@ def _bar(what: str, files: int) -> Iterator[Report]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("downloading {task.description}"),
+        TextColumn("Downloading {task.description}"),
         BarColumn(),
         TextColumn("{task.completed}/{task.total} files, {task.fields[megabytes]:.1f} MB"),
         TimeElapsedColumn(),

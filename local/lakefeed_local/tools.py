@@ -1,4 +1,4 @@
-"""Kafka's own command line tools, with the address and the topic from our settings."""
+"""Kafka's command-line tools, with the broker's address and the topic from the settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLASSES = {
     "console-consumer": "org.apache.kafka.tools.consumer.ConsoleConsumer",
     "group": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
 }
-# Each tool has its own name for a file of client settings.
+# Each tool has another name for the option of a file with client settings.
 _CONFIG_OPTIONS = {
     "topic": "--command-config",
     "console-producer": "--producer.config",
@@ -27,9 +27,9 @@ _GROUP_ACTIONS = {
 
 
 def arguments(tool: str, kafka: KafkaSettings, given: list[str]) -> tuple[list[str], str]:
-    """A tool's arguments, with ours for what was not given, and the client settings it needs to read.
+    """The arguments of a tool, with defaults from the settings, and the client settings that it has to read.
 
-    The settings are empty unless the connection is secured; `config_arguments` says how they are passed.
+    The client settings are empty unless the connection is secured; `config_arguments` passes them.
     """
     names = {word.partition("=")[0] for word in given}
     words = list(given)
@@ -44,7 +44,7 @@ def arguments(tool: str, kafka: KafkaSettings, given: list[str]) -> tuple[list[s
 def config_arguments(tool: str, properties: str) -> list[str]:
     """Pass client settings to a tool that is about to replace this process.
 
-    They go through a pipe: a password never lies in a file, nor shows in a list of processes.
+    They go through a pipe, so that a password is neither in a file nor in the list of processes.
     """
     reading, writing = os.pipe()
     os.write(writing, properties.encode())
@@ -67,7 +67,7 @@ def _defaults(tool: str, kafka: KafkaSettings, names: set[str]) -> list[str]:
 
 
 def client_properties(kafka: KafkaSettings) -> str:
-    """The security settings in the form of Kafka's Java clients."""
+    """The security settings as Kafka's Java clients read them."""
     lines: dict[str, str] = {"security.protocol": kafka.kafka_security_protocol}
     if kafka.kafka_security_protocol.startswith("SASL") and kafka.kafka_sasl_password is not None:
         scram = kafka.kafka_sasl_mechanism.startswith("SCRAM")
@@ -85,11 +85,11 @@ def client_properties(kafka: KafkaSettings) -> str:
 
 
 def _quoted(value: str) -> str:
-    """A value within a JAAS line."""
+    """A value in a line of JAAS."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
 def _property(value: str) -> str:
-    """A value within a Java properties file."""
+    """A value in a Java properties file."""
     return value.replace("\\", "\\\\")

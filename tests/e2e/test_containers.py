@@ -187,15 +187,15 @@ def test_on_a_real_account_nothing_of_the_local_aws_is_left() -> None:
         for name, value in given.items():
             patch.setenv(name, value)
         files = ["-f", "docker-compose.yml", "-f", "docker-compose.aws.yml"]
-        told = json.loads(compose(*files, "config", "--format", "json"))["services"]
-    assert not {"aws", "init", "kafka", "zookeeper"} & told.keys()
+        services = json.loads(compose(*files, "config", "--format", "json"))["services"]
+    assert not {"aws", "init", "kafka", "zookeeper"} & services.keys()
     for name in ("producer", "consumer", "analytics"):
-        assert "AWS_ENDPOINT_URL" not in told[name]["environment"]
+        assert "AWS_ENDPOINT_URL" not in services[name]["environment"]
     for name in ("producer", "consumer"):
-        assert told[name]["environment"]["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] == "broker.example:9093"
+        assert services[name]["environment"]["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] == "broker.example:9093"
     for name in ("consumer", "analytics"):
-        assert told[name]["environment"]["LAKEFEED_BUCKET"] == "bucket"
-    assert told["analytics"]["environment"]["LAKEFEED_WORKGROUP"] == "another"
+        assert services[name]["environment"]["LAKEFEED_BUCKET"] == "bucket"
+    assert services["analytics"]["environment"]["LAKEFEED_WORKGROUP"] == "another"
 
 
 def test_kafkas_own_tools_run_in_its_container() -> None:
@@ -205,13 +205,13 @@ def test_kafkas_own_tools_run_in_its_container() -> None:
 
 def test_containers_are_confined() -> None:
     for entry in containers():
-        told = json.loads(docker("inspect", entry["ID"]))[0]
-        host = told["HostConfig"]
+        inspected = json.loads(docker("inspect", entry["ID"]))[0]
+        host = inspected["HostConfig"]
         own = entry["Service"] in (*OWN, "broker-agent")
         assert (
-            told["Config"]["User"] == "10001:10001"
+            inspected["Config"]["User"] == "10001:10001"
             if own
-            else told["Config"]["User"] not in ("", "0", "root")
+            else inspected["Config"]["User"] not in ("", "0", "root")
         )
         assert host["ReadonlyRootfs"], entry["Service"]
         assert host["CapDrop"] == ["ALL"], entry["Service"]

@@ -1,4 +1,4 @@
-"""What is in the images: our code and the packages of the lock, and nothing of the checkout besides."""
+"""The images contain our code and the packages of the lock, and nothing else of the checkout."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def test_no_secret_is_in_a_layer_or_in_the_configuration(image: str, tmp_path: P
         while block := content.read(1 << 24):
             assert PLANTED.encode() not in before[-100:] + block
             before = block
-    told = json.loads(docker("image", "inspect", image))[0]["Config"]
-    assert not [variable for variable in told["Env"] if re.search(r"SECRET|PASSWORD|TOKEN|AWS_", variable)]
-    assert told["User"] == "10001:10001"
+    config = json.loads(docker("image", "inspect", image))[0]["Config"]
+    assert not [variable for variable in config["Env"] if re.search(r"SECRET|PASSWORD|TOKEN|AWS_", variable)]
+    assert config["User"] == "10001:10001"
     assert not re.search(r"SECRET|PASSWORD|TOKEN", docker("history", "--no-trunc", image))
 
 

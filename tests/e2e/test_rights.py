@@ -1,4 +1,4 @@
-"""What the containers ask of AWS, held against the policies that Terraform gives their roles."""
+"""The calls of the containers to AWS, compared with the policies that Terraform gives their roles."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.usefixtures("stack")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Policy]:
     """The policies by role, as Terraform plans them for the containers' bucket."""
     if shutil.which("terraform") is None:
-        told = "terraform is not on the path: https://developer.hashicorp.com/terraform/install"
-        pytest.fail(told) if "CI" in os.environ else pytest.skip(told)
+        missing = "terraform is not on the path: https://developer.hashicorp.com/terraform/install"
+        pytest.fail(missing) if "CI" in os.environ else pytest.skip(missing)
     folder = terraform.copy(tmp_path_factory.mktemp("project")) / "modules" / "lake"
     running = terraform.Terraform(folder, terraform.environment(f"http://127.0.0.1:{PORTS['AWS']}"))
     running.init()

@@ -1,7 +1,7 @@
-"""Runs a broker, a secured one or a local AWS for all test processes, for as long as one of them lives.
+"""Runs a broker, a secured broker or a local AWS for all test processes, until the last of them has ended.
 
-A test process holds a shared lock on `users` while it lives; the kernel takes it back however the
-process ends. The server process stops once it gets that lock for itself.
+A test process holds a shared lock on `users` while it runs, and the kernel releases it however the process
+ends. The server process stops when it gets that lock exclusively.
 `python -m tests.helpers.shared_servers NAME FOLDER`.
 """
 
@@ -59,7 +59,7 @@ def _start(name: str, folder: Path, address: Path) -> None:
     )
     if not address.exists():
         raise RuntimeError(f"the shared {name} did not start:\n{(folder / 'server.log').read_text()}")
-    # It ends by itself after us; nobody waits for it.
+    # It ends after this process; no process waits for it.
     server.returncode = 0
 
 
@@ -82,7 +82,7 @@ def _serve(name: str, folder: Path) -> None:
                 break
             except BlockingIOError:
                 time.sleep(0.2)
-        # A new user waits for the lock until we are gone, then starts a server anew.
+        # A new user waits for the lock until this server has ended, then starts another one.
         (folder / "address").unlink()
         running.close()
 

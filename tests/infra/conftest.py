@@ -1,4 +1,4 @@
-"""Terraform against a local AWS that notes every call."""
+"""Terraform against a local AWS that logs every call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.helpers.rights import ACCOUNT, Call, read_calls
 REGION = "us-east-1"
 BUCKET = "lake-of-the-tutorial"
 CIDR = "203.0.113.7/32"
-# One that the local AWS knows; no machine is started of it.
+# Known to the local AWS, which starts no machine for it.
 AMI = "ami-0123456789abcdef0"
 # What is there is known; looking at each resource takes longer than the rest.
 KNOWN = ("-refresh=false",)
@@ -44,7 +44,7 @@ def infra(terraform_program: str, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @dataclass(frozen=True)
 class Cloud:
-    """A local AWS, whose calls are noted by access key."""
+    """A local AWS that logs its calls by access key."""
 
     endpoint_url: str
     file: Path
@@ -60,7 +60,7 @@ class Cloud:
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """The local AWS; all of it is in its account 000000000000."""
+    """The local AWS, with everything in the account 000000000000."""
     folder = tmp_path_factory.mktemp("cloud")
     calls = folder / "calls.jsonl"
     with pytest.MonkeyPatch.context() as patch:
@@ -88,13 +88,13 @@ class Tutorial:
 
 @pytest.fixture(scope="session")
 def tutorial(infra: Path, cloud: Cloud) -> Iterator[Tutorial]:
-    """The example, applied; afterwards destroyed, and nothing of it is left."""
+    """The example, applied and afterwards destroyed, which leaves nothing behind."""
     before = inventory(cloud)
     folder = infra / "examples" / "tutorial"
     running = terraform.Terraform(folder, terraform.environment(cloud.endpoint_url))
     running.init()
     made = Tutorial(running, {}, folder / "test.auto.tfvars.json")
-    # Debian's image is one of AWS itself; the local one has others.
+    # The local AWS does not have Debian's image.
     made.give(bucket=BUCKET, allowed_cidrs=[CIDR], budget_emails=["me@example.com"], ami_id=AMI)
     running.apply()
     yield replace(made, outputs=running.outputs())
@@ -105,7 +105,7 @@ def tutorial(infra: Path, cloud: Cloud) -> Iterator[Tutorial]:
 
 
 def inventory(cloud: Cloud) -> dict[str, list[str]]:
-    """What there is of every kind that the example makes."""
+    """The existing resources of every kind that the example creates."""
     iam, glue, ec2 = cloud.client("iam"), cloud.client("glue"), cloud.client("ec2")
     budgets = cloud.client("budgets").describe_budgets(AccountId=ACCOUNT).get("Budgets", [])
     instances = [

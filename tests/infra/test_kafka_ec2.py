@@ -77,7 +77,7 @@ class Instance:
     environment: dict[str, str]
 
     def eval(self, output: str, then: str = ":") -> subprocess.CompletedProcess[str]:
-        """Run an output of the module as its user does, in a folder that looks like the project."""
+        """Run an output of the module as its user does, in a folder like the project."""
         return subprocess.run(
             ["bash", "-c", f'eval "$1" && {then}', "-", self.outputs[output]],
             cwd=self.folder,
@@ -279,7 +279,7 @@ def test_the_publish_command_publishes_from_outside_and_all_can_be_read_back(
 
 
 def test_what_is_published_is_answered_by_athena(instance: Instance, cloud: Cloud, tmp_path: Path) -> None:
-    """Consumer and analytics run on one's own computer, the broker on the instance, the lake in AWS."""
+    """Consumer and analytics run on this computer, the broker on the instance, the lake in AWS."""
     bucket = "lake-behind-the-instance"
     cloud.client("s3").create_bucket(Bucket=bucket)
     assert instance.eval("publish_command").returncode == 0

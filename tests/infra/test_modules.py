@@ -21,8 +21,8 @@ def test_there_are_modules_and_examples() -> None:
 
 
 def test_the_files_have_terraforms_form(infra: Path) -> None:
-    told = Terraform(infra, environment()).run("fmt", "-check", "-recursive", "-diff", check=False)
-    assert told.returncode == 0, f"`terraform fmt -recursive infra` mends it:\n{told.stdout}"
+    done = Terraform(infra, environment()).run("fmt", "-check", "-recursive", "-diff", check=False)
+    assert done.returncode == 0, f"`terraform fmt -recursive infra` fixes it:\n{done.stdout}"
 
 
 # `terraform test` validates first, and warns as well.
@@ -30,19 +30,19 @@ def test_the_files_have_terraforms_form(infra: Path) -> None:
 def test_it_is_valid(folder: str, infra: Path) -> None:
     terraform = Terraform(infra / folder, environment())
     terraform.init()
-    told = terraform.run("validate", "-no-color", check=False)
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert "Warning" not in told.stdout, told.stdout
+    done = terraform.run("validate", "-no-color", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Warning" not in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("folder", TESTED)
 def test_its_own_tests_pass(folder: str, infra: Path, cloud: Cloud) -> None:
     terraform = Terraform(infra / folder, environment(cloud.endpoint_url))
     terraform.init()
-    told = terraform.run("test", "-no-color", check=False)
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert re.search(r"Success! [1-9]\d* passed, 0 failed", told.stdout), told.stdout
-    assert "Warning" not in told.stdout, told.stdout
+    done = terraform.run("test", "-no-color", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Success! [1-9]\d* passed, 0 failed", done.stdout), done.stdout
+    assert "Warning" not in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

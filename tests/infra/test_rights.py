@@ -75,8 +75,8 @@ def used(tutorial: Tutorial, cloud: Cloud, kafka: str, tmp_path_factory: pytest.
     broker.produce(TOPIC, b"no JSON")
     assert broker.flush(20) == 0
     store(ROWS + 1, folder / "first", consumer)
-    told = command("consumer", consumer, "dead-letters", "list", "--json")
-    assert "replayed" in told
+    listed = command("consumer", consumer, "dead-letters", "list", "--json")
+    assert "replayed" in listed
     command("consumer", consumer, "dead-letters", "show", f"{TOPIC}/0/{ROWS}")
     command("consumer", consumer, "dead-letters", "replay", "--topic", TOPIC)
     analytics = {**common, "AWS_ACCESS_KEY_ID": ACCESS_KEYS["analytics"]}
@@ -84,7 +84,7 @@ def used(tutorial: Tutorial, cloud: Cloud, kafka: str, tmp_path_factory: pytest.
         running.wait_ready()
         with httpx.Client(base_url=f"http://127.0.0.1:{running.port}", timeout=60) as api:
             ask(api)
-            # A column that nobody has seen, so that the next crawl changes table and partition.
+            # A new column, so that the next crawl changes table and partition.
             broker.produce(TOPIC, b'{"ticker": "AAPL", "surprise": 1}')
             assert broker.flush(20) == 0
             # Another group finds every other object there, and reads it.

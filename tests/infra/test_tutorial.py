@@ -53,10 +53,10 @@ def test_the_budget_tells_the_owner(tutorial: Tutorial, cloud: Cloud) -> None:
     budgets = cloud.client("budgets")
     limit = budgets.describe_budget(AccountId=ACCOUNT, BudgetName="lakefeed")["Budget"]["BudgetLimit"]
     assert (float(limit["Amount"]), limit["Unit"]) == (50, "USD")
-    told = budgets.describe_notifications_for_budget(AccountId=ACCOUNT, BudgetName="lakefeed")[
+    found = budgets.describe_notifications_for_budget(AccountId=ACCOUNT, BudgetName="lakefeed")[
         "Notifications"
     ]
-    assert {(each["NotificationType"], each["Threshold"]) for each in told} == {
+    assert {(each["NotificationType"], each["Threshold"]) for each in found} == {
         ("ACTUAL", 80),
         ("FORECASTED", 100),
     }
@@ -73,7 +73,7 @@ def test_each_role_is_taken_by_whom_it_is_for(tutorial: Tutorial, cloud: Cloud) 
     roles = {each["RoleName"]: each for each in cloud.client("iam").list_roles()["Roles"]}
     assert trusted(roles["lakefeed-crawler"]) == {"Service": "glue.amazonaws.com"}
     for service in ("consumer", "analytics"):
-        # Whoever applies: here the account's root.
+        # The caller of Terraform, here the root of the account.
         assert trusted(roles[f"lakefeed-{service}"]) == {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
         attached = cloud.client("iam").list_attached_role_policies(RoleName=f"lakefeed-{service}")
         assert [each["PolicyName"] for each in attached["AttachedPolicies"]] == [f"lakefeed-{service}"]
@@ -103,12 +103,12 @@ def test_the_broker_is_open_to_one_address_on_one_port(tutorial: Tutorial, cloud
 
 @pytest.mark.parametrize("cidr", ["0.0.0.0/0", "::/0"])
 def test_a_broker_open_to_everybody_is_refused(cidr: str, tutorial: Tutorial) -> None:
-    told = tutorial.terraform.run("plan", *KNOWN, "-no-color", f'-var=allowed_cidrs=["{cidr}"]', check=False)
-    assert told.returncode == 1
-    assert "the whole internet" in " ".join(told.stderr.split())
+    found = tutorial.terraform.run("plan", *KNOWN, "-no-color", f'-var=allowed_cidrs=["{cidr}"]', check=False)
+    assert found.returncode == 1
+    assert "the whole internet" in " ".join(found.stderr.split())
 
 
 def test_without_an_address_there_is_no_plan(tutorial: Tutorial) -> None:
-    told = tutorial.terraform.run("plan", *KNOWN, "-no-color", "-var=allowed_cidrs=null", check=False)
-    assert told.returncode == 1
-    assert "allowed_cidrs" in told.stderr
+    found = tutorial.terraform.run("plan", *KNOWN, "-no-color", "-var=allowed_cidrs=null", check=False)
+    assert found.returncode == 1
+    assert "allowed_cidrs" in found.stderr

@@ -1,7 +1,7 @@
-"""A broker and an AWS on this machine, one of each for all test processes.
+"""A broker and a local AWS, one of each for all test processes.
 
-Under pytest-xdist the first process that wants one starts it, and it stops when the last one has ended.
-Each test has a topic, a bucket and an AWS account of its own, so tests do not meet.
+Under pytest-xdist the first process that needs one starts it, and it stops when the last process has ended.
+Each test has its own topic, bucket and AWS account, so that tests do not affect each other.
 """
 
 from __future__ import annotations

@@ -31,13 +31,13 @@ def clients(local: LocalAws, *services: str) -> Iterator[list[Any]]:
         ]
 
 
-def test_objects_come_back(s3: S3Client, bucket: str) -> None:
+def test_an_object_can_be_read_back(s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a/b.json", Body=b"{}")
 
     assert s3.get_object(Bucket=bucket, Key="a/b.json")["Body"].read() == b"{}"
 
 
-def test_a_key_is_created_once_when_asked_so(s3: S3Client, bucket: str) -> None:
+def test_a_conditional_put_creates_a_key_once(s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a.json", Body=b"1", IfNoneMatch="*")
 
     with pytest.raises(s3.exceptions.ClientError, match="PreconditionFailed"):
@@ -65,7 +65,7 @@ def test_a_restart_keeps_objects_and_catalogue(own_aws: LocalAws) -> None:
         assert len(glue.list_crawls(CrawlerName="kept")["Crawls"]) == 1
 
 
-def test_two_side_by_side_do_not_meet(shared_aws: str, own_aws: LocalAws) -> None:
+def test_two_instances_are_independent(shared_aws: str, own_aws: LocalAws) -> None:
     assert own_aws.endpoint_url != shared_aws
     name = f"apart-{uuid.uuid4().hex[:12]}"
     with clients(own_aws, "s3") as (s3,):

@@ -46,13 +46,11 @@ def test_the_shared_broker_serves(kafka: str, topic: str) -> None:
     assert consume(kafka, topic, 2) == ["a", "b"]
 
 
-def test_restarts_in_order_and_after_a_kill_keep_topics_and_address(
-    own_kafka: Broker, kafka: str, topic: str
-) -> None:
+def test_topics_and_address_survive_restarts_and_kills(own_kafka: Broker, kafka: str, topic: str) -> None:
     address = own_kafka.bootstrap_servers
     create(address, topic)
     produce(address, topic, ["before"])
-    # Another broker beside it has no part in this.
+    # Other brokers on this machine do not matter.
     assert topic not in AdminClient({"bootstrap.servers": kafka}).list_topics(timeout=60).topics
 
     own_kafka.kill_kafka()
@@ -65,7 +63,7 @@ def test_restarts_in_order_and_after_a_kill_keep_topics_and_address(
     assert consume(address, topic, 2) == ["before", "after"]
 
 
-def test_a_taken_port_is_named(tmp_path: Path) -> None:
+def test_a_port_that_is_in_use_is_reported(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -78,7 +76,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
             pass
 
 
-def test_a_folder_has_one_user(own_kafka: Broker) -> None:
+def test_a_folder_is_used_by_one_run_at_a_time(own_kafka: Broker) -> None:
     with pytest.raises(SettingsError, match="another run"), Broker(own_kafka.folder):
         pass
 

@@ -1,4 +1,4 @@
-"""The command line starts everything, cleans up after itself, and hands over to Kafka's own tools."""
+"""The command line starts everything, cleans up after itself, and runs Kafka's command-line tools."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def running(log: Path, *args: str, **variables: str) -> Iterator[subprocess.Pope
 def addresses(process: subprocess.Popen[str], until: str) -> dict[str, str]:
     """The settings that a command prints, up to one of them."""
     assert process.stdout is not None
-    told: dict[str, str] = {}
-    while until not in told:
+    found: dict[str, str] = {}
+    while until not in found:
         line = process.stdout.readline()
         assert line, f"the command ended: {process.wait()}"
         name, _, value = line.strip().partition("=")
-        told[name] = value
-    return told
+        found[name] = value
+    return found
 
 
 def serves(address: str) -> bool:
@@ -73,10 +73,10 @@ def processes_of(folder: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+                text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
             except OSError:
                 continue
-            if str(folder).encode() in told and int(entry.name) != os.getpid():
+            if str(folder).encode() in text and int(entry.name) != os.getpid():
                 found.append(int(entry.name))
     return found
 
@@ -84,11 +84,11 @@ def processes_of(folder: Path) -> list[int]:
 ANY_PORTS = ("--kafka-port", "0", "--zookeeper-port", "0", "--aws-port", "0")
 
 
-def test_sigterm_ends_all_that_up_has_started(tmp_path: Path) -> None:
+def test_sigterm_ends_every_program_of_up(tmp_path: Path) -> None:
     options = ("--no-kafka", "--folder", str(tmp_path / "state"), "--aws-port", "0")
     with running(tmp_path / "log", "up", *options) as process:
-        told = addresses(process, "AWS_SECRET_ACCESS_KEY")
-        assert serves(told["AWS_ENDPOINT_URL"])
+        settings = addresses(process, "AWS_SECRET_ACCESS_KEY")
+        assert serves(settings["AWS_ENDPOINT_URL"])
 
         process.send_signal(signal.SIGTERM)
 
@@ -97,11 +97,11 @@ def test_sigterm_ends_all_that_up_has_started(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_up_runs_all_and_kill_9_leaves_no_process_behind(tmp_path: Path) -> None:
+def test_kill_9_of_up_leaves_no_process_behind(tmp_path: Path) -> None:
     with running(tmp_path / "log", "up", "--folder", str(tmp_path / "state"), *ANY_PORTS) as process:
-        told = addresses(process, "AWS_SECRET_ACCESS_KEY")
-        assert serves(told["AWS_ENDPOINT_URL"])
-        kafka = AdminClient({"bootstrap.servers": told["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"]})
+        settings = addresses(process, "AWS_SECRET_ACCESS_KEY")
+        assert serves(settings["AWS_ENDPOINT_URL"])
+        kafka = AdminClient({"bootstrap.servers": settings["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"]})
         assert kafka.list_topics(timeout=60).brokers
         assert len(processes_of(tmp_path / "state")) >= 6, "three programs, each with its guard"
 
@@ -111,7 +111,7 @@ def test_up_runs_all_and_kill_9_leaves_no_process_behind(tmp_path: Path) -> None
         wait_for(lambda: not processes_of(tmp_path / "state"), 60, "programs outlive the killed command")
 
 
-def test_records_go_through_kafkas_own_tools(kafka: str, topic: str) -> None:
+def test_records_pass_through_kafkas_tools(kafka: str, topic: str) -> None:
     to = {"LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": kafka, "LAKEFEED_TOPIC": topic}
     admin = AdminClient({"bootstrap.servers": kafka})
     admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(60)

@@ -207,7 +207,7 @@ def test_hidden_objects_are_not_crawled(lake: Lake) -> None:
     assert set(lake.partitions()) == {"2026-01-01"}
 
 
-def test_a_policy_that_only_glue_knows_fails_the_crawl(lake: Lake) -> None:
+def test_an_unsupported_policy_fails_the_crawl(lake: Lake) -> None:
     lake.put("events/orders/dt=2026-01-01/1.json", {"id": 1})
     lake.crawler(RecrawlPolicy={"RecrawlBehavior": "CRAWL_NEW_FOLDERS_ONLY"})
 
@@ -218,7 +218,7 @@ def test_a_policy_that_only_glue_knows_fails_the_crawl(lake: Lake) -> None:
     assert lake.tables() == []
 
 
-def test_two_folders_of_one_name_are_two_tables(lake: Lake) -> None:
+def test_two_folders_of_the_same_name_are_two_tables(lake: Lake) -> None:
     lake.put("a/orders/1.json", {"id": 1})
     lake.put("b/orders/1.json", {"id": "x"})
     lake.crawler("a/orders/")

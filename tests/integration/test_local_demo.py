@@ -16,8 +16,7 @@ import pytest
 
 from tests.helpers.waiting import wait_for
 
-# Whoever runs the tests in the background may have Ctrl-C ignored, and children inherit that; a terminal's
-# programs have it.
+# In the background, tests may run with Ctrl-C ignored, which children inherit; programs on a terminal do not.
 PROGRAM = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,7 +24,7 @@ from lakefeed_local.cli import main
 sys.exit(main())
 """
 COMMAND = [sys.executable, "-c", PROGRAM, "demo"]
-# The same with a broker that runs already: all else is a demo's own.
+# The same with a broker that is running; everything else is started by the demo.
 WITHOUT_KAFKA = """
 import os
 from contextlib import contextmanager
@@ -43,7 +42,7 @@ CSV = "ticker,date,close\nAAPL,2013-02-28,441.40\nAAPL,2013-03-01,430.47\nIBM,20
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder whose name wants care, with the CSV in it."""
+    """A folder whose name needs quoting, with the CSV in it."""
     made = tmp_path / "a folder, ünïq"
     made.mkdir()
     (made / "some prices.csv").write_text(CSV)
@@ -75,7 +74,7 @@ def demo(
 
 
 def until(process: subprocess.Popen[str], step: str) -> str:
-    """Wait for a line of its news; returns all up to there."""
+    """Wait for a line of its progress; returns everything up to it."""
     assert process.stderr is not None
     said = []
     for line in process.stderr:
@@ -86,14 +85,14 @@ def until(process: subprocess.Popen[str], step: str) -> str:
 
 
 def left(folder: Path) -> list[str]:
-    """Command lines and environments of the processes that have the folder in them."""
+    """The processes whose command line or environment contains the folder."""
     found = subprocess.run(["ps", "axewwo", "args="], capture_output=True, text=True, check=True)
     return [line for line in found.stdout.splitlines() if str(folder) in line]
 
 
-def test_each_step_is_shown_and_counted_and_all_is_kept_until_ctrl_c(folder: Path) -> None:
+def test_each_step_is_shown_and_counted_and_keep_runs_until_ctrl_c(folder: Path) -> None:
     (folder / "some prices.csv").write_text(CSV.replace(",", ";"))
-    # What the caller says of its file is used, and not where its account is.
+    # The caller's settings of the file apply, and those of addresses do not.
     settings = {
         "LAKEFEED_DELIMITER": ";",
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
@@ -101,13 +100,13 @@ def test_each_step_is_shown_and_counted_and_all_is_kept_until_ctrl_c(folder: Pat
     }
     options = ["--topic", "My.Prices", "--named-query", "latest_price", "--keep"]
     with demo(folder, *options, **settings) as process:
-        said = until(process, "ready; stop with Ctrl-C")
+        said = until(process, "Ready. Stop with Ctrl-C")
         kept = left(folder)
         # A terminal sends it to the whole group.
         os.killpg(process.pid, signal.SIGINT)
         out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    for program in ("kafka.Kafka", "QuorumPeerMain", "ministack_launcher"):
+    for program in ("kafka.Kafka", "QuorumPeerMain", "ministack/launcher.py"):
         assert any(program in line for line in kept), kept
     assert re.search(r"^consumer metrics=http://127\.0\.0\.1:\d+/metrics$", out, re.MULTILINE)
     counts = json.loads((folder / "build" / "demo.json").read_text())
@@ -122,7 +121,7 @@ def test_each_step_is_shown_and_counted_and_all_is_kept_until_ctrl_c(folder: Pat
         "table": "my_prices",
     }
     assert "430.47" in out
-    assert "the named query latest_price, latest price of each company" in said
+    assert "named query latest_price, latest price of each company" in said
     assert 'from "my_prices"' in said
     assert "3 of 3 events stored" in said
     assert sorted(path.name for path in (folder / "build").iterdir()) == ["demo-rejects.jsonl", "demo.json"]
@@ -130,7 +129,7 @@ def test_each_step_is_shown_and_counted_and_all_is_kept_until_ctrl_c(folder: Pat
 
 
 def interrupted(process: subprocess.Popen[str], folder: Path) -> None:
-    """Press Ctrl-C: nothing is left."""
+    """Press Ctrl-C, after which no process is left."""
     # A terminal sends it to the whole group.
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=120)
@@ -142,25 +141,25 @@ def interrupted(process: subprocess.Popen[str], folder: Path) -> None:
 
 def test_ctrl_c_ends_a_start(folder: Path) -> None:
     with demo(folder) as process:
-        until(process, "starting ZooKeeper")
+        until(process, "Starting ZooKeeper")
         interrupted(process, folder)
 
 
 def test_ctrl_c_ends_all_that_was_started(folder: Path, kafka: str, topic: str) -> None:
     with demo(folder, "--topic", topic, kafka=kafka) as process:
-        until(process, "publishing")
+        until(process, "Publishing")
         interrupted(process, folder)
 
 
-def test_nothing_outlives_a_demo_that_is_killed(folder: Path, kafka: str, topic: str) -> None:
+def test_no_process_outlives_a_killed_demo(folder: Path, kafka: str, topic: str) -> None:
     with demo(folder, "--topic", topic, kafka=kafka) as process:
-        until(process, "storing each event")
+        until(process, "Storing each event")
         process.kill()
         process.wait(timeout=60)
         wait_for(lambda: not left(folder), 60, lambda: "\n".join(left(folder)))
 
 
-def test_output_that_nobody_reads_is_no_error() -> None:
+def test_a_closed_standard_output_is_not_an_error() -> None:
     words = f"{COMMAND[0]} -c 'import sys; from lakefeed_local.cli import main; sys.exit(main())' --help"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{words} | true"], capture_output=True, check=False, timeout=60

@@ -1,4 +1,4 @@
-"""The local Athena reads a table as Athena does: by the catalogue's columns and partitions."""
+"""The local Athena reads a table like Athena, by the columns and partitions of the catalogue."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def rows(athena: AthenaClient, bucket: str, sql: str) -> list[list[str | None]]:
     return [[datum.get("VarCharValue") for datum in row["Data"]] for row in found]
 
 
-def test_what_a_topic_may_hold(s3: S3Client, glue: GlueClient, athena: AthenaClient, bucket: str) -> None:
+def test_wide_sparse_deep_and_unusual_events(
+    s3: S3Client, glue: GlueClient, athena: AthenaClient, bucket: str
+) -> None:
     wide = {f"c{number}": number for number in range(300)}
     deep = '{"x":' + '{"a":' * 480 + "1" + "}" * 480 + "}"
     objects = {
@@ -38,11 +40,11 @@ def test_what_a_topic_may_hold(s3: S3Client, glue: GlueClient, athena: AthenaCli
         # Keys that most rows lack.
         **{f"sparse/dt=2026-01-01/{n}": json.dumps({f"k{n}": n, "Id": n}) for n in range(250)},
         "deep/dt=2026-01-01/0": deep,
-        # What the producer calls columns of other scripts, without a name and with the partition key's;
-        # and an object that the consumer would not have stored.
+        # Columns of other scripts, without a name, and with the partition key's name, as the producer names
+        # them; and an object that the consumer would not have stored.
         "named/dt=2026-01-01/0": json.dumps({"番号": 7, "植物名": "桜", "column_3": 1, "dt_2": "1743-11-01"}),
         "named/dt=2026-01-02/0": json.dumps({"番号": 8, "DT": "1743-11-02"}),
-        # No partition's, and nothing in it.
+        # In no partition, and empty.
         "sparse/README.txt": "Not JSON.",
         "sparse/dt=2026-01-01/empty": "",
         "sparse/dt=2026-01-01/": "",

@@ -1,4 +1,4 @@
-"""From the keys under a crawler's target to tables and partitions, as Glue lays them out. Pure."""
+"""From the keys under a target to tables and partitions, as in Glue. Pure."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Target:
 
     @property
     def location(self) -> str:
-        """The folder's address, with a slash at the end."""
+        """The address of the folder, with a trailing slash."""
         return f"s3://{self.bucket}/{self.prefix}"
 
     @property
     def folder_name(self) -> str:
-        """The last folder's name; the bucket's for all of a bucket."""
+        """The name of the last folder, or of the bucket if the target is a whole bucket."""
         return self.prefix.rstrip("/").rpartition("/")[2] or self.bucket
 
 
@@ -58,7 +58,7 @@ class Layout:
 
 
 def parse_target(path: str) -> Target:
-    """A target's `s3://bucket/folder` as Glue reads it.
+    """Parse the path of a target, `s3://bucket/folder`, like Glue.
 
     Raises:
         ValueError: it is not an S3 address.
@@ -71,12 +71,12 @@ def parse_target(path: str) -> Target:
 
 
 def table_name(folder: str) -> str:
-    """A table's name: the folder's in lower case, with `_` for what is neither letter nor digit."""
+    """The name of a table: that of the folder in lower case, with `_` for all but letters and digits."""
     return re.sub(r"[^a-z0-9_]", "_", folder.lower())
 
 
 def other_name(name: str, location: str) -> str:
-    """The name of a table when another one has taken the plain name."""
+    """The name of a table whose plain name is taken by another table."""
     return f"{name}_{hashlib.md5(location.encode(), usedforsecurity=False).hexdigest()}"
 
 
@@ -87,10 +87,10 @@ def visible(stored: Stored, target: Target) -> bool:
 
 
 def layout(target: Target, objects: Iterable[Stored]) -> Layout:
-    """Sort the objects of a folder into partitions.
+    """Group the objects of a folder into partitions.
 
-    A folder `dt=2026-01-02` is the value of the partition key `dt`, any other that of `partition_<level>`.
-    All partitions of a table are equally deep, so objects at another depth than most are left out.
+    A folder `dt=2026-01-02` is a value of the partition key `dt`, any other one of `partition_<level>`.
+    All partitions of a table have the same depth, so objects at another depth than most are left out.
     """
     by_folder: dict[str, list[Stored]] = {}
     for stored in objects:

@@ -1,8 +1,8 @@
-"""Columns of JSON documents, as a Glue crawler finds them. Knows neither environment nor network.
+"""Columns of JSON documents, as a Glue crawler infers them. Pure.
 
-The types form a lattice: `merge` is the least type that holds both, so the order in which documents and
-objects are seen does not change a column's type. Unknown (null, an empty object or array) is below
-everything, string above everything, and numbers widen from int over bigint to double.
+The types form a lattice: `merge` is the least type that can represent both, so the order of documents and
+objects does not change the type of a column. Unknown (null, an empty object or array) is at the bottom,
+string at the top, and numbers widen from int over bigint to double.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import orjson
 
 from lakefeed_common.tables import folded, is_column_name
 
-# Deeper values are the text that they are written as; engines bound how deep a type may be.
+# Deeper values are strings, because engines limit the depth of a type.
 _DEEPEST = 64
 _INT = 2**31
 _BIGINT = 2**63
@@ -37,7 +37,7 @@ class Plain(Enum):
 
 @dataclass(frozen=True)
 class Struct:
-    """An object: its fields in the order in which they were first seen."""
+    """An object with its fields, in the order of their first occurrence."""
 
     fields: Mapping[str, Type]
 
@@ -56,7 +56,7 @@ _NUMBERS = (Plain.INT, Plain.BIGINT, Plain.DOUBLE)
 
 
 def infer(value: Any, levels: int = _DEEPEST) -> Type:
-    """The type of a value as Python's `json` gives it; what lies below so many levels is a string."""
+    """The type of a value of Python's `json`; values below that many levels are strings."""
     match value:
         case list() | dict() if not levels:
             return Plain.STRING
@@ -76,7 +76,7 @@ def infer(value: Any, levels: int = _DEEPEST) -> Type:
         case dict():
             return Struct({name: infer(part, levels - 1) for name, part in value.items()})
         case _:
-            raise TypeError(f"{type(value).__name__} is no type of JSON")
+            raise TypeError(f"{type(value).__name__} is not a type of JSON")
 
 
 def _infer_integer(value: int) -> Plain:
@@ -86,7 +86,7 @@ def _infer_integer(value: int) -> Plain:
 
 
 def merge(one: Type, other: Type) -> Type:
-    """The least type that holds values of both; values that have nothing in common become strings."""
+    """The least type that can represent values of both; unrelated types become strings."""
     match one, other:
         case _ if one == other:
             return one
@@ -103,7 +103,7 @@ def merge(one: Type, other: Type) -> Type:
 
 
 def merge_columns(one: Columns, other: Columns) -> Columns:
-    """Columns of both, those of the first one first."""
+    """The columns of both, those of the first one first."""
     merged = dict(one)
     for name, found in other.items():
         merged[name] = merge(merged[name], found) if name in merged else found
@@ -111,7 +111,7 @@ def merge_columns(one: Columns, other: Columns) -> Columns:
 
 
 def glue_type(found: Type) -> str:
-    """The type's name in the Glue catalogue, such as `struct<id:int,tags:array<string>>`."""
+    """The name of the type in the Glue catalogue, such as `struct<id:int,tags:array<string>>`."""
     match found:
         case Plain.UNKNOWN:
             return "string"
@@ -128,8 +128,8 @@ def glue_type(found: Type) -> str:
 def table_columns(found: Columns, partition_keys: Iterable[str] = ()) -> list[dict[str, str]]:
     """Columns as Glue's API takes them: `[{"Name": …, "Type": …}]`.
 
-    Names are lower case, as in Glue: names that differ only by case are one column. Those of `left_out` are
-    not among them.
+    Names are lower case, as in Glue: names that differ only in case are one column. Names of `left_out` are
+    omitted.
     """
     lowered: Columns = {}
     without = set(left_out(found, partition_keys))
@@ -140,27 +140,27 @@ def table_columns(found: Columns, partition_keys: Iterable[str] = ()) -> list[di
 
 
 def left_out(found: Columns, partition_keys: Iterable[str] = ()) -> list[str]:
-    """Names that no column can have: a partition key's, because Athena refuses a table that has a name twice,
-    and those that the catalogue cannot hold.
+    """Names that no column can have: those of partition keys, because Athena refuses a table with a duplicate
+    name, and those that the catalogue cannot store.
     """
     keys = set(partition_keys)
     return [name for name in found if folded(name) in keys or not is_column_name(name)]
 
 
 def unknown_names(found: Columns) -> set[str]:
-    """The columns, in lower case, of which no value but null was seen."""
+    """The columns, in lower case, that have only null in the sample."""
     known = {name.lower() for name, column in found.items() if column is not Plain.UNKNOWN}
     return {name.lower() for name in found} - known
 
 
 def documents(text: str, *, truncated: bool = False) -> Iterator[Any]:
-    """The JSON documents of a file: one, one a line, or just one after the other.
+    """The JSON documents of a file: one, one per line, or concatenated.
 
     Args:
-        truncated: only the file's beginning was read, so the last document may be cut off.
+        truncated: only the beginning of the file was read, so the last document may be incomplete.
 
     Raises:
-        ValueError: the text is no JSON.
+        ValueError: the text is not JSON.
     """
     decoder = json.JSONDecoder()
     position, end = _skip_space(text, 0), len(text)
@@ -183,9 +183,9 @@ def _skip_space(text: str, position: int) -> int:
 
 @dataclass(frozen=True)
 class Sample:
-    """What one object's beginning says.
+    """Columns and number of records in the beginning of one object.
 
-    `columns` is None when it is not JSON that makes a table.
+    `columns` is None if it is not JSON of a table.
     """
 
     columns: Columns | None
@@ -193,14 +193,14 @@ class Sample:
 
 
 def sample(text: str, *, truncated: bool = False) -> Sample:
-    """Columns and number of the documents in a file's beginning.
+    """The columns and the number of documents in the beginning of a file.
 
-    A file that is one array is one record with the column `array`, as Glue sees it.
+    A file with one array is one record with the column `array`, as in Glue.
     """
     columns: Columns = {}
     records = 0
     try:
-        for document in _each(text, truncated):
+        for document in _each(text, truncated=truncated):
             match infer(document):
                 case Struct(fields):
                     columns = merge_columns(columns, fields)
@@ -214,8 +214,8 @@ def sample(text: str, *, truncated: bool = False) -> Sample:
     return Sample(columns, records) if records else Sample(None, 0)
 
 
-def _each(text: str, truncated: bool) -> list[Any]:
-    """The documents of a text, however deep they are."""
+def _each(text: str, *, truncated: bool) -> list[Any]:
+    """The documents of a text, at any depth."""
     try:
         return list(documents(text, truncated=truncated))
     except RecursionError:

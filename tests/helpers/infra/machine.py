@@ -1,4 +1,4 @@
-"""A machine that stands for an EC2 instance: Debian with systemd and cloud-init in a container, the metadata
+"""A machine in place of an EC2 instance: Debian with systemd and cloud-init in a container, the metadata
 of an instance at their own address, a volume, and a local AWS.
 """
 
@@ -18,17 +18,17 @@ from lakefeed_local.files import locked
 INSTANCE = Path(__file__).resolve().parents[2] / "infra" / "instance"
 IMAGE = "lakefeed-test-instance"
 LABEL = "lakefeed-infra-e2e"
-# Addresses that documents use: nobody has them.
+# Addresses that are reserved for documentation.
 NETWORK = "198.51.100.0/24"
 GATEWAY = "198.51.100.1"
 METADATA_NETWORK = "169.254.169.0/24"
 METADATA_ADDRESS = "169.254.169.254"
-# It serves files to the machine, such as Kafka's release.
+# Serves files to the machine, such as Kafka's release.
 MIRROR_ADDRESS = "198.51.100.2"
 
 
 def run(*command: str, check: bool = True, environment: dict[str, str] | None = None) -> str:
-    """Run a command; returns what it printed."""
+    """Run a command; returns its output."""
     done = subprocess.run(command, capture_output=True, env=environment, check=False)
     said = done.stdout.decode(errors="replace")
     assert not check or done.returncode == 0, (
@@ -59,7 +59,7 @@ def networks() -> Iterator[tuple[str, str]]:
 
 
 def _remove_leftovers() -> None:
-    """Also those of a run that was killed."""
+    """Remove the containers of this run and of killed ones."""
     mine = ("--quiet", "--filter", f"label={LABEL}")
     for name in docker("ps", "--all", *mine).split():
         docker("rm", "--force", "--volumes", name)
@@ -107,7 +107,7 @@ class Machine:
 
     @contextmanager
     def running(self, address: str) -> Iterator[None]:
-        """From its creation to its end."""
+        """Create the machine; it is removed at the end."""
         group = Path("/sys/fs/cgroup/unified")
         settings = {
             "CONTROL_GROUP": self.name,
@@ -118,7 +118,7 @@ class Machine:
         self._write_address(address)
         docker(
             *("create", "--name", self.name, "--label", LABEL, "--hostname", "ip-10-0-0-10"),
-            # systemd wants to mount, the machine its volume too. Not SYS_RESOURCE, which not every host has.
+            # systemd has to mount, and so has the machine. Not SYS_RESOURCE, which not every host has.
             *("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE"),
             *(
                 option
@@ -153,7 +153,7 @@ class Machine:
             docker("rm", "--force", "--volumes", self.name)
 
     def reboot(self, address: str, **metadata: str) -> None:
-        """Stop it in order and start it, with another address, as EC2 does."""
+        """Stop and start it, with another address, like EC2."""
         docker("stop", "--time", "60", self.name)
         docker("network", "disconnect", self.network, self.name)
         self._write_address(address, **metadata)
@@ -171,7 +171,7 @@ class Machine:
         return docker("exec", self.name, "bash", "-c", command, check=check)
 
     def journal(self) -> str:
-        """What explains a failure."""
+        """The logs that explain a failure."""
         return self.shell(
             "systemctl --failed --no-pager; tail -n 30 /var/log/cloud-init-output.log", check=False
         ) + self.shell(
@@ -184,7 +184,7 @@ def build_image() -> None:
 
 
 def write_metadata(folder: Path, region: str) -> None:
-    """What an instance with a role is told, but its addresses."""
+    """The metadata of an instance with a role, without its addresses."""
     role = "lakefeed-kafka"
     credentials = {
         "Code": "Success",

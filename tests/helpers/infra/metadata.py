@@ -1,6 +1,6 @@
-"""An instance's metadata as EC2 gives them, IMDSv2 only: `python metadata.py FOLDER`, on port 80.
+"""The metadata of an instance, as EC2 serves it by IMDSv2: `python metadata.py FOLDER`, on port 80.
 
-What lies in the folder is answered under `/latest/`, read anew for each request; a folder is listed.
+Files of the folder are served under `/latest/` and read for each request; a folder is listed.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ INFRA = ROOT / "infra"
 
 
 def copy(folder: Path) -> Path:
-    """Copy `infra`, and what its modules read beside it; returns the copy's `infra`."""
+    """Copy `infra` and the files that its modules read outside of it; returns the copy of `infra`."""
     for name in ("infra", "broker"):
         ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
@@ -56,7 +56,7 @@ class Terraform:
     environment: Mapping[str, str]
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command of Terraform, and tell what it said when it failed."""
+        """Run a command of Terraform; a failure shows its output."""
         done = subprocess.run(
             ["terraform", *arguments],
             cwd=self.folder,
@@ -85,8 +85,8 @@ class Terraform:
         self.run("destroy", "-auto-approve", "-no-color", *options)
 
     def outputs(self) -> dict[str, Any]:
-        told = json.loads(self.run("output", "-json").stdout)
-        return {name: output["value"] for name, output in told.items()}
+        outputs = json.loads(self.run("output", "-json").stdout)
+        return {name: output["value"] for name, output in outputs.items()}
 
     def planned(self, *options: str) -> dict[str, Any]:
         """A plan, as `terraform show -json` has it."""

@@ -22,7 +22,7 @@ def lock(tmp_path: Path) -> Path:
     return file
 
 
-def test_one_environment_for_a_lock_and_another_for_the_next(tmp_path: Path, lock: Path) -> None:
+def test_each_lock_has_one_environment(tmp_path: Path, lock: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         first = set(pool.map(lambda _: aws.environment(tmp_path / "cache", lock), range(3)))
     lock.write_text(NOTHING + "# changed\n")

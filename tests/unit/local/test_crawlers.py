@@ -28,7 +28,7 @@ from lakefeed_local.ministack.history import History
 
 
 class Glue:
-    """What MiniStack keeps of crawlers."""
+    """The crawlers as MiniStack keeps them."""
 
     def __init__(self) -> None:
         self.crawlers: dict[str, dict[str, Any]] = {}
@@ -60,7 +60,7 @@ class Glue:
 
 
 class HeldCrawl:
-    """A crawl that begins, and ends when the test lets it."""
+    """A crawl that begins, and ends when the test releases it."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()
@@ -78,7 +78,7 @@ class HeldCrawl:
 
 
 class World:
-    """A Glue with crawlers, and who calls it."""
+    """A Glue with crawlers, and its caller."""
 
     def __init__(self, file: Path) -> None:
         self.crawl = HeldCrawl()
@@ -190,7 +190,9 @@ def test_a_crawl_that_takes_a_while_to_stop_is_stopping(tmp_path: Path) -> None:
         (KeyError("x"), "Internal error: KeyError('x')"),
     ],
 )
-def test_a_failed_crawl_says_why(run: Callable[[Scenario], None], error: Exception, message: str) -> None:
+def test_a_failed_crawl_has_its_error(
+    run: Callable[[Scenario], None], error: Exception, message: str
+) -> None:
     async def scenario(world: World) -> None:
         world.crawl.error = error
         world.crawl.released.set()
@@ -201,7 +203,7 @@ def test_a_failed_crawl_says_why(run: Callable[[Scenario], None], error: Excepti
     run(scenario)
 
 
-def test_a_crawler_at_work_cannot_be_changed(run: Callable[[Scenario], None]) -> None:
+def test_a_running_crawler_cannot_be_changed(run: Callable[[Scenario], None]) -> None:
     async def scenario(world: World) -> None:
         await world.crawling()
         for action in ("UpdateCrawler", "DeleteCrawler"):
@@ -226,7 +228,7 @@ def test_accounts_do_not_share_crawls(run: Callable[[Scenario], None]) -> None:
     run(scenario)
 
 
-def test_what_does_not_exist_is_refused(run: Callable[[Scenario], None]) -> None:
+def test_a_missing_crawler_is_an_error(run: Callable[[Scenario], None]) -> None:
     async def scenario(world: World) -> None:
         for action in ("StartCrawler", "StopCrawler", "GetCrawler", "ListCrawls"):
             answer = await world.call(action, Name="none", CrawlerName="none")
@@ -254,7 +256,7 @@ def test_crawls_are_listed_newest_first_in_pages(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_restart_keeps_crawls_and_ends_those_that_ran(tmp_path: Path) -> None:
+def test_a_restart_keeps_crawls_and_fails_those_that_ran(tmp_path: Path) -> None:
     file = tmp_path / "crawls.json"
 
     async def before() -> None:

@@ -1,4 +1,4 @@
-"""A crawler's definition is one that a crawl here can do, or its crawl says what it cannot."""
+"""A crawl supports the crawler of the analytics service, and reports what it does not support of others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def test_the_crawler_of_the_analytics_service_is_supported(ours: dict[str, Any])
         ({"Targets": {"S3Targets": [{"Path": "lake/events"}]}}, "'lake/events' is not an S3 address"),
     ],
 )
-def test_what_is_not_supported_is_named(ours: dict[str, Any], change: dict[str, Any], message: str) -> None:
+def test_what_is_not_supported_is_reported(
+    ours: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         Definition.parse(ours | change)
 

@@ -34,5 +34,5 @@ HOW = {
         "LAKEFEED_TOPIC_REPLICAS",
     ],
 )
-def test_settings_that_say_how_are_used_and_those_that_say_where_are_not(where: str) -> None:
+def test_settings_of_data_apply_and_addresses_do_not(where: str) -> None:
     assert callers_environment({**HOW, where: "x"}) == HOW

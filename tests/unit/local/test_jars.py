@@ -1,4 +1,4 @@
-"""Jars are used only as the lock has them, however they got damaged."""
+"""Only jars with the SHA-256 of the lock are used, whatever damaged them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def content(name: str) -> bytes:
 
 
 class Registry:
-    """Hands out jars; some of them broken for the first few times."""
+    """Serves jars, some of them broken for the first few downloads."""
 
     def __init__(self, broken: dict[str, int] | None = None) -> None:
         self.broken = Counter(broken or {})
@@ -72,7 +72,7 @@ def test_jars_are_downloaded_once(tmp_path: Path, lock: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"other", content("kafka") + b"x"])
-def test_a_damaged_jar_in_the_cache_is_fetched_again(tmp_path: Path, lock: Path, damage: bytes) -> None:
+def test_a_damaged_jar_in_the_cache_is_downloaded_again(tmp_path: Path, lock: Path, damage: bytes) -> None:
     jars.ensure(tmp_path / "cache", lock, Registry())
     cached(tmp_path / "cache", "kafka").write_bytes(damage)
     registry = Registry()
@@ -83,7 +83,7 @@ def test_a_damaged_jar_in_the_cache_is_fetched_again(tmp_path: Path, lock: Path,
     assert cached(tmp_path / "cache", "kafka").read_bytes() == content("kafka")
 
 
-def test_a_broken_download_is_fetched_once_more(tmp_path: Path, lock: Path) -> None:
+def test_a_broken_download_is_retried_once(tmp_path: Path, lock: Path) -> None:
     registry = Registry(broken={"kafka": 1})
 
     jars.ensure(tmp_path / "cache", lock, registry)
@@ -92,7 +92,7 @@ def test_a_broken_download_is_fetched_once_more(tmp_path: Path, lock: Path) -> N
     assert cached(tmp_path / "cache", "kafka").read_bytes() == content("kafka")
 
 
-def test_a_jar_that_stays_broken_is_named_and_not_kept(tmp_path: Path, lock: Path) -> None:
+def test_a_jar_that_stays_broken_is_reported_and_not_kept(tmp_path: Path, lock: Path) -> None:
     with pytest.raises(BrokenDownloadError, match=r"org\.kafka:kafka:1.*SHA-256"):
         jars.ensure(tmp_path / "cache", lock, Registry(broken={"kafka": 9}))
 
@@ -100,7 +100,7 @@ def test_a_jar_that_stays_broken_is_named_and_not_kept(tmp_path: Path, lock: Pat
     assert list((tmp_path / "cache" / "jars").glob(".staging-*")) == []
 
 
-def test_several_at_once_download_each_jar_once(tmp_path: Path, lock: Path) -> None:
+def test_concurrent_processes_download_each_jar_once(tmp_path: Path, lock: Path) -> None:
     registry = Registry()
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: jars.ensure(tmp_path / "cache", lock, registry), range(4)))
@@ -109,7 +109,7 @@ def test_several_at_once_download_each_jar_once(tmp_path: Path, lock: Path) -> N
     assert len(set(found)) == 1
 
 
-def test_a_jar_that_the_registry_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_jar_that_the_repository_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
@@ -131,7 +131,7 @@ def test_a_jar_without_a_hash_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "lock"), [(jars.SPEC, jars.LOCK), (jars.KRAFT_SPEC, jars.KRAFT_LOCK)], ids=["zookeeper", "kraft"]
 )
-def test_the_lock_names_what_is_wanted_and_no_address(spec: Path, lock: Path) -> None:
+def test_the_lock_covers_the_requirements_and_has_no_address(spec: Path, lock: Path) -> None:
     wanted = tomllib.loads(spec.read_text())["dependencies"]["coordinates"]
     locked = {jar.coordinate for jar in jars.read_lock(lock)}
 

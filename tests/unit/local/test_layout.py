@@ -49,7 +49,7 @@ def test_table_names(folder: str, name: str) -> None:
     assert table_name(folder) == name
 
 
-def test_another_name_for_a_taken_one_depends_on_the_place_only() -> None:
+def test_the_name_for_a_taken_one_depends_on_the_location_only() -> None:
     assert (
         other_name("orders", "s3://a/") == other_name("orders", "s3://a/") != other_name("orders", "s3://b/")
     )
@@ -86,7 +86,7 @@ def test_objects_at_another_depth_than_most_are_left_out() -> None:
     assert [len(part.objects) for part in found.partitions] == [1, 1]
 
 
-def test_nothing_has_no_partitions() -> None:
+def test_no_objects_have_no_partitions() -> None:
     assert layout(TARGET, []).partitions == []
 
 

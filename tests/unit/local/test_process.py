@@ -41,7 +41,7 @@ def up(child: Child) -> None:
 
 
 @pytest.mark.parametrize("program", [FOREVER, DEAF])
-def test_a_stopped_program_is_gone(tmp_path: Path, program: list[str]) -> None:
+def test_stop_ends_the_program(tmp_path: Path, program: list[str]) -> None:
     child = Child("it", program, tmp_path / "log", grace_seconds=0.5)
     up(child)
     pid = pid_of(child)
@@ -52,7 +52,7 @@ def test_a_stopped_program_is_gone(tmp_path: Path, program: list[str]) -> None:
     assert not child.running
 
 
-def test_a_killed_program_is_gone_at_once(tmp_path: Path) -> None:
+def test_kill_ends_the_program_at_once(tmp_path: Path) -> None:
     child = Child("it", DEAF, tmp_path / "log", grace_seconds=60)
     up(child)
     pid = pid_of(child)
@@ -77,7 +77,7 @@ def test_a_program_dies_with_its_guard(tmp_path: Path) -> None:
     child.stop()
 
 
-def test_a_program_ends_when_who_started_it_is_killed_in_another_thread(tmp_path: Path) -> None:
+def test_a_program_ends_when_its_parent_is_killed_from_another_thread(tmp_path: Path) -> None:
     """The kernel's own parent-death signal follows the thread; a program must outlive that one."""
     code = f"""
 import threading, time
@@ -112,16 +112,16 @@ def test_a_program_that_ends_shows_its_log(tmp_path: Path) -> None:
         child.wait_until(lambda: False, 20)
 
 
-def test_a_program_that_never_serves_is_stopped(tmp_path: Path) -> None:
+def test_a_program_that_never_gets_ready_is_stopped(tmp_path: Path) -> None:
     child = Child("it", FOREVER, tmp_path / "log")
 
-    with pytest.raises(StartError, match="does not answer after 0 s"):
+    with pytest.raises(StartError, match="is not ready after 0 s"):
         child.wait_until(lambda: False, 0.2)
 
     assert not child.running
 
 
-def test_a_folder_has_one_user_at_a_time(tmp_path: Path) -> None:
+def test_a_folder_is_locked_for_one_run_at_a_time(tmp_path: Path) -> None:
     with (
         sole_user(tmp_path),
         pytest.raises(SettingsError, match="LAKEFEED_LOCAL_FOLDER"),

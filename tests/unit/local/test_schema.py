@@ -105,7 +105,7 @@ def test_a_cut_off_document_is_left_out_of_a_truncated_sample() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "not json", "42", '{"a": 1} garbage', '{"a"', "[" * 100_000])
-def test_what_is_no_json_of_a_table(text: str) -> None:
+def test_text_that_is_not_json_of_a_table(text: str) -> None:
     assert sample(text) == Sample(None, 0)
 
 
@@ -120,7 +120,7 @@ def test_documents_need_no_space_between() -> None:
     assert list(documents('{"a":1}{"a":2}\n\n[3]')) == [{"a": 1}, {"a": 2}, [3]]
 
 
-def test_names_are_lower_case_and_once_each() -> None:
+def test_names_are_lower_case_and_unique() -> None:
     columns = {
         "Id": Plain.INT,
         "ID": Plain.DOUBLE,
@@ -139,7 +139,7 @@ def test_names_are_lower_case_and_once_each() -> None:
 
 
 @pytest.mark.parametrize("name", ["dt", "DT", "Dt"])
-def test_a_partition_keys_name_is_no_column(name: str) -> None:
+def test_a_partition_keys_name_is_not_a_column(name: str) -> None:
     columns = {name: Plain.STRING, "dt_2": Plain.INT}
     assert table_columns(columns, ["dt"]) == [{"Name": "dt_2", "Type": "int"}]
     assert left_out(columns, ["dt"]) == [name]
@@ -147,7 +147,7 @@ def test_a_partition_keys_name_is_no_column(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 256, "番" * 86, "a\nb"])
-def test_a_name_that_the_catalogue_cannot_hold_is_no_column(name: str) -> None:
+def test_a_name_that_the_catalogue_cannot_store_is_not_a_column(name: str) -> None:
     found = sample(json.dumps({name: 1, "kept": 2})).columns
     assert found is not None
     assert table_columns(found) == [{"Name": "kept", "Type": "int"}]

@@ -13,7 +13,7 @@ from lakefeed_local.settings import LocalSettings
 
 
 @pytest.mark.parametrize("home", [None, ""])
-def test_without_home_the_cache_is_in_the_users_own(
+def test_without_home_the_cache_is_in_the_users_home_folder(
     monkeypatch: pytest.MonkeyPatch, home: str | None
 ) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
