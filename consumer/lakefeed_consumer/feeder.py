@@ -7,8 +7,6 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
 
-from aiokafka.errors import KafkaError
-
 from lakefeed_common.errors import UnavailableError
 from lakefeed_common.health import Health
 from lakefeed_consumer.faust_driver.member import BatchHandler, FaustMember
@@ -80,7 +78,8 @@ class Feeder:
         """Feed the sink until `stop` is set; then wait for events in flight, commit, and leave the group.
 
         Raises:
-            UnavailableError: Faust stopped by itself; what was not committed is read again after a restart.
+            UnavailableError: the broker cannot be used at the start, or Faust stopped by itself; what was not
+                committed is read again after a restart.
             TopicRecreatedError: another feeder has to read the topic from its start.
             MembershipLostError: another feeder has to join the group.
             Exception: an unexpected failure of the sink.
@@ -116,12 +115,7 @@ class Feeder:
 
     async def _run_member(self) -> None:
         """Start the member, which waits for the first assignment, and wait until it stops by itself."""
-        try:
-            await self._member.start()
-        except (KafkaError, OSError) as error:
-            raise UnavailableError(
-                f"Faust cannot start with the broker at {self._settings.kafka_bootstrap_servers}: {error}"
-            ) from error
+        await self._member.start()
         self._monitor.started = True
         await self._member.wait_until_stopped()
 

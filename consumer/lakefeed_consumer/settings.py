@@ -79,11 +79,15 @@ class ConsumerSettings(ServiceSettings, KafkaSettings, LakeSettings):
         """What to tell the user about values that are still accepted under an old name."""
         return self._deprecations
 
+    def note_deprecation(self, text: str) -> None:
+        """Add to `deprecations`."""
+        self._deprecations = (*self._deprecations, text)
+
     @model_validator(mode="wrap")
     @classmethod
     def _accept_old_client_name(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(values, dict) or values.get("s3_client") != "lean":
             return handler(values)
         settings = handler(values | {"s3_client": "fast"})
-        settings._deprecations = ("LAKEFEED_S3_CLIENT=lean is deprecated; set LAKEFEED_S3_CLIENT=fast",)
+        settings.note_deprecation("LAKEFEED_S3_CLIENT=lean is deprecated; set LAKEFEED_S3_CLIENT=fast")
         return settings

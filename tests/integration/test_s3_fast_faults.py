@@ -22,7 +22,7 @@ from lakefeed_common.settings import load
 from lakefeed_consumer.object_store import ObjectStore, StoreUnavailableError
 from lakefeed_consumer.s3.client import open_store
 from lakefeed_consumer.s3.fast.addresses import Addresses
-from lakefeed_consumer.s3.fast.connections import Connections
+from lakefeed_consumer.s3.fast.connections import Connections, Server, Timeouts
 from lakefeed_consumer.s3.fast.credentials import RefreshedKeys
 from lakefeed_consumer.s3.fast.signing import Keys
 from lakefeed_consumer.s3.fast.store import FastObjectStore
@@ -303,7 +303,8 @@ def test_an_unreachable_server_is_used_again_when_it_is_available(
 def connections(port: int, **options: Any) -> Connections:
     """Connections to a name that resolves to `names`."""
     addresses = Addresses("store.test", port, every=options.pop("every", 60.0))
-    return Connections(addresses, port, tls=None, name="store.test", **{"timeout": 5.0, **options})
+    server = Server(addresses, port, "store.test", None)
+    return Connections(server, Timeouts(**{"response": 5.0, **options}))
 
 
 @pytest.fixture
@@ -406,7 +407,7 @@ def test_connecting_times_out_however_many_addresses_are_silent(
 
     async def scenario() -> None:
         names.extend(f"127.0.0.{n}" for n in range(1, 100))
-        pool = connections(443, timeout=0.25)
+        pool = connections(443, response=0.25)
         with pytest.raises(TimeoutError):
             await pool.connect()
         assert 2 <= len(set(tried)) <= 4

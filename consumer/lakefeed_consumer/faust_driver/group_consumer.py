@@ -8,32 +8,28 @@ everything else that is done with an event: docs/decisions/0022-batches-under-fa
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
-from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from lakefeed_common import kafka_client
 from lakefeed_consumer.faust_driver.backlog import Backlog
+from lakefeed_consumer.faust_driver.client_calls import ClientCalls
 from lakefeed_consumer.faust_driver.commits import Commits, PartitionKey
 from lakefeed_consumer.faust_driver.consumer_thread import ConsumerThread
-from lakefeed_consumer.faust_driver.errors import MembershipLostError, TopicRecreatedError
+from lakefeed_consumer.faust_driver.errors import TopicRecreatedError
 from lakefeed_consumer.faust_driver.hooks import Hooks
 from lakefeed_consumer.faust_driver.snapshot import BrokerSnapshot
-from lakefeed_consumer.faust_driver.topic_ids import TopicIds
 from lakefeed_consumer.record import Partition, Record
 
 # Not this module's name: Faust logs under that, at INFO, what the consumer reports itself.
 log = logging.getLogger("lakefeed_consumer")
 
-# Faust's thread serves two calls at a time, so none may occupy it for long.
-_RESPONSE_SECONDS = 10.0
 # Fetching pauses while this much is not taken by the agent. One batch being stored and one behind it keep
 # the agent busy.
 _MAX_BACKLOG_RECORDS = 4_000
@@ -59,7 +55,7 @@ class GroupConsumer(driver.Consumer):
         # Faust clears its own bookkeeping before a rebalance's last commit.
         self._commits = Commits()
         self._backlog = Backlog(_MAX_BACKLOG_RECORDS, _MAX_BACKLOG_BYTES)
-        self._topic_ids = TopicIds()
+        self._calls = ClientCalls(self._thread, lambda error: self._hooks.fail(error))
 
     def _new_consumer_thread(self) -> ConsumerThread:
         thread = ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -164,7 +160,7 @@ class GroupConsumer(driver.Consumer):
             return False
         try:
             recreated = await self._thread.call_thread(
-                self._commit_unless_recreated, offsets, commits.committed_before(offsets)
+                self._calls.commit_unless_recreated, offsets, commits.committed_before(offsets)
             )
         except CommitFailedError:
             return False  # another member has the partitions by now, and reads these events again
@@ -177,34 +173,6 @@ class GroupConsumer(driver.Consumer):
             return False
         commits.succeed(offsets)
         return True
-
-    async def _commit_unless_recreated(
-        self, offsets: dict[PartitionKey, int], before: set[PartitionKey]
-    ) -> set[PartitionKey]:
-        """Commit, in aiokafka's thread; or return those partitions whose topic was recreated.
-
-        A broker deletes a group's offsets together with the topic. Without this check an offset of the old
-        topic would be committed in the new one, past events that no consumer has stored.
-        """
-        consumer = self._thread._ensure_consumer()
-        coordinator, ids = consumer._coordinator, self._topic_ids
-        async with asyncio.timeout(_RESPONSE_SECONDS):
-            known = await coordinator.fetch_committed_offsets([TopicPartition(*tp) for tp in before])
-            missing = before - {tuple(tp) for tp, committed in known.items() if committed.offset >= 0}
-            recreated = await ids.recreated(coordinator, missing) if missing else set()
-            if not recreated:
-                await ids.learn(coordinator, {topic for topic, _ in before})
-                await consumer.commit(
-                    {TopicPartition(*tp): OffsetAndMetadata(at, "") for tp, at in offsets.items()}
-                )
-        for topic, number in sorted(missing - recreated):
-            log.warning(
-                "%s, partition %d: the broker has lost the committed offset, although the topic is the same. "
-                "It is committed again; check the replicas of __consumer_offsets",
-                topic,
-                number,
-            )
-        return recreated
 
     def _end_commits(self, recreated: set[PartitionKey]) -> None:
         self._commits.end()
@@ -220,27 +188,8 @@ class GroupConsumer(driver.Consumer):
 
         Faust would keep the position of a partition without a commit, after dropping what it had fetched.
         """
-        committed = await self._thread.call_thread(self._seek_all)
+        committed = await self._thread.call_thread(self._calls.seek, self.assignment())
         self._commits.resume(committed)
-
-    async def _seek_all(self) -> dict[Any, int | None]:
-        consumer = self._thread._ensure_consumer()
-        # Before the offsets: if a topic is recreated in between, its offsets are gone and not another's.
-        self._topic_ids.clear()
-        try:
-            async with asyncio.timeout(_RESPONSE_SECONDS):
-                await self._topic_ids.learn(consumer._coordinator, {tp.topic for tp in self.assignment()})
-        except (KafkaError, TimeoutError) as error:
-            log.info("Topic IDs are not available now and are requested with the next commit: %r", error)
-        committed: dict[Any, int | None] = await consumer.seek_to_committed()
-        never = [tp for tp, offset in committed.items() if offset is None]
-        if never:
-            for tp, start in (await consumer.beginning_offsets(never)).items():
-                consumer.seek(tp, start)
-        for tp, offset in committed.items():
-            if offset == 0:  # aiokafka does not seek to this one
-                consumer.seek(tp, offset)
-        return committed
 
     async def wait_empty(self) -> None:
         """Wait until everything taken is stored, for at most `drain_seconds`, and commit.
@@ -277,34 +226,5 @@ class GroupConsumer(driver.Consumer):
         Raises:
             KafkaError, OSError, TimeoutError: it does not answer, or a partition is no longer assigned.
         """
-        snapshot: BrokerSnapshot = await self._thread.call_thread(self._snapshot, partitions)
+        snapshot: BrokerSnapshot = await self._thread.call_thread(self._calls.snapshot, partitions)
         return snapshot
-
-    async def _snapshot(self, wanted: Collection[Partition]) -> BrokerSnapshot:
-        consumer = self._thread._ensure_consumer()
-        thread: Any = self._thread
-        refused = thread.client.join_refused
-        self._raise_stored_error(consumer._coordinator, refused)
-        partitions = [TopicPartition(*partition) for partition in wanted]
-        async with asyncio.timeout(_RESPONSE_SECONDS):
-            # At the same time, as each may have to wait 1.5 s behind a fetch for new events.
-            topics, starts, ends = await asyncio.gather(
-                consumer.topics(), consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
-            )
-            positions = {partition: await consumer.position(partition) for partition in partitions}
-        by_partition = ({Partition(*tp): at for tp, at in each.items()} for each in (starts, ends, positions))
-        return BrokerSnapshot(topics, *by_partition, join_refused=refused)
-
-    def _raise_stored_error(self, coordinator: Any, join_refused: int) -> None:
-        """Raise an error that aiokafka keeps for its caller; once it is taken, aiokafka joins again.
-
-        Raises:
-            KafkaError: the error, unless it is that joining was refused.
-        """
-        try:
-            coordinator.check_errors()
-        except KafkaError as error:
-            if coordinator._coordination_task.done():
-                self._hooks.fail(MembershipLostError(str(error)))
-            if not join_refused:
-                raise

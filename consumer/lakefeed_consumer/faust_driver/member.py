@@ -15,9 +15,11 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 
+from lakefeed_common.errors import UnavailableError
 from lakefeed_consumer.faust_driver.credentials import credentials
 from lakefeed_consumer.faust_driver.hooks import Hooks
 from lakefeed_consumer.faust_driver.snapshot import BrokerSnapshot
@@ -87,9 +89,14 @@ class FaustMember:
         """Start Faust, and return after the first assignment.
 
         Raises:
-            KafkaError, OSError: the broker cannot be used.
+            UnavailableError: the broker cannot be used.
         """
-        await self._app.start()
+        try:
+            await self._app.start()
+        except (KafkaError, OSError) as error:
+            raise UnavailableError(
+                f"Faust cannot start with the broker at {self._settings.kafka_bootstrap_servers}: {error}"
+            ) from error
 
     async def wait_until_stopped(self) -> None:
         """Return when Faust has stopped by itself; `crash_reason` says why."""

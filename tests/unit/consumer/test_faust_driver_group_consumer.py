@@ -17,7 +17,7 @@ from aiokafka.errors import (
 )
 from faust.types import TP
 
-from lakefeed_consumer.faust_driver import group_consumer
+from lakefeed_consumer.faust_driver import client_calls, group_consumer
 from lakefeed_consumer.faust_driver.errors import MembershipLostError, TopicRecreatedError
 from lakefeed_consumer.faust_driver.snapshot import BrokerSnapshot
 from lakefeed_consumer.record import Partition
@@ -86,7 +86,7 @@ def test_a_refused_commit_is_retried(error: Exception, caplog: pytest.LogCapture
 
 
 def test_an_unanswered_commit_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_consumer, "_RESPONSE_SECONDS", 0.01)
+    monkeypatch.setattr(client_calls, "_RESPONSE_SECONDS", 0.01)
 
     async def scenario(memory: InMemory) -> None:
         async def is_silent(_: object) -> None:

@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
+from lakefeed_common.errors import UnavailableError
 from lakefeed_common.settings import load
 from lakefeed_consumer.faust_driver.member import FaustMember
 from lakefeed_consumer.record import Partition, Record
@@ -49,6 +52,23 @@ def run(scenario: Callable[[FaustMember, Handler], Awaitable[None]]) -> None:
             member.close()
 
     asyncio.run(whole())
+
+
+@pytest.mark.parametrize("error", [KafkaConnectionError("no connection"), OSError("no route")])
+def test_a_broker_that_becomes_unreachable_while_faust_starts_is_named(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEFEED_KAFKA_BOOTSTRAP_SERVERS", "kafka.test:9092")
+
+    async def scenario(member: FaustMember, handler: Handler) -> None:
+        async def start() -> None:
+            raise error
+
+        member._app.start = start
+        with pytest.raises(UnavailableError, match=r"cannot start with the broker at kafka\.test:9092: .*no"):
+            await member.start()
+
+    run(scenario)
 
 
 def test_a_batch_is_taken_when_its_records_are_handled() -> None:

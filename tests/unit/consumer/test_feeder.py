@@ -233,16 +233,15 @@ def test_a_stop_ends_in_order() -> None:
     assert bench.health.liveness().ok, "a loop that has ended in order is not expected"
 
 
-@pytest.mark.parametrize("error", [KafkaConnectionError("no connection"), OSError("no route")])
-def test_a_broker_that_becomes_unreachable_while_faust_starts_is_named(error: Exception) -> None:
+def test_an_error_of_the_start_ends_the_feeder() -> None:
     async def scenario(bench: Bench) -> None:
-        bench.member.start_error = error
-        with pytest.raises(UnavailableError, match=r"cannot start with the broker at kafka\.test:9092: .*no"):
+        bench.member.start_error = UnavailableError("cannot start")
+        with pytest.raises(UnavailableError, match="cannot start"):
             await bench.feeder.run(bench.stop)
         assert bench.member.stopped
         assert bench.sink.closed
 
-    run(scenario, kafka_bootstrap_servers="kafka.test:9092")
+    run(scenario)
 
 
 def test_the_feeder_ends_with_the_reason_why_faust_stopped() -> None:

@@ -218,11 +218,11 @@ async def by_fast(settings: ConsumerSettings, fallback: ObstoreObjectStore) -> t
     assert keys is not None
     head = store._signer.header(KEY, b"{}", keys, 0).decode()
     path, host = head.split(" ")[1], head.split("Host: ")[1].split("\r\n")[0]
-    connections = store._connections
-    scheme = "https" if connections._tls else "http"
+    server = store._connections.server
+    scheme = "https" if server.tls else "http"
     # The connection goes to the host of the header.
-    assert urlsplit(f"//{host}").hostname == connections._addresses._host == connections._name
-    assert (urlsplit(f"//{host}").port or (443 if connections._tls else 80)) == connections._port
+    assert urlsplit(f"//{host}").hostname == server.addresses._host == server.name
+    assert (urlsplit(f"//{host}").port or (443 if server.tls else 80)) == server.port
     await store.close()
     return f"{scheme}://{host}{path}", head.split("Credential=")[1].split("/")[2]
 
@@ -292,6 +292,6 @@ def test_each_client_trusts_the_authorities_of_one_file(
     given = store._store.client_options
     assert given is not None
     assert file.read_bytes() in (given["root_certificate"], str(given["root_certificate"]).encode())
-    fast = FastObjectStore(settings, store)._connections._tls
+    fast = FastObjectStore(settings, store)._connections.server.tls
     assert fast is not None
     assert len(fast.get_ca_certs()) == 1

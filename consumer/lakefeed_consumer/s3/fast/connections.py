@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
+from dataclasses import dataclass
 from time import monotonic
 
 from lakefeed_consumer.s3.fast.addresses import Addresses
@@ -13,6 +14,38 @@ from lakefeed_consumer.s3.fast.responses import PutResult, ResponseParser, uncon
 # For one address, and for a connection in total.
 _ADDRESS_SECONDS = 2.0
 _CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where to connect.
+
+    Attributes:
+        addresses: of the server's name.
+        port: the same for all addresses.
+        name: the host name that the certificate must have.
+        tls: verifies the certificate; None for plain HTTP.
+    """
+
+    addresses: Addresses
+    port: int
+    name: str
+    tls: ssl.SSLContext | None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """In seconds.
+
+    Attributes:
+        response: how long to wait for a response.
+        idle: how long to keep an unused connection. Servers close theirs after 5 s or more.
+        age: about when a connection is replaced, possibly by one to another address.
+    """
+
+    response: float
+    idle: float = 3.0
+    age: float = 300.0
 
 
 class Connection(asyncio.Protocol):
@@ -28,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._received = b""
         self.since = now
         # Connections that were opened together are not replaced together.
-        self.replace_at = now + pool.age * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
+        self.replace_at = now + pool.timeouts.age * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
@@ -84,9 +117,9 @@ class Connection(asyncio.Protocol):
     def check(self, now: float) -> None:
         """End a put that has timed out; close a connection before the server closes it as idle."""
         if self._waiting is None:
-            if now - self.since >= self._pool.idle_seconds:
+            if now - self.since >= self._pool.timeouts.idle:
                 self.abort()
-        elif now - self.since >= self._pool.timeout:
+        elif now - self.since >= self._pool.timeouts.response:
             self._end(unconfirmed("no response in time"))
 
 
@@ -94,33 +127,13 @@ class Connections:
     """The connections to one server: one is opened when none is idle, so there are as many as puts in flight.
 
     Args:
-        addresses: of the server.
-        port: the same for all addresses.
-        tls: verifies the server's certificate; None for plain HTTP.
-        name: the host name that the certificate must have.
-        timeout: how long to wait for a response, in seconds.
-        idle_seconds: how long to keep an unused connection. Servers close theirs after 5 s or more.
-        age: after about this many seconds a connection is replaced, possibly by one to another address.
+        server: where to connect.
+        timeouts: how long to wait and to keep connections.
     """
 
-    def __init__(
-        self,
-        addresses: Addresses,
-        port: int,
-        *,
-        tls: ssl.SSLContext | None,
-        name: str,
-        timeout: float,
-        idle_seconds: float = 3.0,
-        age: float = 300.0,
-    ) -> None:
-        self._addresses = addresses
-        self._port = port
-        self._tls = tls
-        self._name = name
-        self.timeout = timeout
-        self.idle_seconds = idle_seconds
-        self.age = age
+    def __init__(self, server: Server, timeouts: Timeouts) -> None:
+        self.server = server
+        self.timeouts = timeouts
         self.parse = ResponseParser()
         self.open: set[Connection] = set()
         # Used as a stack, so that surplus connections become idle.
@@ -134,23 +147,24 @@ class Connections:
             OSError: no address of the server can be reached, or its certificate is invalid.
         """
         self.loop = asyncio.get_running_loop()
-        async with asyncio.timeout(min(_CONNECT_SECONDS, self.timeout)):
+        async with asyncio.timeout(min(_CONNECT_SECONDS, self.timeouts.response)):
             return await self._connect_to_any()
 
     async def _connect_to_any(self) -> Connection:
+        server = self.server
         failure = OSError("the name has no address")
-        for address in await self._addresses.in_turn():
+        for address in await server.addresses.in_turn():
             try:
                 async with asyncio.timeout(_ADDRESS_SECONDS):
                     _, made = await self.loop.create_connection(
                         lambda: Connection(self, monotonic()),
                         address,
-                        self._port,
-                        ssl=self._tls,
-                        server_hostname=self._name if self._tls else None,
+                        server.port,
+                        ssl=server.tls,
+                        server_hostname=server.name if server.tls else None,
                     )
             except OSError as error:
-                self._addresses.exclude(address)
+                server.addresses.exclude(address)
                 failure = error
             else:
                 if self._check_timer is None:
@@ -168,5 +182,5 @@ class Connections:
         now = monotonic()
         for connection in list(self.open):
             connection.check(now)
-        period = min(self.timeout, self.idle_seconds) / 8
+        period = min(self.timeouts.response, self.timeouts.idle) / 8
         self._check_timer = self.loop.call_later(period, self._check) if self.open else None

@@ -89,7 +89,7 @@ def parse(data: bytes) -> PutResult | None:
         return unconfirmed("200 with a header that S3 does not send", code)
     if not _is_empty(fields):
         return unconfirmed("200 with a body", code)
-    return _after_header(rest, fields, keeps_open)
+    return _after_header(rest, fields, keeps_open=keeps_open)
 
 
 def _fields(lines: list[bytes]) -> dict[str, list[str]] | None:
@@ -111,7 +111,7 @@ def _is_empty(fields: dict[str, list[str]]) -> bool:
     return lengths is None and [each.lower() for each in encodings] == ["chunked"]
 
 
-def _after_header(rest: bytes, fields: dict[str, list[str]], keeps_open: bool) -> PutResult | None:
+def _after_header(rest: bytes, fields: dict[str, list[str]], *, keeps_open: bool) -> PutResult | None:
     expected = _NO_CHUNKS if "transfer-encoding" in fields else b""
     if rest != expected:
         return (

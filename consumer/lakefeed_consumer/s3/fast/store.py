@@ -15,7 +15,7 @@ from lakefeed_consumer.object_store import (
     StoreUnavailableError,
 )
 from lakefeed_consumer.s3.fast.addresses import Addresses
-from lakefeed_consumer.s3.fast.connections import Connections
+from lakefeed_consumer.s3.fast.connections import Connections, Server, Timeouts
 from lakefeed_consumer.s3.fast.credentials import RefreshedKeys
 from lakefeed_consumer.s3.fast.responses import PutResult, unconfirmed
 from lakefeed_consumer.s3.fast.signing import Signer, request_path
@@ -53,11 +53,7 @@ class FastObjectStore:
         self._keys = RefreshedKeys(fallback.credentials)
         self._signer = Signer(host_header(url.netloc, url.scheme), url.path, fallback.place.region)
         self._connections = Connections(
-            Addresses(name, port),
-            port,
-            tls=tls,
-            name=name,
-            timeout=settings.put_timeout_seconds,
+            Server(Addresses(name, port), port, name, tls), Timeouts(response=settings.put_timeout_seconds)
         )
         self._fallback_fails = False
         self._paused_until = float("-inf")
