@@ -46,7 +46,7 @@ help: ## list the targets
 # ---- checks -------------------------------------------------------------------------------
 
 .PHONY: lint
-lint: setup ## style, types, wording, and known vulnerabilities of locked packages if a service is reachable
+lint: setup ## style, types, and known vulnerabilities of the locked packages if a service is reachable
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

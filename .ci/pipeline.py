@@ -1,7 +1,7 @@
 """What must pass before a change lands, on a clean checkout of a new machine, as root.
 
-What waits most of the time (a Docker engine, containers, an instance, a cluster) runs beside what computes.
-Only `make`, `engine`, `packages` and `cluster` install packages of the system, one after the other.
+Stages that mostly wait (a Docker engine, containers, an instance, a cluster) run in parallel with those that
+compute. Only `make`, `engine`, `packages` and `cluster` install packages of the system, one after the other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STAGES = (
     Stage("packages", f"{MACHINE} packages", after=["engine"]),
     # From nothing, the cluster takes longest. The tests that count on their speed wait until it is built.
     Stage("cluster", f"{MACHINE} cluster", after=["packages"]),
-    # Whoever builds these images later finds all of their layers.
+    # Later builds of these images find all of their layers.
     Stage("images", "docker compose build", after=["engine"]),
     Stage("lint", "make lint", after=["set-up"]),
     # Terraform and the instance wait most of the time, for what the provider and systemd wait for.
@@ -40,7 +40,7 @@ STAGES = (
 
 
 def terraform_plugins() -> str:
-    """Where no registry of providers can be reached, the provider lies in a folder of this name."""
+    """Without access to a registry of providers, the provider is in a folder with this name."""
     found = (folder for depth in ("", "*/", "*/*/") for folder in Path("/").glob(f"{depth}tf-plugins"))
     return str(next((folder for folder in found if folder.is_dir()), ""))
 

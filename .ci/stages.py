@@ -181,7 +181,7 @@ def minutes(seconds: float) -> str:
 
 
 def say(line: str) -> None:
-    """Tell it at once, to who waits for it."""
+    """Print it immediately."""
     print(line, flush=True)
 
 
@@ -204,7 +204,7 @@ def end_what_is_left(mark: str, seconds: float) -> None:
 
 
 def run(stages: Iterable[Stage], logs: Path, *, down: str, closing: str, left_seconds: float = 90.0) -> int:
-    """Run stages and tell how it went; returns the exit code.
+    """Run stages and print a summary; returns the exit code.
 
     Args:
         stages: each after those that it needs.
@@ -216,7 +216,7 @@ def run(stages: Iterable[Stage], logs: Path, *, down: str, closing: str, left_se
     logs.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex
     os.environ[_MARK] = mark
-    # Also where whoever started this does not let it hear Ctrl-C, as a shell in the background.
+    # Even if the caller ignores SIGINT, such as a shell that runs this in the background.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     this = Run(tuple(stages), logs)

@@ -1,1 +1,1 @@
-"""Measurements: each is a command of the Makefile and writes what it found into `build/`."""
+"""Benchmarks: each is a target of the Makefile and writes its results to `build/`."""

@@ -1,7 +1,7 @@
-"""Measures everything, or one suite: `make bench`, `make bench SUITE=sink`, `QUICK=1` to see that it runs.
+"""Runs all suites, or one: `make bench`, `make bench SUITE=sink`; `QUICK=1` shows that everything runs.
 
-Writes `build/bench.json` and `build/bench.md`. Exit codes: 0 measured, whatever the figures; 1 a suite
-failed; 2 wrong usage, or a program is missing; 130 interrupted, 143 terminated.
+Writes `build/bench.json` and `build/bench.md`. Exit codes: 0 measured, regardless of the
+figures; 1 a suite failed; 2 wrong usage, or a program is missing; 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def main() -> int:
     """Read the arguments, measure, write."""
     suites = suite.find()
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--suite", choices=suites, help="only this one")
-    parser.add_argument("--quick", action="store_true", help="small sizes: only shows that it runs")
+    parser.add_argument("--suite", choices=suites, help="run only this suite")
+    parser.add_argument("--quick", action="store_true", help="small sizes: only shows that everything runs")
     given = parser.parse_args()
     chosen = {name: suites[name] for name in ([given.suite] if given.suite else suites)}
     needed = dict.fromkeys(program for one in chosen.values() for program in one.needs)
@@ -35,7 +35,7 @@ def main() -> int:
         packages = " ".join(program.debian_package for program in lacking)
         print(f"error: there is no {names}. On Debian: apt-get install {packages}", file=sys.stderr)
         return 2
-    # So that all that was started is ended then too.
+    # Also stops everything that was started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return _measure(chosen, quick=given.quick)
@@ -54,7 +54,7 @@ def _measure(chosen: dict[str, suite.Suite], *, quick: bool) -> int:
             try:
                 results[name] = one.title, one.run(bench.of(name))
             except Exception:
-                # What the others find is of use all the same.
+                # The results of the other suites are still useful.
                 traceback.print_exc()
                 bench.say(f"{name} failed, see above")
                 failed = True

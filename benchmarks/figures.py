@@ -1,4 +1,4 @@
-"""What a suite finds: figures, each with the values of all rounds, and the arithmetic on them."""
+"""The results of a suite: figures with the values of all rounds, and their arithmetic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Target:
-    """What a figure should reach: `at least` or `at most` the bound."""
+    """The target of a figure: `at least` or `at most` the bound."""
 
     kind: Literal["at least", "at most"]
     bound: float
@@ -31,9 +31,9 @@ class Figure:
     Attributes:
         key: its name in `build/bench.json`.
         what: its row in the table.
-        values: one a round; none when it could not be measured, and then `note` says why.
+        values: one per round; none if it could not be measured, with the reason in `note`.
         unit: of the values; none for a ratio.
-        whole: whether all was measured that `what` tells of; `note` says what was not.
+        whole: whether everything in `what` was measured; `note` says what was not.
     """
 
     key: str
@@ -46,14 +46,14 @@ class Figure:
 
     @property
     def median(self) -> float | None:
-        """The middle of the rounds."""
+        """The median of the rounds."""
         return statistics.median(self.values) if self.values else None
 
     @property
     def met(self) -> bool | None:
-        """Whether the median reaches the target; None without one, or when not all of it was measured.
+        """Whether the median reaches the target; None without a target, or if not everything was measured.
 
-        Not measured at all is not met.
+        A figure that was not measured does not meet its target.
         """
         if self.target is None or not self.whole:
             return None
@@ -62,7 +62,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Result:
-    """What one suite found, and what a reader has to know about this very run."""
+    """The figures of one suite, and notes about this run."""
 
     figures: Sequence[Figure]
     notes: Sequence[str] = field(default=())
@@ -71,7 +71,7 @@ class Result:
 def ratio(
     key: str, what: str, over: Sequence[float], under: Sequence[float], target: Target | None = None
 ) -> Figure:
-    """One measured thing by another, round by round: what disturbs a round disturbs both.
+    """The ratio of two measurements, round by round: disturbances in a round affect both.
 
     Raises:
         ValueError: the two have not been measured in the same rounds.
@@ -80,7 +80,7 @@ def ratio(
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that `share` (0 to 1) of all values do not exceed; so a real one, none between.
+    """The smallest value that `share` (0 to 1) of all values do not exceed; always one of the values.
 
     Raises:
         ValueError: there are no values.
@@ -88,5 +88,5 @@ def percentile(values: Sequence[float], share: float) -> float:
     if not values:
         raise ValueError("no values")
     ordered = sorted(values)
-    # The little less keeps 0.07 * 100, a little more than 7, from being taken for 8.
+    # The epsilon prevents 0.07 * 100, slightly more than 7, from being rounded up to 8.
     return ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]

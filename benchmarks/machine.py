@@ -1,4 +1,4 @@
-"""On what it was measured: the machine, the versions, and what else it was doing."""
+"""The environment of a run: machine, versions, and load."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _VERSION = re.compile(r"\d+(?:\.\d+)+")
 
 @dataclass(frozen=True)
 class Machine:
-    """What a reader needs to judge the figures.
+    """The conditions of a measurement.
 
     Attributes:
         load: the machine's load average over the minute before the run.
@@ -58,7 +58,7 @@ class Machine:
 
     @classmethod
     def this(cls) -> Machine:
-        """What this machine is now."""
+        """The current machine."""
         processor = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         return cls(
             day=datetime.now(UTC).date().isoformat(),
@@ -74,11 +74,11 @@ class Machine:
         )
 
     def facts(self) -> dict[str, Any]:
-        """For the report."""
+        """As JSON values for the report."""
         return asdict(self)
 
     def sentence(self) -> str:
-        """For people."""
+        """As a sentence for the report."""
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         settings = ", ".join(f"`{name}={value}`" for name, value in self.settings.items()) or "none"
         return (
@@ -90,7 +90,7 @@ class Machine:
 
 
 def _settings() -> dict[str, str]:
-    """Only what is known to be no secret: the report is there to be shown."""
+    """Only settings that are not secret, because the report is published."""
     fields = {
         variable_name(name, field): field
         for settings in (ProducerSettings, ConsumerSettings)
@@ -108,14 +108,14 @@ def _versions() -> dict[str, str]:
     found = {"Python": platform.python_version(), "Kafka": kafka}
     found |= {package: version(package) for package in _PACKAGES}
     for name, command in _PROGRAMS.items():
-        told = _VERSION.search(_said(*command))
-        if told:
-            found[name] = told[0]
+        match = _VERSION.search(_said(*command))
+        if match:
+            found[name] = match[0]
     return found
 
 
 def _said(*command: str) -> str:
-    """What a program says, on either output; nothing when it is not there."""
+    """The output of a program; empty if it is not installed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A steady rate: how many of a number of things are due by now."""
+"""A steady rate: how many items are due by now."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ TICK_SECONDS = 0.001
 
 
 class Pace:
-    """From its making on, `rate` things a second become due, `total` in all."""
+    """From its creation on, `rate` items per second become due, `total` overall."""
 
     def __init__(self, rate: float, total: int) -> None:
         self._rate = rate
@@ -17,12 +17,12 @@ class Pace:
         self._taken = 0
 
     def due(self) -> range:
-        """The numbers, from 0 on, of those that became due since the last call."""
+        """The indices of the items that became due since the last call."""
         first = self._taken
         self._taken = min(self._total, int((time.monotonic() - self._began) * self._rate))
         return range(first, self._taken)
 
     @property
     def over(self) -> bool:
-        """Whether all have been due."""
+        """Whether all items have become due."""
         return self._taken == self._total

@@ -1,4 +1,4 @@
-"""What the kernel says of processes: memory, handles, CPU. Linux only: it reads `/proc`."""
+"""Memory, open files and CPU of processes, from `/proc` (Linux only)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Sample:
 
 
 def sample(pid: int) -> Sample:
-    """Read what the kernel says of a process.
+    """Read the state of a process.
 
     Raises:
         OSError: it has ended.
@@ -30,7 +30,7 @@ def sample(pid: int) -> Sample:
 
 
 def tree(pid: int) -> Iterator[int]:
-    """A process and all that it has started, and those have; without what has ended."""
+    """A process and its running descendants."""
     yield pid
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -42,17 +42,17 @@ def tree(pid: int) -> Iterator[int]:
 
 
 def memory_mib(pid: int) -> float:
-    """Resident memory of a process and of those it has started, now; what they share counts for each."""
+    """Current resident memory of a process and its descendants; shared memory counts for each."""
     return _sum(pid, "VmRSS")
 
 
 def peak_mib(pid: int) -> float:
-    """The most resident memory that each of them had up to now, in all; what has ended counts no more."""
+    """Sum of the peak resident memory of a process and its running descendants."""
     return _sum(pid, "VmHWM")
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time, user and system, of a process and of all that it has started, those ended included.
+    """User and system CPU time of a process and its descendants, including those that have ended.
 
     In steps of a hundredth of a second. 0 once the process itself has ended.
     """
@@ -62,7 +62,7 @@ def cpu_seconds(pid: int) -> float:
             fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        # utime, stime; and of ended children, cutime and cstime: a living child has those too.
+        # utime, stime; for ended children, cutime and cstime, which a running child has as well.
         ticks += sum(map(int, fields[11:15]))
     return ticks / _TICK
 

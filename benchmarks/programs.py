@@ -1,4 +1,4 @@
-"""The programs that a suite needs besides what `make setup` installs."""
+"""Programs that suites need in addition to `make setup`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MODULES = re.compile(r"--modules-path=(\S+)")
 
 @dataclass(frozen=True)
 class Program:
-    """A program of the machine, and how a user gets it."""
+    """A program, and its Debian package."""
 
     name: str
     debian_package: str
@@ -22,14 +22,14 @@ class Program:
 
 
 def missing(programs: Iterable[Program]) -> list[Program]:
-    """Those that are not on this machine."""
+    """The programs that are not installed."""
     return [program for program in programs if not program.there()]
 
 
 def nginx_modules() -> Path:
-    """Where nginx keeps the modules that it loads on demand."""
-    told = subprocess.run(["nginx", "-V"], capture_output=True, text=True, check=True).stderr
-    found = _MODULES.search(told)
+    """The folder of nginx's dynamic modules."""
+    options = subprocess.run(["nginx", "-V"], capture_output=True, text=True, check=True).stderr
+    found = _MODULES.search(options)
     return Path(found[1] if found else "/usr/lib/nginx/modules")
 
 

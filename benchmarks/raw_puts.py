@@ -1,7 +1,7 @@
-"""obstore alone: conditional puts of the sink's bodies as fast as they go, without Kafka and without Faust.
+"""obstore alone: conditional puts of the sink's bodies at full speed, without Kafka and Faust.
 
-`python -m benchmarks.raw_puts --concurrency 64 --count 10000 --seconds 5`; where the bucket is, AWS's
-variables say. Prints a line of JSON: puts, seconds, CPU seconds of the whole process.
+`python -m benchmarks.raw_puts --concurrency 64 --count 10000 --seconds 5`; the bucket is set by
+AWS's variables. Prints a line of JSON: puts, seconds, CPU seconds of the whole process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.workers import Drained, without_aws
 
 
 async def put_all(store: S3Store, bodies: list[bytes], concurrency: int, seconds: float) -> Drained:
-    """Put bodies, so many at a time, until all are there or the time is over."""
+    """Put bodies concurrently, until all are stored or the time is over."""
     folder = f"events/raw-{uuid.uuid4().hex[:8]}/dt=2013-03-01"
     numbers = iter(range(len(bodies)))
     done = 0
@@ -46,7 +46,7 @@ async def put_all(store: S3Store, bodies: list[bytes], concurrency: int, seconds
 
 
 def open_store(concurrency: int) -> S3Store:
-    """The bucket, with a connection for each put in flight."""
+    """The bucket, with one connection per put in flight."""
     return S3Store(
         BUCKET,
         endpoint=os.environ["AWS_ENDPOINT_URL"],
@@ -60,9 +60,9 @@ def open_store(concurrency: int) -> S3Store:
 
 
 def ceiling(store: Store, count: int, seconds: float, concurrency: int) -> Drained:
-    """What obstore reaches against a store, in a process of its own."""
+    """Measure obstore against a store, in a separate process."""
     arguments = {"concurrency": concurrency, "count": count, "seconds": seconds}
-    told = subprocess.run(
+    output = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks.raw_puts"),
             *(f"--{name}={value}" for name, value in arguments.items()),
@@ -71,7 +71,7 @@ def ceiling(store: Store, count: int, seconds: float, concurrency: int) -> Drain
         stdout=subprocess.PIPE,
         check=True,
     ).stdout
-    return Drained(**json.loads(told))
+    return Drained(**json.loads(output))
 
 
 def main() -> int:

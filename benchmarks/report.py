@@ -1,4 +1,4 @@
-"""Writes what was found: `build/bench.json` for programs, `build/bench.md` for docs/performance.md."""
+"""Writes the results: `build/bench.json` for programs, `build/bench.md` for docs/performance.md."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from benchmarks.figures import Figure, Result
 from benchmarks.machine import Machine
 
-_QUICK = "**A quick run: it shows that everything runs. Its figures mean nothing.**"
+_QUICK = "**A quick run: it shows that everything runs. Its figures are meaningless.**"
 
 
 def write(folder: Path, results: Mapping[str, tuple[str, Result]], machine: Machine, *, quick: bool) -> None:
-    """Write both files; `results` has a title and a result by the suite's name."""
+    """Write both files; `results` maps a suite's name to its title and result."""
     folder.mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = {"quick": quick, "machine": machine.facts()}
     content |= {name: suite_json(result) for name, (_, result) in results.items()}
@@ -23,7 +23,7 @@ def write(folder: Path, results: Mapping[str, tuple[str, Result]], machine: Mach
     parts.append(machine.sentence())
     reach = [figure for _, result in results.values() for figure in result.figures if figure.target]
     if reach:
-        parts.append(f"### What should be reached\n\n{table(Result(reach))}")
+        parts.append(f"### Targets\n\n{table(Result(reach))}")
     for name, (title, result) in results.items():
         parts.append(f"### {title}\n\n`make bench SUITE={name}`")
         parts.append(table(result))
@@ -32,7 +32,7 @@ def write(folder: Path, results: Mapping[str, tuple[str, Result]], machine: Mach
 
 
 def suite_json(result: Result) -> dict[str, Any]:
-    """Medians by key; beside them the values of all rounds, targets and notes."""
+    """Medians by key, and the values of all rounds, targets and notes."""
     content: dict[str, Any] = {figure.key: _rounded(figure.median) for figure in result.figures}
     content["rounds"] = {figure.key: [_rounded(one) for one in figure.values] for figure in result.figures}
     content["targets"] = {
@@ -46,7 +46,7 @@ def suite_json(result: Result) -> dict[str, Any]:
 
 
 def table(result: Result) -> str:
-    """A Markdown table, a row a figure."""
+    """A Markdown table with one row per figure."""
     lines = ["| what | median | min to max | target | met |", "|---|---:|---:|---:|---|"]
     lines += [_row(figure) for figure in result.figures]
     return "\n".join(lines)
@@ -65,7 +65,7 @@ def _row(figure: Figure) -> str:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Four digits that count."""
+    """Round to four significant digits."""
     return None if value is None else float(f"{value:.4g}")
 
 

@@ -1,4 +1,4 @@
-"""CSVs to publish, made from a seed, and the JSON lines of the same rows."""
+"""CSV files generated from a seed, and the JSON lines of the same rows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 _SEED = 20130301
 _TICKERS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 _HEADER = "Ticker,Date,Open,High,Low,Close,Volume,Adj Close"
-# Rows are drawn once and then repeated with another volume: drawing ten million would take minutes.
+# Rows are generated once and repeated with another volume: generating ten million would take minutes.
 _DRAWN = 10_000
 
 
 def write_prices(path: Path, rows: int) -> None:
-    """Rows like those of data/prices.csv, about 70 bytes each; an empty field now and then."""
+    """Rows like those of data/prices.csv, about 70 bytes each, with some empty fields."""
     drawn = list(_draw())
     with path.open("w") as file:
         file.write(f"{_HEADER}\n")
@@ -36,7 +36,7 @@ def write_small(path: Path, rows: int) -> None:
 
 
 def write_json_lines(csv: Path, path: Path) -> None:
-    """The events of a CSV by `write_prices`, a line each, as the producer makes them: what kcat is given."""
+    """The events of a CSV file by `write_prices`, one per line, as input for kcat."""
     names = [name.lower().replace(" ", "_") for name in _HEADER.split(",")]
     with csv.open() as rows, path.open("w") as lines:
         next(rows)
@@ -49,7 +49,7 @@ def write_json_lines(csv: Path, path: Path) -> None:
 
 
 def _draw() -> Iterator[tuple[str, str]]:
-    """What comes before a row's volume, and after it."""
+    """The parts of a row before and after its volume."""
     random_numbers = random.Random(_SEED)  # noqa: S311 - not for secrets
     for _ in range(_DRAWN):
         low, high = sorted(random_numbers.uniform(5, 800) for _ in range(2))

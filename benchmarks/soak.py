@@ -2,7 +2,7 @@
 
 A real Kafka and ZooKeeper, SeaweedFS for the objects, a local AWS for the analytics. Linux only: it reads
 `/proc`. `python -m benchmarks.soak --minutes 30 --rate 300`, or `make soak`. Writes `build/soak.json`; exit
-code 1 when something grew or an event is missing.
+code 1 if something grew or an event is missing.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from tests.helpers.waiting import wait_for
 
 _BUCKET = "soak"
 _SAMPLE_SECONDS = 5.0
-_TELL_SECONDS = 30.0
-# The last fifth of a run may have this much more than the second one: what a leak would pass.
+_REPORT_SECONDS = 30.0
+# The last fifth of a run may exceed the second one by this much; a leak would exceed it more.
 _MORE_MEMORY = 0.10
 _MORE_HANDLES = 2
-# The consumer has a connection for as many puts as are under way at once: 256 at the most by its default
-# setting, besides what it has anyway. A leak would go past this.
+# The consumer has one connection per put in flight: at most 256 by default, in addition to its other handles.
+# A leak would exceed this.
 _POOL = 256 + 40
 
 
 def median(samples: list[Sample]) -> Sample:
-    """The middle value of each figure."""
+    """The median of each figure."""
     return Sample(
         round(statistics.median(one.memory_mib for one in samples), 1),
         round(statistics.median(one.files for one in samples)),
@@ -47,7 +47,7 @@ def median(samples: list[Sample]) -> Sample:
 
 
 def grew(early: Sample, late: Sample, pool: int) -> bool:
-    """Whether the late figures are more than what comes and goes; up to `pool` handles may."""
+    """Whether the later figures exceed normal fluctuation; up to `pool` handles are allowed."""
     return (
         late.memory_mib > early.memory_mib * (1 + _MORE_MEMORY)
         or late.files > max(early.files + _MORE_HANDLES, pool)
@@ -99,19 +99,19 @@ def run(minutes: float, rate: float, folder: Path) -> int:
 def watch(services: dict[str, Service]) -> dict[str, list[Sample]]:
     """Take samples of all services until the producer has sent its last event."""
     samples: dict[str, list[Sample]] = {name: [] for name in services}
-    began = told = time.monotonic()
+    began = reported = time.monotonic()
     while services["producer"].process.poll() is None:
         for name, service in services.items():
             if service.process.poll() is None:
                 samples[name].append(sample(service.process.pid))
             elif name != "producer":
-                raise SystemExit(f"{name} ended by itself:\n{service.log[-2000:]}")
+                raise SystemExit(f"{name} exited unexpectedly:\n{service.log[-2000:]}")
             service.get("/metrics")
         services["analytics"].get("/readyz")
         stored = services["consumer"].metric("lakefeed_consumer_objects_total")
-        if time.monotonic() - told >= _TELL_SECONDS:
-            told = time.monotonic()
-            print(f"{told - began:6.0f} s  {stored:,.0f} events stored", file=sys.stderr)
+        if time.monotonic() - reported >= _REPORT_SECONDS:
+            reported = time.monotonic()
+            print(f"{reported - began:6.0f} s  {stored:,.0f} events stored", file=sys.stderr)
         time.sleep(_SAMPLE_SECONDS)
     return samples
 
@@ -156,7 +156,7 @@ def main() -> int:
     """Read the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--rate", type=float, default=300.0, help="events a second")
+    parser.add_argument("--rate", type=float, default=300.0, help="events per second")
     arguments = parser.parse_args()
     return run(arguments.minutes, arguments.rate, Path("build/soak"))
 

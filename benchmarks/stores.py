@@ -1,6 +1,6 @@
-"""The S3 servers that are measured against: SeaweedFS, and nginx that answers each put at once.
+"""The S3 servers of the benchmarks: SeaweedFS, and nginx, which answers each put immediately.
 
-Both count the puts they have answered, so that nothing depends on what a consumer says of itself.
+Both count the puts they have answered, so that no figure depends on the consumer's own counters.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CONFIG = Path(__file__).with_name("nginx.conf")
 _START_SECONDS = 15.0
 _UPLOADED = re.compile(rf'^SeaweedFS_s3_uploaded_objects\{{bucket="{BUCKET}"\}} (\S+)$', re.MULTILINE)
 _ENTRY = re.compile(r'"newEntry":\s*\{\s*"name":\s*"(?P<name>[^"]+)"|"tsNs":\s*"(?P<time>\d+)"')
-# The filer's log is read up to this long ago, so that reading ends by itself.
+# The filer's log is read only up to this long ago, so that reading ends.
 _SETTLED_SECONDS = 1.0
 _READ_SECONDS = 60.0
 
@@ -36,9 +36,9 @@ class Store(Protocol):
     """An S3 server with the bucket `BUCKET`.
 
     Attributes:
-        name: for people.
-        environment: AWS's variables that lead a client to it.
-        look_seconds: a pause between two calls of `stored` that does not disturb what is measured.
+        name: for the report.
+        environment: AWS's variables for clients.
+        look_seconds: an interval of calls of `stored` that does not disturb the measurement.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Store(Protocol):
     look_seconds: float
 
     def stored(self) -> int:
-        """How many puts it has taken so far; only differences mean something."""
+        """The number of puts so far; only differences are meaningful."""
 
 
 class Instant:
-    """nginx that says yes to every put."""
+    """nginx, which answers every put with success."""
 
     name = "instant server"
     look_seconds = 0.04
@@ -61,11 +61,11 @@ class Instant:
         self._looks = 0
 
     def stored(self) -> int:
-        """See `Store.stored`; the look that a consumer takes at its bucket when it starts counts too."""
+        """See `Store.stored`; a consumer's check of its bucket at startup counts as well."""
         self._looks += 1
         self._connection.request("GET", "/requests")
         page = self._connection.getresponse().read()
-        # The third number of the third line: requests, this one included.
+        # The third number in the third line: requests, including this one.
         return int(page.split(b"\n")[2].split()[2]) - self._looks
 
     def serves(self) -> bool:
@@ -96,14 +96,14 @@ class Seaweed:
         return int(float(found[1])) if found else 0
 
     def born(self, prefix: str, since: float) -> dict[str, int]:
-        """When the objects under a prefix came into being: nanoseconds since 1970, by the key's last part.
+        """When the objects under a prefix were created: nanoseconds since 1970, by the last part of the key.
 
-        Read afterwards from the filer's log of its changes: the moment at which the filer had the entry, by
-        this machine's clock, without anybody who looks for it meanwhile.
+        Read afterwards from the filer's change log: the time at which the filer had the entry, by this
+        machine's clock, without polling.
 
         Args:
             prefix: of the keys, a whole folder.
-            since: how far back to read, as `time.time()` told it.
+            since: how far back to read, as returned by `time.time()`.
         """
         time.sleep(_SETTLED_SECONDS)
         options = {
@@ -113,7 +113,7 @@ class Seaweed:
             "untilTimeAgo": f"{_SETTLED_SECONDS}s",
         }
         weed = Path(sys.executable).with_name("weed")
-        told = subprocess.run(
+        log = subprocess.run(
             [str(weed), "filer.meta.tail", *(f"-{name}={value}" for name, value in options.items())],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -123,7 +123,7 @@ class Seaweed:
         ).stdout
         found: dict[str, int] = {}
         name = ""
-        for match in _ENTRY.finditer(told):
+        for match in _ENTRY.finditer(log):
             if match["name"]:
                 name = match["name"]
             elif name.endswith(".json"):
@@ -133,7 +133,7 @@ class Seaweed:
 
 @contextmanager
 def instant(folder: Path) -> Iterator[Instant]:
-    """nginx, from `with` to the end of it."""
+    """nginx, running within the `with` block."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     config = folder / "nginx.conf"
@@ -154,7 +154,7 @@ def instant(folder: Path) -> Iterator[Instant]:
 
 @contextmanager
 def seaweed(folder: Path) -> Iterator[Seaweed]:
-    """SeaweedFS with the bucket, from `with` to the end of it."""
+    """SeaweedFS with the bucket, running within the `with` block."""
     with SeaweedS3(folder) as server:
         server.client().create_bucket(Bucket=BUCKET)
         yield Seaweed(server)

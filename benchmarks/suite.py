@@ -1,4 +1,4 @@
-"""What a suite is, and what it is given. Each module of `benchmarks/suites` is one, by its own name."""
+"""Suites and their context. Each module in `benchmarks/suites` is a suite."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Bench:
     Attributes:
         folder: for data and logs of the suite.
         quick: sizes that only show that everything runs.
-        alone: one suite was asked for, which then may take the time of all.
+        alone: only one suite was requested, so it may take longer.
     """
 
     folder: Path
@@ -41,11 +41,11 @@ class Bench:
         return replace(self, folder=self.folder / suite)
 
     def say(self, step: str) -> None:
-        """Tell the user what is being done."""
+        """Print progress."""
         print(f"[{time.monotonic() - self.began:6.0f} s] {step}", file=sys.stderr, flush=True)
 
     def broker(self) -> Broker:
-        """A Kafka and ZooKeeper for the suite, to be started."""
+        """A Kafka and ZooKeeper for the suite, not yet started."""
         settings = LocalSettings(local_jvm="throughput")
         return Broker(self.folder / "broker", overrides=PATIENT, settings=settings)
 
@@ -54,9 +54,9 @@ class Bench:
         return quick if self.quick else full
 
     def rounds(self, count: int, cases: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
-        """Measure all cases in turns, `count` times (once when quick), every second time backwards.
+        """Measure all cases in turns, `count` times (once if quick), in reverse order every second time.
 
-        What slows the machine down for a while so meets all of them.
+        A temporary slowdown of the machine therefore affects all of them.
         """
         found: dict[str, list[T]] = {name: [] for name in cases}
         for number in range(self.size(count, 1)):
@@ -75,7 +75,7 @@ class Suite:
     Attributes:
         title: heading of its table.
         run: measures.
-        needs: programs that are not there by `make setup`.
+        needs: programs in addition to `make setup`.
     """
 
     title: str

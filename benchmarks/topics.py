@@ -1,4 +1,4 @@
-"""Topics of one measurement: made, filled, and removed again."""
+"""Topics of a measurement: created, filled, and deleted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def events(count: int) -> list[bytes]:
 
 @contextmanager
 def topic(broker: str, name: str, partitions: int, config: dict[str, str] | None = None) -> Iterator[str]:
-    """A new topic, removed at the end; returns its name, which begins with `name`."""
+    """A new topic, deleted at the end; yields its name, which starts with `name`."""
     unique = f"{name}-{uuid.uuid4().hex[:8]}"
     admin = _admin(broker)
     admin.create_topics([NewTopic(unique, partitions, 1, config=config or {})])[unique].result(30)
@@ -42,7 +42,7 @@ def topic(broker: str, name: str, partitions: int, config: dict[str, str] | None
 
 
 def fill(broker: str, topic: str, partitions: int, values: Iterable[bytes]) -> None:
-    """Append values, in turns to the partitions, in batches compressed as the producer's are by default."""
+    """Append values round-robin to the partitions, with the producer's default compression."""
     producer = Producer(
         {
             "bootstrap.servers": broker,
@@ -57,21 +57,21 @@ def fill(broker: str, topic: str, partitions: int, values: Iterable[bytes]) -> N
 
 
 def wait_for_group(broker: str, group: str, topic: str, partitions: int, members: int) -> None:
-    """Return when a group has so many members, each with a part of the topic, all of it given out."""
+    """Wait until a group has this many members, and all partitions are assigned, at least one to each."""
     admin = _admin(broker)
 
     def settled() -> bool:
         try:
-            told = admin.describe_consumer_groups([group], request_timeout=10)[group].result()
-        except KafkaException:  # a broker that has just started makes its topic of offsets first
+            described = admin.describe_consumer_groups([group], request_timeout=10)[group].result()
+        except KafkaException:  # a broker that has just started creates its offsets topic first
             return False
         shares = [
             sum(one.topic == topic for one in member.assignment.topic_partitions)
-            for member in told.members
+            for member in described.members
             if member.assignment is not None
         ]
         return (
-            told.state == ConsumerGroupState.STABLE
+            described.state == ConsumerGroupState.STABLE
             and len(shares) == members
             and sum(shares) == partitions
             and all(shares)
@@ -81,7 +81,7 @@ def wait_for_group(broker: str, group: str, topic: str, partitions: int, members
 
 
 def held(broker: str, topic: str) -> int:
-    """How many records a topic holds, by its offsets; nothing of it has been deleted."""
+    """The number of records in a topic, from its offsets, if nothing was deleted."""
     with closing(_reader(broker)) as reader:
         partitions = reader.list_topics(topic, timeout=30).topics[topic].partitions
         ends = [reader.get_watermark_offsets(TopicPartition(topic, number))[1] for number in partitions]
@@ -97,7 +97,7 @@ def append_times(broker: str, topic: str, count: int) -> dict[int, int]:
     with closing(_reader(broker)) as reader:
         reader.assign([TopicPartition(topic, 0, 0)])
         while len(times) < count:
-            # It waits until it has as many as it was asked for.
+            # It waits for the requested number.
             messages = reader.consume(min(10_000, count - len(times)), timeout=30)
             assert messages, f"{topic}: {len(times)} of {count} records could be read"
             for message in messages:

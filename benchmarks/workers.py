@@ -1,4 +1,4 @@
-"""The processes of a consumer group, held until a backlog is there and then let loose on it."""
+"""The processes of a consumer group, suspended until a backlog exists and then resumed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _FIRST_SECONDS = 60.0
 
 
 class Workers:
-    """Some processes of one group, from `with` to the end of it.
+    """The processes of one group, running within the `with` block.
 
     Args:
         command: of each process.
         count: how many.
-        environment: what they get besides this process's own variables; AWS's own are left out.
-        log: takes what they print.
+        environment: additional variables; AWS's variables are not inherited.
+        log: file for their output.
     """
 
     def __init__(self, command: Sequence[str], count: int, environment: Mapping[str, str], log: Path) -> None:
@@ -64,11 +64,11 @@ class Workers:
             process.wait()
 
     def hold(self) -> None:
-        """Stop them where they are."""
+        """Suspend them."""
         self._send(signal.SIGSTOP)
 
     def release(self) -> None:
-        """Let them go on."""
+        """Resume them."""
         self._send(signal.SIGCONT)
 
     def cpu_seconds(self) -> float:
@@ -76,14 +76,14 @@ class Workers:
         return sum(cpu_seconds(process.pid) for process in self.processes)
 
     def check(self) -> None:
-        """Raise when one has ended.
+        """Raise if one has exited.
 
         Raises:
             RuntimeError: with the end of the log.
         """
         if any(process.poll() is not None for process in self.processes):
-            said = self._log.read_text(errors="replace")[-2000:]
-            raise RuntimeError(f"{' '.join(self._command)} ended by itself:\n{said}")
+            output = self._log.read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"{' '.join(self._command)} exited unexpectedly:\n{output}")
 
     def _send(self, number: signal.Signals) -> None:
         for process in self.processes:
@@ -92,11 +92,11 @@ class Workers:
 
 @dataclass(frozen=True)
 class Drained:
-    """How a backlog was worked off.
+    """How a backlog was processed.
 
     Attributes:
         stored: puts that the store has taken.
-        seconds: from the moment at which the workers were let loose to the last look.
+        seconds: from resuming the workers to the last check.
         cpu_seconds: of the workers in that time.
     """
 
@@ -106,20 +106,20 @@ class Drained:
 
     @property
     def rate(self) -> float:
-        """Events stored a second."""
+        """Stored events per second."""
         return self.stored / self.seconds
 
     @property
     def cpu_us(self) -> float:
-        """Microseconds of CPU an event."""
+        """Microseconds of CPU per event."""
         return self.cpu_seconds / self.stored * 1e6
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """A backlog of 200-byte events, and how long it may take at the most.
+    """A backlog of 200-byte events, and the maximum time.
 
-    A slow consumer is measured over `window_seconds` of it: a rate needs no end.
+    A slow consumer is measured over `window_seconds` of it.
     """
 
     events: int
@@ -137,9 +137,9 @@ def drain(
 ) -> Drained:
     """Measure how fast workers store a backlog.
 
-    They are started first, on an empty topic, until the group has settled and an event of each partition is
-    stored. Then they are held (SIGSTOP) while the topic is filled, and released: time and CPU count from
-    there, so starting and joining do not. The store's own count says when all is stored.
+    They are started first, on an empty topic, until the group is stable and an event of each partition is
+    stored. Then they are suspended (SIGSTOP) while the topic is filled, and resumed: time and CPU count from
+    there, without starting and joining. The store's own count determines when all events are stored.
     """
     with topic(broker, "backlog", backlog.partitions) as name:
         environment = consumer_environment(broker, store, name)
@@ -163,7 +163,7 @@ def drain(
 
 
 def store_first(broker: str, store: Store, name: str, partitions: int, group: Workers) -> None:
-    """Append an event to each partition and wait until all are stored: the workers then do their work."""
+    """Append an event to each partition and wait until all are stored: the workers are running then."""
     before = store.stored()
     fill(broker, name, partitions, [b'{"first":true}'] * partitions)
 
@@ -175,7 +175,7 @@ def store_first(broker: str, store: Store, name: str, partitions: int, group: Wo
 
 
 def consumer_environment(broker: str, store: Store, topic: str) -> dict[str, str]:
-    """Settings of a consumer in a group of its own; nothing but where things are."""
+    """Settings of a consumer in a separate group; only addresses and names."""
     return {
         **store.environment,
         "LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": broker,
@@ -186,5 +186,5 @@ def consumer_environment(broker: str, store: Store, topic: str) -> dict[str, str
 
 
 def without_aws() -> dict[str, str]:
-    """This process's variables without AWS's, so that no measurement ever touches a real account."""
+    """This process's variables without AWS's, so that no measurement uses a real account."""
     return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}

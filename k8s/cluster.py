@@ -156,8 +156,8 @@ def leave_out(pods: Iterable[Pod], lacking: Collection[str]) -> list[dict[str, s
                     f"pull: see `docker pull {image}`"
                 )
             print(f"skipped: {workload}, because its image {image} cannot be pulled", file=sys.stderr)
-            told = {"apiVersion": "apps/v1", "kind": workload.kind, "metadata": {"name": workload.name}}
-            patches.append({"patch": json.dumps({"$patch": "delete", **told})})
+            target = {"apiVersion": "apps/v1", "kind": workload.kind, "metadata": {"name": workload.name}}
+            patches.append({"patch": json.dumps({"$patch": "delete", **target})})
     return patches
 
 
@@ -301,8 +301,8 @@ class Deployment:
         lines = []
         for pod in self.json("get", "pods", "--field-selector", "status.phase=Running")["items"]:
             name = pod["metadata"]["name"]
-            told = self.kubectl("exec", name, "--", "sh", "-c", _READ_USAGE)
-            memory, nanoseconds = map(int, told.split())
+            usage = self.kubectl("exec", name, "--", "sh", "-c", _READ_USAGE)
+            memory, nanoseconds = map(int, usage.split())
             lines.append(f"{name}: {memory / 2**20:.0f} MiB peak memory, {nanoseconds / 1e9:.1f} s of CPU")
         return "\n".join(lines)
 

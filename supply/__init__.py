@@ -1,1 +1,1 @@
-"""What the parts are made of: the packages of their locks, known vulnerabilities, bills of materials."""
+"""Lock files, known vulnerabilities, and bills of materials."""

@@ -1,4 +1,4 @@
-"""Reads the hashed locks."""
+"""Reads the hashed lock files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[1]
 MINISTACK = ROOT / "local" / "lakefeed_local" / "ministack.requirements.lock"
 JARS = ROOT / "local" / "lakefeed_local" / "jgo.lock.toml"
-# Where the images' Python differs from the one that runs this.
+# Differences between the images' Python and the one that runs this.
 IMAGE_PYTHON = {
     "python_version": "3.13",
     "python_full_version": "3.13.0",
@@ -27,11 +27,11 @@ IMAGE_PYTHON = {
 
 @dataclass(frozen=True)
 class Package:
-    """A package with the SHA-256 of each file that may be installed of it.
+    """A package with the SHA-256 of each of its installable files.
 
     Attributes:
-        kind: of its registry, as package URLs name it: `pypi`, `maven`.
-        group: of a Maven artifact; empty otherwise.
+        kind: type of its registry in package URLs: `pypi`, `maven`.
+        group: group of a Maven artifact; empty otherwise.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Package:
 
 
 def python_packages(lock: Path, environment: Mapping[str, str] = IMAGE_PYTHON) -> Iterator[Package]:
-    """The packages of a lock that an environment gets; markers are those of PEP 508."""
+    """The packages of a lock file for an environment with these PEP 508 markers."""
     for entry in lock.read_text().replace("\\\n", " ").splitlines():
         line, *hashes = re.split(r"\s+--hash=sha256:", entry.strip())
         if not line or line.startswith("#"):

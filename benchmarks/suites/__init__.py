@@ -1,1 +1,1 @@
-"""The suites, a module each, with a `SUITE`; none knows another."""
+"""The suites: one independent module each, which defines `SUITE`."""

@@ -1,14 +1,14 @@
-"""How long it takes from a record's append until its object exists, beside the put alone at the same rate.
+"""Measures the end-to-end latency from appending a record to its object, compared with the put alone.
 
-Both ends are told afterwards by those who own them, so that nobody looks meanwhile and nothing stands in the
-way. The broker stamps each record when it appends it (`message.timestamp.type=LogAppendTime`): milliseconds,
-rounded down, so half a millisecond too much on average, against us. SeaweedFS's filer logs with nanoseconds
-when it has an object's entry. The put alone is the consumer's own client in a process of its own, measured
-from its call to the same entry in the same log. All clocks are this machine's.
+Both times are read afterwards, without polling during the measurement. The broker sets the timestamp of each
+record when it appends it (`message.timestamp.type=LogAppendTime`): milliseconds, rounded down, so half a
+millisecond too much on average, against us. SeaweedFS's filer logs with nanoseconds when it has an object's
+entry. The put alone is the consumer's own client in a separate process, measured from its call to the same
+entry in the same log. All clocks are this machine's.
 
-The loads are shares of what the sink reaches on SeaweedFS, measured first. Before that, events go through for
-a while uncounted: a broker is started for days, and this one has just been. While it compiles itself, for a
-minute of small requests, it takes up to four times the CPU, away from the store.
+The loads are fractions of what the sink reaches on SeaweedFS, measured first. Before that, events pass
+through uncounted: production brokers run for days, but this one has just started. While its JVM compiles the
+code, for a minute of small requests, it takes up to four times the CPU, which the store lacks.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from tests.helpers.waiting import wait_for
 _ROUNDS = 3
 _LOADS = {"10 %": 0.1, "50 %": 0.5, "80 %": 0.8}
 _HALF = "50 %"
-# Connections are being opened, and caches filled: what begins in this time is sent, but not counted.
+# Connections are opened and caches filled: puts that start in this time are not counted.
 _WARM_SECONDS = 1.0
 _BROKER_WARM_SECONDS = 50.0
 _WARMING_RATE = 1_000.0
@@ -78,20 +78,20 @@ def run(bench: Bench) -> Result:
         broker, log = running.bootstrap_servers, bench.folder / "workers.log"
         backlog = Backlog(bench.size(200_000, 1_000), 1, bench.size(6.0, 30.0))
         warming = bench.size(_BROKER_WARM_SECONDS, 2.0)
-        # By the number of requests, not of events, a broker knows what to compile.
+        # The number of requests, not events, determines what the JVM compiles.
         _piped(broker, store, _WARMING_RATE, warming, log, linger_ms=0)
         rate = drain(broker, store, backlog, log).rate
-        bench.say(f"the sink reaches {rate:.0f} events a second on {store.name}")
+        bench.say(f"the sink reaches {rate:.0f} events/s on {store.name}")
         cases: dict[str, Callable[[], Latency]] = {}
         for load, share in _LOADS.items():
             cases[f"put alone at {load}"] = partial(_alone, store, rate * share, seconds)
-            cases[f"append to object at {load}"] = partial(_piped, broker, store, rate * share, seconds, log)
+            cases[f"end to end at {load}"] = partial(_piped, broker, store, rate * share, seconds, log)
         found = bench.rounds(_ROUNDS, cases)
     notes = (
-        f"One worker, 1 partition, {store.name}. Full load is the {rate:,.0f} events a second that the sink "
+        f"One worker, 1 partition, {store.name}. Full load is the {rate:,.0f} events/s that the sink "
         f"reached there just before; each load lasts {seconds:g} s, of which the first is not counted.",
-        f"Before all, {_WARMING_RATE:,.0f} events a second for {warming:g} s, sent one by one, let the "
-        "broker compile itself.",
+        f"Before measuring, {_WARMING_RATE:,.0f} events/s for {warming:g} s, sent one by one, let the "
+        "broker's JVM compile its code.",
     )
     return Result([*_figures(found), Figure("full_rate", "full load", (rate,), "/s")], notes)
 
@@ -100,7 +100,7 @@ def _alone(store: Seaweed, rate: float, seconds: float) -> Latency:
     prefix = f"alone/{uuid.uuid4().hex[:8]}"
     since = time.time()
     arguments = {"prefix": prefix, "rate": rate, "seconds": seconds}
-    told = subprocess.run(
+    output = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks.paced_puts"),
             *(f"--{name}={value}" for name, value in arguments.items()),
@@ -109,7 +109,7 @@ def _alone(store: Seaweed, rate: float, seconds: float) -> Latency:
         stdout=subprocess.PIPE,
         check=True,
     ).stdout
-    began = dict(enumerate(json.loads(told)))
+    began = dict(enumerate(json.loads(output)))
     return _between(began, store.born(prefix, since))
 
 
@@ -137,9 +137,9 @@ def _piped(
 
 
 def _send(broker: str, topic: str, bodies: list[bytes], rate: float, linger_ms: int) -> None:
-    """Send at a rate; with a request every 5 ms as clients do by default.
+    """Send at a rate, with one request every 5 ms, the default of clients.
 
-    A request for each event costs the broker so much that it, and not the consumer, is slow.
+    With one request per event, the broker would be the bottleneck instead of the consumer.
     """
     producer = Producer({"bootstrap.servers": broker, "linger.ms": linger_ms})
     pace = Pace(rate, len(bodies))
@@ -152,7 +152,7 @@ def _send(broker: str, topic: str, bodies: list[bytes], rate: float, linger_ms: 
 
 
 def _between(began: dict[int, int], born: dict[str, int]) -> Latency:
-    """From the beginnings, in ns by offset, to the objects, in ns by the last part of their key."""
+    """Latencies from start times, in ns by offset, and object times, in ns by the last part of the key."""
     # At least the last one, however late the first was on a machine that had other things to do.
     counted = min(min(began.values()) + _WARM_SECONDS * 1e9, max(began.values()))
     return Latency.of(
@@ -163,18 +163,18 @@ def _between(began: dict[int, int], born: dict[str, int]) -> Latency:
 def _figures(found: dict[str, list[Latency]]) -> list[Figure]:
     figures = []
     for load in _LOADS:
-        piped, alone = found[f"append to object at {load}"], found[f"put alone at {load}"]
+        piped, alone = found[f"end to end at {load}"], found[f"put alone at {load}"]
         share = load.split()[0]
         figures.append(
             ratio(
                 "p99_ratio_at_half_load" if load == _HALF else f"p99_ratio_at_{share}_percent",
-                f"p99 of append to object ÷ p99 of the put alone, at {load} load",
+                f"p99 end to end ÷ p99 of the put alone, at {load} load",
                 [one.p99 for one in piped],
                 [one.p99 for one in alone],
                 Target("at most", 3) if load == _HALF else None,
             )
         )
-        for name, rounds in (("append to object", piped), ("put alone", alone)):
+        for name, rounds in (("end to end", piped), ("put alone", alone)):
             key_start = f"{name.replace(' ', '_')}_at_{share}_percent"
             for what in ("p50", "p99", "most"):
                 shown = "max" if what == "most" else what
@@ -185,4 +185,4 @@ def _figures(found: dict[str, list[Latency]]) -> list[Figure]:
     return figures
 
 
-SUITE = Suite("Latency: from the append to the object", run)
+SUITE = Suite("Latency: end to end", run)

@@ -1,11 +1,11 @@
-"""The most resident memory that producer and consumer ever have, by the number of rows.
+"""Measures the peak resident memory of producer and consumer, by the number of rows.
 
-The producer publishes a CSV, the consumer stores what it has published, at the instant server. The peak is
-the kernel's own (`VmHWM`), read again and again until the end, of the process and of those it has started.
+The producer publishes a CSV file, and the consumer stores it with the instant server. The peak is the
+kernel's (`VmHWM`), polled until the end, of the process and its descendants.
 
-Memory hardly varies, so only the smallest size is measured several times; the ratio is to its median. The
-consumer takes five minutes and more for the largest one. In a run of all suites it works on that backlog for
-so long, and the figure says how far it came; `make bench SUITE=memory` waits for the end.
+Memory hardly varies, so only the smallest size is measured several times; the ratio refers to its median. The
+consumer takes more than five minutes for the largest one. In a run of all suites it is stopped after five
+minutes, and the figure says how far it got; `make bench SUITE=memory` waits for the end.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _figures(found: dict[int, list[Peaks]]) -> list[Figure]:
 
 
 def _part(rows: int, rounds: list[Peaks]) -> str:
-    """How far the consumer came in the time that it had, where it was not through."""
+    """How far the consumer got, if it did not finish in time."""
     done = min(one.consumer.rows for one in rounds)
     return f"the consumer had stored {done:,} of {rows:,} rows when its time was over" if done < rows else ""
 

@@ -1,8 +1,8 @@
-"""How many of a CSV's rows become events in a second, beside kcat on ready lines and the tutorials' way.
+"""Measures rows/s from CSV to Kafka, compared with kcat on prepared lines and with tutorial code.
 
-Ours and kcat's are whole commands, from start to end, with acks=all and idempotence. The tutorials' way gets
-fewer rows, so that its start would weigh more: of it only the work counts. Each time the topic is checked to
-hold every row.
+Ours and kcat are whole commands, from start to end, with acks=all and idempotence. The tutorial code gets
+fewer rows, so its startup would dominate and is excluded. Each time, the topic is checked to contain every
+row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.topics import held, topic
 from benchmarks.workers import without_aws
 
 _ROUNDS = 3
-_LAKEFEED, _KCAT, _TUTORIAL = "lakefeed-producer publish", "kcat -P on JSON lines", "the tutorials' way"
+_LAKEFEED, _KCAT, _TUTORIAL = "lakefeed-producer publish", "kcat -P on JSON lines", "tutorial code"
 _KEYS = {_LAKEFEED: "lakefeed", _KCAT: "kcat", _TUTORIAL: "tutorial"}
 
 
@@ -38,7 +38,7 @@ class Published:
 
     @property
     def rate(self) -> float:
-        """Rows a second."""
+        """Rows per second."""
         return self.rows / self.seconds
 
 
@@ -72,14 +72,14 @@ def run(bench: Bench) -> Result:
                 _TUTORIAL: partial(_tutorial, broker, log, files["few.csv"], few),
             },
         )
-    return Result(_figures(found), (f"A CSV of {rows:,} rows; the tutorials' way gets {few:,}.",))
+    return Result(_figures(found), (f"A CSV file of {rows:,} rows; the tutorial code gets {few:,}.",))
 
 
 def _tutorial(broker: str, log: Path, file: Path, rows: int) -> Published:
-    """The tutorials' way, which tells itself what its work took, without its start."""
+    """Run the tutorial code, which reports the time of its work without its startup."""
     command = (sys.executable, "-m", "benchmarks.tutorial.publish", str(file), broker)
-    whole, told = _publish(broker, log, command, rows)
-    seconds, cpu_seconds = map(float, told.split())
+    whole, output = _publish(broker, log, command, rows)
+    seconds, cpu_seconds = map(float, output.split())
     return replace(whole, seconds=seconds, cpu_seconds=cpu_seconds)
 
 
@@ -88,17 +88,17 @@ def _command(broker: str, log: Path, command: Sequence[str], rows: int) -> Publi
 
 
 def _publish(broker: str, log: Path, command: Sequence[str], rows: int) -> tuple[Published, bytes]:
-    """Run a command that publishes so many rows to the topic whose name is its last argument.
+    """Run a command that publishes rows to the topic in its last argument.
 
-    Returns what it took, and what it printed.
+    Returns its times, and its output.
     """
     variables = without_aws()
-    # Modules are compiled once, as they are in the image, and not at each start.
+    # Modules are compiled once, as in the image, not at each start.
     variables.pop("PYTHONDONTWRITEBYTECODE", None)
     with topic(broker, "rows", 1) as name, log.open("ab") as errors:
         before = _children_cpu()
         began = time.monotonic()
-        told = subprocess.run(
+        output = subprocess.run(
             [*command, name],
             env=variables,
             stdin=subprocess.DEVNULL,
@@ -111,7 +111,7 @@ def _publish(broker: str, log: Path, command: Sequence[str], rows: int) -> tuple
         there = held(broker, name)
     if there != rows:
         raise RuntimeError(f"{command[0]} published {there} of {rows} rows; see {log}")
-    return Published(rows, seconds, cpu), told
+    return Published(rows, seconds, cpu), output
 
 
 def _children_cpu() -> float:
@@ -139,9 +139,9 @@ def _figures(found: dict[str, list[Published]]) -> list[Figure]:
     ]
     for case, rounds in found.items():
         key = _KEYS[case]
-        figures.append(Figure(f"{key}_rate", f"rows a second, {case}", tuple(rates[case]), "/s"))
+        figures.append(Figure(f"{key}_rate", f"rows/s, {case}", tuple(rates[case]), "/s"))
         cpu = tuple(one.cpu_seconds / one.rows * 1e6 for one in rounds)
-        figures.append(Figure(f"{key}_cpu_us", f"CPU a row, {case}", cpu, "µs"))
+        figures.append(Figure(f"{key}_cpu_us", f"CPU per row, {case}", cpu, "µs"))
     return figures
 
 

@@ -1,10 +1,9 @@
-"""How long Athena's answer takes here, and what a crawl costs, over ever more one-event objects.
+"""Measures queries and crawls of the local AWS with increasing numbers of objects.
 
-Here means the local AWS: its S3, its Athena (DuckDB) and its crawl on this machine. The figures show how the
-cost grows with the number of objects, not what AWS would take. One topic grows from size to size, so they
-cannot be taken in turns. The more objects, the fewer rounds: with 50,000 an answer takes minutes on a busy
-machine, and putting them, which is not measured, some more. A crawl reads everything each time, so a later
-one is no cheaper.
+The local AWS runs S3, Athena (DuckDB) and crawls on this machine. The figures show how the cost grows with
+the number of objects, not how long AWS takes. One topic grows from size to size, so the sizes cannot be
+measured in turns. More objects mean fewer rounds: with 50,000, a query takes minutes on a busy machine, and
+creating them, which is not measured, even longer. Each crawl reads everything, so later ones are not faster.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ class Lake:
 
 
 def run(bench: Bench) -> Result:
-    """Measure crawls and answers."""
+    """Measure crawls and queries."""
     figures: list[Figure] = []
     with ExitStack() as held:
         aws = held.enter_context(LocalAws(bench.folder / "aws"))
@@ -91,12 +90,12 @@ def run(bench: Bench) -> Result:
             asyncio.run(_put(aws.endpoint_url, range(there, size)))
             there = size
             bench.say(f"{size:,} objects are there, {time.monotonic() - began:.1f} s")
-            cases: dict[str, Callable[[], float]] = {"crawl": lake.crawl, "answer": partial(lake.ask, size)}
+            cases: dict[str, Callable[[], float]] = {"crawl": lake.crawl, "query": partial(lake.ask, size)}
             figures += [
                 Figure(f"{case}_{size}_seconds", f"{case}, {size:,} objects", tuple(seconds), "s")
                 for case, seconds in bench.rounds(rounds, cases).items()
             ]
-    notes = (f"The local AWS on this machine; all objects in one day's folder. Asked: `{_QUERY}`.",)
+    notes = (f"The local AWS on this machine; all objects in one day's folder. Query: `{_QUERY}`.",)
     return Result(figures, notes)
 
 
@@ -126,4 +125,4 @@ def _soon(_: float) -> None:
     time.sleep(_LOOK_SECONDS)
 
 
-SUITE = Suite("Query: crawls and answers of Athena, here", run)
+SUITE = Suite("Query: local crawls and queries", run)

@@ -1,7 +1,8 @@
-"""How long a service takes to start, what it uses when there is nothing to do, and the size of its image.
+"""Measures startup time, idle CPU and memory of the services, and the sizes of their images.
 
-The consumer starts with an event waiting in its topic, in a group that is new: it counts until SeaweedFS has
-the object. The others count until `/readyz` says yes. Idle are all three at once, after their start.
+The consumer starts in a new group with an event in its topic, and is measured until SeaweedFS has the object.
+The others are measured until `/readyz` returns 200. Idle usage is measured for all three together, after
+startup.
 """
 
 from __future__ import annotations
@@ -146,16 +147,16 @@ def _images() -> list[Figure]:
 def _image(part: str, image: str) -> Figure:
     key, what = f"{part}_image_mb", f"image {image}"
     if shutil.which("docker") is None:
-        return Figure(key, what, (), "MB", note="Docker is not here")
-    done = subprocess.run(
+        return Figure(key, what, (), "MB", note="Docker is not installed")
+    inspected = subprocess.run(
         ["docker", "image", "inspect", "--format", "{{.Size}}", image],
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        return Figure(key, what, (), "MB", note="`make up` builds it; " + " ".join(done.stderr.split()))
-    return Figure(key, what, (int(done.stdout) / 1e6,), "MB")
+    if inspected.returncode:
+        return Figure(key, what, (), "MB", note="`make up` builds it; " + " ".join(inspected.stderr.split()))
+    return Figure(key, what, (int(inspected.stdout) / 1e6,), "MB")
 
 
-SUITE = Suite("Start-up and idle", run)
+SUITE = Suite("Startup and idle", run)

@@ -99,12 +99,12 @@ def test_the_report_shows_first_what_should_be_reached_of_all_suites(tmp_path: P
     machine = Machine("2026-01-01", "abc", "run", "a CPU", 2, 8, "Linux", 0.1, {"Python": "3.11"}, {})
     write(tmp_path, {"one": ("One", RESULT), "two": ("Two", other)}, machine, quick=True)
     report = (tmp_path / "bench.md").read_text()
-    reach = report[report.index("### What should be reached") : report.index("### One")]
+    reach = report[report.index("### Targets") : report.index("### One")]
     assert [line.split(" | ")[0] for line in reach.splitlines()[4:-1]] == [
         "| a ÷ b",
         "| at 10 M rows (not reached in 300 s)",
         "| c ÷ d",
     ]
-    assert "Its figures mean nothing" in report
+    assert "Its figures are meaningless" in report
     content = json.loads((tmp_path / "bench.json").read_text())
     assert (content["one"]["ratio"], content["two"]["ratio"], content["quick"]) == (4.2, 1.0, True)

@@ -40,7 +40,7 @@ run "brokers_are_entered_by_iam_over_tls_only" {
 
   assert {
     condition     = aws_msk_cluster.this.client_authentication[0].sasl[0].iam && !aws_msk_cluster.this.client_authentication[0].unauthenticated
-    error_message = "Somebody could come in without IAM."
+    error_message = "Clients could connect without IAM."
   }
 
   assert {
@@ -74,7 +74,7 @@ run "only_the_cluster_reaches_the_brokers" {
 
   assert {
     condition     = length(aws_vpc_security_group_ingress_rule.clients) == 0
-    error_message = "Further clients are let in that nobody named."
+    error_message = "Additional clients are allowed that are not in the variables."
   }
 }
 

@@ -27,7 +27,7 @@ run "closed_by_default" {
       length(aws_vpc_security_group_ingress_rule.kafka_from_group) == 0,
       length(aws_vpc_security_group_ingress_rule.ssh) == 0,
     ])
-    error_message = "Something may connect that nobody asked for."
+    error_message = "Connections are allowed that are not in the variables."
   }
 
   assert {

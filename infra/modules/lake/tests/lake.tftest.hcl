@@ -153,16 +153,16 @@ run "the_crawler_reads_events_and_deletes_nothing" {
 
   assert {
     condition     = jsondecode(aws_iam_role.crawler.assume_role_policy).Statement[0].Principal == { Service = "glue.amazonaws.com" }
-    error_message = "Somebody else than Glue may take the crawler's role."
+    error_message = "Principals other than Glue may assume the crawler's role."
   }
 }
 
-run "nobody_may_take_a_role_unless_named" {
+run "only_trusted_arns_may_assume_a_role" {
   command = plan
 
   assert {
     condition     = length(aws_iam_role.service) == 0
-    error_message = "There are roles that nobody asked for."
+    error_message = "There are roles without trusted_arns."
   }
 }
 
@@ -183,7 +183,7 @@ run "those_named_may_take_the_roles" {
       for role in aws_iam_role.service :
       jsondecode(role.assume_role_policy).Statement[0].Principal == { AWS = "arn:aws:iam::123456789012:user/me" }
     ])
-    error_message = "Somebody else may take a role."
+    error_message = "Principals outside trusted_arns may assume a role."
   }
 }
 
@@ -212,16 +212,16 @@ run "the_crawler_makes_one_table_a_topic_below_any_prefix" {
 
   assert {
     condition     = output.settings.LAKEFEED_TOPICS == "prices,Orders.eu" && output.settings.LAKEFEED_CRAWLER_SCHEDULE == "cron(15 0 * * ? *)"
-    error_message = "The services are told something else than the crawler."
+    error_message = "The settings of the services differ from the crawler."
   }
 }
 
-run "a_budget_wants_somebody_to_tell" {
+run "a_budget_requires_an_email_address" {
   command = plan
 
   assert {
     condition     = length(aws_budgets_budget.this) == 0
-    error_message = "There is a budget that tells nobody."
+    error_message = "There is a budget without e-mail addresses."
   }
 }
 
