@@ -22,6 +22,7 @@ from tests.helpers.analytics.contracts import (
     FoldersContract,
 )
 from tests.helpers.analytics.fakes import COLUMNS
+from tests.helpers.local_s3 import put_all
 
 if TYPE_CHECKING:
     from mypy_boto3_glue import GlueClient
@@ -84,7 +85,11 @@ class TestCatalogue(CatalogueContract):
 
 class TestCrawler(CrawlerContract):
     @pytest.fixture
-    def crawler(self, parts: Parts) -> Crawler:
+    def crawler(self, parts: Parts, aws: str, account: str, settings: AnalyticsSettings) -> Crawler:
+        # Enough that a crawl takes longer than the calls that find it running.
+        topic = f"events/{settings.topic_names[0]}"
+        days = [f"2026-{month:02}-{day:02}" for month in range(1, 13) for day in range(1, 29)]
+        put_all(aws, account, settings.bucket, [f"{topic}/dt={day}/1.json" for day in days])
         return parts.crawler
 
     @pytest.fixture

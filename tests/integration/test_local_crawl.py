@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import closing
-from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
 
+from tests.helpers.local_s3 import put_all
 from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -41,15 +39,7 @@ class Lake:
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=body.encode())
 
     def put_all(self, keys: Iterable[str]) -> None:
-        """Store one small document under each key, without the cost of boto3."""
-        with closing(HTTPConnection(urlsplit(self.s3.meta.endpoint_url).netloc)) as http:
-            for key in keys:
-                credential = f"Credential={self._account}/20260101/us-east-1/s3/aws4_request"
-                headers = {"Authorization": f"AWS4-HMAC-SHA256 {credential}, SignedHeaders=, Signature="}
-                http.request("PUT", f"/{self.bucket}/{key}", b'{"id": 1}', headers)
-                with http.getresponse() as answer:
-                    answer.read()
-                    assert answer.status == 200
+        put_all(self.s3.meta.endpoint_url, self._account, self.bucket, keys)
 
     def crawler(self, path: str = "events/orders/", **options: Any) -> None:
         target = {"Path": f"s3://{self.bucket}/{path}", **options.pop("Target", {})}
