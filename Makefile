@@ -46,12 +46,15 @@ help: ## list the targets
 # ---- checks -------------------------------------------------------------------------------
 
 .PHONY: lint
-lint: setup ## style, types, and known vulnerabilities of the locked packages if a service is reachable
+lint: setup ## style, types, wording, layers, dead code, dependencies; known vulnerabilities if a service is reachable
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/mypy .ci/stages.py .ci/pipeline.py
 	@$(BIN)/python -m docs.wording
+	@mkdir -p build; $(BIN)/lint-imports --no-cache >build/imports.txt || { cat build/imports.txt; exit 1; }
+	@$(BIN)/vulture
+	@for part in $(PARTS); do (cd $$part && ../$(BIN)/deptry --no-ansi lakefeed_$$part 2>../build/deptry.txt) || { cat build/deptry.txt; exit 1; }; done
 	@$(BIN)/python -m supply.audit $(AUDIT)
 
 .PHONY: sbom

@@ -23,7 +23,6 @@ from lakefeed_common.errors import InputError, MissingError, RefusedError, Unava
 if TYPE_CHECKING:
     from mypy_boto3_athena import AthenaClient
 
-STATES = ("QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED")
 _FIRST_POLL, _LONGEST_POLL = 0.1, 2.0
 _BATCH = 50  # https://docs.aws.amazon.com/athena/latest/APIReference/API_BatchGetQueryExecution.html
 _LONGEST_ID = 128

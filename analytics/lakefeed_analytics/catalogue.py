@@ -113,7 +113,10 @@ class GlueCatalogue:
 def _table(raw: Any) -> Table:
     storage = raw.get("StorageDescriptor", {})
     columns = [Column(each["Name"], each.get("Type", "string")) for each in storage.get("Columns", [])]
-    keys = [Column(each["Name"], each.get("Type", "string"), True) for each in raw.get("PartitionKeys", [])]
+    keys = [
+        Column(each["Name"], each.get("Type", "string"), partition=True)
+        for each in raw.get("PartitionKeys", [])
+    ]
     return Table(
         name=raw["Name"],
         location=storage.get("Location", ""),

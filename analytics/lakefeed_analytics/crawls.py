@@ -63,7 +63,7 @@ class CrawlKeeper:
             self._check_duration(status.running_seconds)
             return self._soon()
         by_hand = self._catalogue_read is not None
-        tables, others = self._read_tables(by_hand)
+        tables, others = self._read_tables(by_hand=by_hand)
         listed = self._parts.folders.listed()
         self._read_partitions(listed)
         pending = self._new.pending(listed)
@@ -119,7 +119,7 @@ class CrawlKeeper:
         if self._failure is None:
             log.info("Crawled in %.0f s", seconds or 0)
 
-    def _read_tables(self, by_hand: bool) -> tuple[dict[str, Table], list[Table]]:
+    def _read_tables(self, *, by_hand: bool) -> tuple[dict[str, Table], list[Table]]:
         """Read our topics' tables and all tables; report manual changes, and recrawl deleted tables."""
         found = {table.name: table for table in self._parts.catalogue.tables()}
         self._metrics.tables.set(len(found))

@@ -78,7 +78,9 @@ def _table(
         return left + middle.join(bar * (width + 2) for width in widths) + end
 
     def line(cells: Sequence[str], glyphs: str) -> str:
-        padded = (_pad(*cell) for cell in zip(cells, widths, aligned, strict=True))
+        padded = (
+            _pad(cell, width, right=right) for cell, width, right in zip(cells, widths, aligned, strict=True)
+        )
         return f"{glyphs[0]} {f' {glyphs[1]} '.join(padded)} {glyphs[2]}"
 
     yield rule(lines[0])
@@ -89,7 +91,7 @@ def _table(
     yield rule(lines[4])
 
 
-def _pad(text: str, width: int, right: bool) -> str:
+def _pad(text: str, width: int, *, right: bool) -> str:
     room = " " * (width - _width(text))
     return room + text if right else text + room
 

@@ -118,8 +118,8 @@ class Pod:
     def containers(self) -> list[Container]:
         """All containers, including init containers."""
         return [
-            *(Container(body, True) for body in self.spec.get("initContainers", [])),
-            *(Container(body, False) for body in self.spec["containers"]),
+            *(Container(body, init=True) for body in self.spec.get("initContainers", [])),
+            *(Container(body, init=False) for body in self.spec["containers"]),
         ]
 
     @property

@@ -374,7 +374,7 @@ def test_an_endless_crawl_is_reported_and_only_stopped_manually(
         answer["Crawler"] |= {"State": "RUNNING", "CrawlElapsedTime": 11_000}
 
     faulty.always("GetCrawler", edited(endless))
-    reason = until_unready(service, "catalogue", "the crawl running for more than 10 s")
+    reason = until_unready(service, "catalogue", "the crawl has been running for more than 10 s")
     assert "DELETE /v1/crawls" in reason
     assert faulty.made("StopCrawler") == []
     assert ask(service, "DELETE", "/v1/crawls").status_code == 202
@@ -464,7 +464,7 @@ def test_a_manually_moved_table_is_reported_until_it_is_restored(
     place = changed["StorageDescriptor"]["Location"]
     changed["StorageDescriptor"]["Location"] = f"s3://{bucket}/elsewhere/"
     glue.update_table(DatabaseName="lakefeed", TableInput=changed)  # type: ignore[arg-type]
-    reason = until_unready(service, "catalogue", f"reads s3://{bucket}/elsewhere/")
+    reason = until_unready(service, "catalogue", f"is s3://{bucket}/elsewhere/")
     assert "Restore it, or delete the table" in reason
     changed["StorageDescriptor"]["Location"] = place
     glue.update_table(DatabaseName="lakefeed", TableInput=changed)  # type: ignore[arg-type]
@@ -585,7 +585,7 @@ def test_a_query_in_athenas_queue_is_cancelled_eventually(faulty: FaultyAws, sta
     assert ask(service, "GET", f"/v1/queries/{query}").json()["state"] == "QUEUED"
     assert ask(service, "GET", f"/v1/queries/{query}/rows").status_code == 409
     wait_for(lambda: faulty.made("StopQueryExecution"), 30, lambda: service.log)
-    assert "is cancelled: Athena has not begun it within 2 s" in service.log
+    assert "Athena has not started it within 2 s" in service.log
     faulty.heal()
     wait_for(lambda: service.metric("lakefeed_analytics_queries_running") == 0)
     sound(service)
@@ -698,7 +698,7 @@ def test_a_slow_glue_is_not_a_stall(faulty: FaultyAws, start: Start) -> None:
 
 def test_a_hanging_work_loop_is_detected(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
-    monkeypatch.setattr(CrawlKeeper, "look", lambda _: ended.wait())
+    monkeypatch.setattr(CrawlKeeper, "check", lambda _: ended.wait())
     service = start(LAKEFEED_STALL_SECONDS="2")
     try:
         wait_for(lambda: ask(service, "GET", "/v1/tables").status_code == 200)
