@@ -34,12 +34,16 @@ _SPELLINGS = {
     "schema_file": ("--schema",),
 }
 _METAVARS = {
+    "topic": "NAME",
     "kafka_bootstrap_servers": "HOST:PORT",
     "rate": "N",
     "key": "COLUMN",
     "column_names": "sql|as-is",
     "schema_file": "FILE",
+    "delimiter": "CHARACTER",
     "quoting": "standard|none",
+    "null": "VALUE",
+    "encoding": "NAME",
     "skip": "N",
     "state_folder": "FOLDER",
 }

@@ -90,7 +90,7 @@ def test_a_file_that_was_changed_after_a_kill_is_refused(kafka: str, topic: str,
         "error: x.csv: its content differs from what was published under this name at "
     )
     assert (
-        "or the rows that are not published yet, below the header, into a file with another name"
+        "or put the rows that are not published yet, below the header, into a file with another name"
         in refused.stderr
     )
     assert there.size() < len(good())

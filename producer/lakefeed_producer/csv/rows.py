@@ -18,39 +18,58 @@ from lakefeed_producer.csv.splitter import Block, Positions
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where consecutive data rows are in their file.
+
+    Attributes:
+        file: the CSV file.
+        block: their records, good or rejected.
+        first_row: number of the first one.
+    """
+
+    file: CsvFile
+    block: Block
+    first_row: int
+
+    def reject(self, row: int, reason: Reason, message: str) -> Reject:
+        """The reject of one of the rows."""
+        file, index = self.file, row - self.first_row
+        encoding = file.dialect.encoding
+        raw = original_bytes(self.block.raw(index), encoding)
+        line = int(self.block.lines[index])
+        return Reject(file.name, file.origin, line, row, reason, message, raw, encoding)
+
+
+@dataclass(frozen=True)
 class Rows:
     """Consecutive rows of a file.
 
     Attributes:
         columns: the values of the good rows.
         rows: their data row numbers.
-        block: where all of them are in the file.
         rejects: the rejected rows.
-        first_row: the first data row, good or rejected.
+        origin: where all of them are in the file.
     """
 
     columns: list[ByteColumn]
     rows: Positions
-    block: Block
     rejects: list[Reject]
-    first_row: int
+    origin: Origin
 
     @property
     def count(self) -> int:
         """The number of data rows, good or rejected."""
-        return len(self.block)
+        return len(self.origin.block)
 
     @property
     def last_row(self) -> int:
         """The last data row, good or rejected."""
-        return self.first_row + self.count - 1
+        return self.origin.first_row + self.count - 1
 
-
-def reject(file: CsvFile, block: Block, index: int, row: int, reason: Reason, message: str) -> Reject:
-    """The reject of one record of a block."""
-    encoding = file.dialect.encoding
-    raw = original_bytes(block.raw(index), encoding)
-    return Reject(file.name, file.origin, int(block.lines[index]), row, reason, message, raw, encoding)
+    @property
+    def is_plain(self) -> bool:
+        """Whether no value has a character that JSON escapes."""
+        return self.origin.block.is_plain(self.origin.file.dialect.delimiter)
 
 
 def read_rows(
@@ -127,11 +146,12 @@ def _sort_rows(file: CsvFile, block: Block, first_row: int, given: Mapping[int, 
         fitting[list(misfits)] = False
         columns = [values.take(fitting) for values in columns]
         indices = indices[fitting]
+    origin = Origin(file, block.without_fields(), first_row)
     rejects = [
-        reject(file, block, index, first_row + index, reason, message)
+        origin.reject(first_row + index, reason, message)
         for index, (reason, message) in sorted(wrong.items())
     ]
-    return Rows(columns, first_row + indices, block.without_fields(), rejects, first_row)
+    return Rows(columns, first_row + indices, rejects, origin)
 
 
 def _unusable(file: CsvFile, block: Block) -> dict[int, tuple[Reason, str]]:

@@ -216,13 +216,13 @@ class _Splitter:
         if not data:
             return
         array = np.frombuffer(data, np.uint8)
-        all_breaks = breaks = self._breaks(data, array, final)
+        all_breaks = breaks = self._breaks(data, array, final=final)
         clean = len(data)
         all_delimiters = delimiters = np.flatnonzero(array == self._delimiter)
         has_quotes = self._is_quoted and b'"' in data
         if has_quotes:
             outside = np.bitwise_xor.accumulate((array == _QUOTE).view(np.uint8)) == 0
-            clean = self._first_irregular(array, outside, final)
+            clean = self._first_irregular(array, outside, final=final)
             breaks = breaks[outside[breaks]]
             delimiters = delimiters[outside[delimiters]]
         breaks = breaks[: np.searchsorted(breaks, clean)]
@@ -238,7 +238,7 @@ class _Splitter:
         ends = _without_cr(array, starts, ends)
         faults: dict[int, Fault] = {}
         if clean < len(data):
-            found = self._parse_exactly(data, used, final)
+            found = self._parse_exactly(data, used, final=final)
             faults = {len(starts) + index: fault for index, fault in found.faults.items()}
             starts = np.concatenate((starts, np.array(found.starts, np.int64)))
             ends = np.concatenate((ends, np.array(found.ends, np.int64)))
@@ -260,7 +260,7 @@ class _Splitter:
             yield block
 
     @staticmethod
-    def _breaks(data: bytes, array: npt.NDArray[np.uint8], final: bool) -> Positions:
+    def _breaks(data: bytes, array: npt.NDArray[np.uint8], *, final: bool) -> Positions:
         """Last byte of each line end, inside quotes or not: every LF, and every CR that no LF follows."""
         breaks = np.flatnonzero(array == _LF)
         if b"\r" in data:
@@ -274,7 +274,7 @@ class _Splitter:
         return breaks
 
     def _first_irregular(
-        self, array: npt.NDArray[np.uint8], outside: npt.NDArray[np.bool_], final: bool
+        self, array: npt.NDArray[np.uint8], outside: npt.NDArray[np.bool_], *, final: bool
     ) -> int:
         """Position of the first quote that RFC 4180 does not allow there; the length if there is none.
 
@@ -295,10 +295,10 @@ class _Splitter:
     def _may_border(self, values: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
         return np.isin(values, (self._delimiter, _LF, _CR, _QUOTE))
 
-    def _parse_exactly(self, data: bytes, start: int, final: bool) -> _Parsed:
+    def _parse_exactly(self, data: bytes, start: int, *, final: bool) -> _Parsed:
         found = _Parsed([], [], [], [], {}, start)
         while found.used < len(data):
-            step = self._record(data, found.used, final)
+            step = self._record(data, found.used, final=final)
             if step is None:
                 break
             end, following, delimiters, fault = step
@@ -312,7 +312,7 @@ class _Splitter:
         return found
 
     def _record(
-        self, data: bytes, start: int, final: bool
+        self, data: bytes, start: int, *, final: bool
     ) -> tuple[int, int, list[int], Fault | None] | None:
         """End, start of the next, delimiters and fault of a record; None if its end has not been read."""
         position = start
@@ -320,7 +320,7 @@ class _Splitter:
         while True:
             match = self._field.match(data, position)
             if match is None:
-                return self._faulty(data, start, position, final)
+                return self._faulty(data, start, position, final=final)
             position = match.end()
             separator = match.group(1)
             may_continue = position == len(data) and separator != b"\n" and separator != b"\r\n"
@@ -331,7 +331,7 @@ class _Splitter:
             delimiters.append(match.start(1))
 
     def _faulty(
-        self, data: bytes, start: int, position: int, final: bool
+        self, data: bytes, start: int, position: int, *, final: bool
     ) -> tuple[int, int, list[int], Fault | None] | None:
         """The result of `_record` for a record with a malformed quoted field at `position`."""
         closed = self._quoted.match(data, position)

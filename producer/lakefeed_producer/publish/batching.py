@@ -10,10 +10,9 @@ import numpy as np
 
 from lakefeed_producer.csv.byte_columns import ByteColumn, ConcatColumn, Flags
 from lakefeed_producer.csv.column_types import missing
-from lakefeed_producer.csv.file import CsvFile
 from lakefeed_producer.csv.rejects import Reason, Reject
-from lakefeed_producer.csv.rows import Rows, reject
-from lakefeed_producer.csv.splitter import Block, Positions
+from lakefeed_producer.csv.rows import Origin, Rows
+from lakefeed_producer.csv.splitter import Positions
 from lakefeed_producer.kafka.batch import EventBatch
 from lakefeed_producer.kafka.publication import Publication, RowsInTopic
 from lakefeed_producer.publish.events import Encoder
@@ -86,7 +85,7 @@ class Batcher:
 
     def encode(self, rows: Rows) -> Events:
         """Encode the rows that the topic lacks."""
-        file, publication = self._plan.file, self._in_topic.publication
+        publication = self._in_topic.publication
         keys = self._keys(rows)
         partitions = publication.assign_partitions(rows.rows, keys)
         present = self._in_topic.present(rows.rows, partitions)
@@ -95,7 +94,7 @@ class Batcher:
             columns = [values.take(lacking) for values in rows.columns]
             rows = replace(rows, columns=columns, rows=rows.rows[lacking])
             keys, partitions = _take(keys, lacking), partitions[lacking]
-        values = self._encoder.encode(rows.columns, plain=rows.block.is_plain(file.dialect.delimiter))
+        values = self._encoder.encode(rows.columns, plain=rows.is_plain)
         if len(values.parts) > _MANY_PARTS:
             values = values.materialized()
         numbers = rows.rows
@@ -117,7 +116,7 @@ class Batcher:
             rejects=rejects,
             found=int(present.sum()),
             last_row=rows.last_row,
-            reject=partial(_refused_by_broker, file, rows.block, rows.first_row),
+            reject=partial(_refused_by_broker, rows.origin),
         )
 
     def _keys(self, rows: Rows) -> ByteColumn | None:
@@ -132,8 +131,7 @@ class Batcher:
             f"the event has {int(size):,} bytes, more than the {self._max_event_bytes:,} that the topic "
             "accepts with key and headers"
         )
-        index = row - rows.first_row
-        return reject(self._plan.file, rows.block, index, row, Reason.EVENT_TOO_LARGE, message)
+        return rows.origin.reject(row, Reason.EVENT_TOO_LARGE, message)
 
 
 def _take(keys: ByteColumn | None, flags: Flags) -> ByteColumn | None:
@@ -145,7 +143,7 @@ def _numbered(numbers: Positions, flags: Flags) -> list[tuple[int, int]]:
     return [(at, int(numbers[at])) for at in np.flatnonzero(flags).tolist()]
 
 
-def _refused_by_broker(file: CsvFile, block: Block, first_row: int, row: int, reason: str) -> Reject:
+def _refused_by_broker(origin: Origin, row: int, reason: str) -> Reject:
     """The reject for an event that the broker refused for its size."""
     message = f"the broker does not accept an event of this size: {reason}"
-    return reject(file, block, row - first_row, row, Reason.EVENT_TOO_LARGE, message)
+    return origin.reject(row, Reason.EVENT_TOO_LARGE, message)

@@ -55,7 +55,7 @@ def published(path: Path, text: str, types: list[ColumnType] | None = None) -> l
     found: list[bytes] = []
     for rows in read_rows(file):
         assert not rows.rejects
-        found += encoder.encode(rows.columns, plain=rows.block.is_plain(",")).to_list()
+        found += encoder.encode(rows.columns, plain=rows.is_plain).to_list()
     return found
 
 
@@ -123,7 +123,7 @@ def test_line_ends_and_other_rows_between_change_nothing(tmp_path: Path) -> None
     types, total = infer_types(file, {})
     assert (types, total) == ([ColumnType.INTEGER, ColumnType.STRING, ColumnType.STRING], 7)
     [rows] = read_rows(file)
-    assert Encoder(NAMES, types).encode(rows.columns, plain=rows.block.is_plain(",")).to_list() == [
+    assert Encoder(NAMES, types).encode(rows.columns, plain=rows.is_plain).to_list() == [
         b'{"a":1,"b":"x","c":null}',
         b'{"a":3,"b":null,"c":"z"}',
         b'{"a":null,"b":null,"c":null}',
