@@ -247,7 +247,7 @@ def test_a_consumer_without_rights_waits_and_says_which(
         wait_for(lambda: f"'{STRANGER}' to read the topic {topic}" in reason(), 60, lambda: service.log)
         secured.allow(STRANGER, ResourceType.TOPIC, topic, AclOperation.READ)
         wait_for(lambda: f"'{STRANGER}' to read the consumer group" in reason(), 60, lambda: service.log)
-        assert f"It needs READ on the topic {topic} and on the consumer group" in reason()
+        assert f"Grant READ on the topic {topic} and on the consumer group" in reason()
         secured.allow(STRANGER, ResourceType.GROUP, f"group-{topic}", AclOperation.READ)
         wait_for(lambda: stored() == 3, 60, lambda: service.log)
 
