@@ -57,8 +57,9 @@ def draw(panels: Sequence[dict[str, Any]], prometheus: str, now: float) -> str:
             x, y = at["x"] * _UNIT + _MARGIN, (at["y"] - first + top + (section is not None)) * 28 + _MARGIN
             width, height = at["w"] * _UNIT - 2 * _MARGIN, at["h"] * 28 - 2 * _MARGIN
             drawn.append(
-                f'<g transform="translate({x},{y})"><rect width="{width}" height="{height}" rx="3" '
-                f'fill="#ffffff" stroke="#d5d8de"/>{_panel(panel, prometheus, now, width, height)}</g>'
+                f'<svg x="{x}" y="{y}" width="{width}" height="{height}">'
+                f'<rect width="{width}" height="{height}" rx="3" '
+                f'fill="#ffffff" stroke="#d5d8de"/>{_panel(panel, prometheus, now, width, height)}</svg>'
             )
         top += (
             max(each["gridPos"]["y"] + each["gridPos"]["h"] for each in chosen)
@@ -84,7 +85,7 @@ def _section(panels: Sequence[dict[str, Any]], title: str | None) -> Iterator[di
 
 def _panel(panel: dict[str, Any], prometheus: str, now: float, width: float, height: float) -> str:
     unit = panel["fieldConfig"]["defaults"]["unit"]
-    title = _text(10, 18, panel["title"], 12, weight="bold")
+    title = _text(8, 18, panel["title"], 12 if width > 200 else 10, weight="bold")
     if panel["type"] == "stat":
         found = list(_series(prometheus, panel, now))
         value = shown(found[0][1][-1][1], unit) if found and found[0][1] else "No data"
