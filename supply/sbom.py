@@ -24,7 +24,7 @@ PARTS = ("producer", "consumer", "analytics", "local")
 
 
 def packages(part: str) -> Iterator[Package]:
-    """What the image of a part holds besides our own code."""
+    """What the image of a part contains in addition to our own code."""
     yield from python_packages(ROOT / part / "requirements.lock")
     if part == "local":
         yield from python_packages(MINISTACK)

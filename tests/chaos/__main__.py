@@ -43,7 +43,7 @@ def main() -> int:
         print("interrupted; what was started has ended")
         return 130
     except Exception:
-        _print_how_to_go_on(options.folder, again)
+        _print_how_to_continue(options.folder, again)
         raise
     report = merged(list(reports.values()))
     if options.cluster:
@@ -53,7 +53,7 @@ def main() -> int:
     if not report["missing"] and not any(report[kind] for kind in _WRONG):
         shutil.rmtree(options.folder)
         return 0
-    _print_how_to_go_on(options.folder, again)
+    _print_how_to_continue(options.folder, again)
     return 1
 
 
@@ -93,7 +93,7 @@ def merged(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def _print_how_to_go_on(folder: Path, again: str) -> None:
+def _print_how_to_continue(folder: Path, again: str) -> None:
     print(f"the logs and data of the run are in {folder}; the order of events is in steps.log")
     print(f"to run it again: {again}", flush=True)
 

@@ -33,7 +33,7 @@ class Topic:
         self._producer, self._broken = self._new_producer(), False
 
     def _new_producer(self) -> Producer:
-        """One that sends a record until it has arrived, once, however long the broker is away."""
+        """One that sends a record until it has arrived, once, however long the broker is unreachable."""
         return Producer(
             {
                 "bootstrap.servers": self._servers,
@@ -50,7 +50,7 @@ class Topic:
         admin.create_topics([new])[self.name].result(_SECONDS)
 
     def send(self, row: RowId, value: bytes | None) -> None:
-        """Hand over a record with the headers that tell which it is; see `flush`."""
+        """Hand over a record with the headers that identify it; see `flush`."""
         self._unsent.append((row, value))
         self.flush()
 

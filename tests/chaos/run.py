@@ -33,7 +33,7 @@ TOPIC, BUCKET, GROUP = "chaos", "chaos", "chaos-consumer"
 _PARTITIONS = 4
 _READS = 64
 _MEET_SECONDS = 60
-_TOLD_SECONDS = 10.0
+_REPORT_SECONDS = 10.0
 _COMMITS_SECONDS = 1.0
 CONSUMERS = {
     "lakefeed": [str(Path(sys.executable).with_name("lakefeed-consumer")), "run"],
@@ -165,7 +165,9 @@ class Run:
     async def go(self) -> Outcome:
         """Do it all; returns what came of it."""
         began = self._clock = time.monotonic()
-        beside = [asyncio.create_task(each) for each in (self._tend(), self._tell(), self._watch_commits())]
+        background = [
+            asyncio.create_task(each) for each in (self._tend(), self._tell(), self._watch_commits())
+        ]
         try:
             async with asyncio.TaskGroup() as lanes:
                 for steps in self._plan.values():
@@ -175,9 +177,9 @@ class Run:
             await self._until_all_is_stored()
             stored = time.monotonic()
         finally:
-            for task in beside:
+            for task in background:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await asyncio.gather(*background, return_exceptions=True)
         slow_stops = await self._group.stop()
         self._group.tend()
         verdict = await self._read_back()
@@ -228,7 +230,7 @@ class Run:
         before = self._proxy.counts()[step.what]
         self._proxy.set(Faults({step.what: step.share}, self._size.late_seconds))
         await asyncio.sleep(step.seconds)
-        # While the broker is away, or the workers are, there are no requests that it could meet.
+        # While the broker or the workers are down, there are no requests that it could meet.
         for _ in range(_MEET_SECONDS):
             if step.what == "outage" or self._proxy.counts()[step.what] > before:
                 break
@@ -246,15 +248,15 @@ class Run:
 
     def _steps_of_one(self, broker: Broker) -> dict[str, Callable[[Step], Awaitable[str]]]:
         return {
-            "broker_kill": lambda step: self._is_away(broker.kill_kafka, broker.start_kafka, step),
-            "broker_restart": lambda step: self._is_away(broker.stop_kafka, broker.start_kafka, step),
-            "zookeeper_restart": lambda step: self._is_away(
+            "broker_kill": lambda step: self._outage(broker.kill_kafka, broker.start_kafka, step),
+            "broker_restart": lambda step: self._outage(broker.stop_kafka, broker.start_kafka, step),
+            "zookeeper_restart": lambda step: self._outage(
                 broker.stop_zookeeper, broker.start_zookeeper, step
             ),
         }
 
     def _steps_of_cluster(self, cluster: Cluster) -> dict[str, Callable[[Step], Awaitable[str]]]:
-        async def one_is_away(find: Callable[[], int], stop: Callable[[int], None], step: Step) -> str:
+        async def outage_of_one(find: Callable[[], int], stop: Callable[[int], None], step: Step) -> str:
             number = await asyncio.to_thread(find)
 
             def start() -> None:
@@ -262,24 +264,24 @@ class Run:
                 # The next one goes when the cluster can bear it: two of three have to be there.
                 cluster.wait_whole()
 
-            return f"of broker {number}{await self._is_away(lambda: stop(number), start, step)}"
+            return f"of broker {number}{await self._outage(lambda: stop(number), start, step)}"
 
         def kill(find: Callable[[Step], int]) -> Callable[[Step], Awaitable[str]]:
-            return lambda step: one_is_away(lambda: find(step), cluster.kill, step)
+            return lambda step: outage_of_one(lambda: find(step), cluster.kill, step)
 
         return {
             "leader_kill": kill(lambda step: cluster.leader(TOPIC, int(step.share * _PARTITIONS))),
             "coordinator_kill": kill(lambda _: cluster.coordinator(GROUP)),
             "controller_kill": kill(lambda _: cluster.controller()),
-            "broker_restart": lambda step: one_is_away(
+            "broker_restart": lambda step: outage_of_one(
                 lambda: NUMBERS[int(step.share * len(NUMBERS))], cluster.stop, step
             ),
-            "zookeeper_restart": lambda step: self._is_away(
+            "zookeeper_restart": lambda step: self._outage(
                 cluster.stop_zookeeper, cluster.start_zookeeper, step
             ),
         }
 
-    async def _is_away(self, stop: Callable[[], None], start: Callable[[], None], step: Step) -> str:
+    async def _outage(self, stop: Callable[[], None], start: Callable[[], None], step: Step) -> str:
         self._note(f"{step.what} begins")
         await asyncio.to_thread(stop)
         await asyncio.sleep(step.seconds)
@@ -315,14 +317,14 @@ class Run:
         return verdict
 
     async def _tell(self) -> None:
-        """Say how far it is: a line that changes on a terminal, a line now and then in a log."""
+        """Say how far it is: a line that changes on a terminal, a line every ten seconds in a log."""
         console = Console(stderr=True)
         with console.status("") if console.is_terminal else contextlib.nullcontext() as status:
             while True:
                 line = await asyncio.to_thread(self._progress)
                 if status is None:
                     print(f"          {line}", file=sys.stderr, flush=True)
-                    await asyncio.sleep(_TOLD_SECONDS)
+                    await asyncio.sleep(_REPORT_SECONDS)
                 else:
                     status.update(line)
                     await asyncio.sleep(1)
@@ -334,7 +336,7 @@ class Run:
             f"{seconds:4.0f} of {size.seconds:.0f} s, {self._done['kill']} of {size.kills} kills, "
             f"{self._done.total()} of {sum(map(len, self._plan.values()))} steps, "
             + (
-                "the broker is away"
+                "the broker is unreachable"
                 if counts is None
                 else f"{counts[0]:,} of {counts[1]:,} records committed"
             )

@@ -25,7 +25,7 @@ class Size:
         producer_kills: producers killed by `kill -9`, and started again.
         broker_kills, broker_restarts, zookeeper_restarts: of each as many.
         fault_rounds: how often each S3 fault is on.
-        fault_seconds: for how long, at the most; half of it at least.
+        fault_seconds: for how long at most; at least half of it.
         outage_seconds: how long the S3 server cannot be reached.
         late_seconds: how late late requests and answers are.
         broken: records that are no events, sent between the others.
@@ -59,7 +59,7 @@ class Size:
 
     @property
     def rate(self) -> float:
-        """Events a second of the producer: after its last kill there is still something to send."""
+        """Events/s of the producer: after its last kill there is still something to send."""
         return self.events / (0.95 * self.seconds)
 
 
@@ -170,7 +170,7 @@ Plan = Mapping[str, tuple[Step, ...]]
 
 
 def plan(seed: int, size: Size) -> Plan:
-    """The steps of each lane, in order; lanes run beside each other, the steps of one do not overlap.
+    """The steps of each lane, in order; lanes run concurrently, the steps of one do not overlap.
 
     Each lane has a random generator of its own, so that the size of one does not change the others.
     """
@@ -221,7 +221,7 @@ def _broker(chance: random.Random, size: Size) -> list[Step]:
         ("controller_kill", size.controller_kills),
     )
     moments = _spread(chance, len(names), 0.05 * size.seconds, 0.9 * size.seconds)
-    # A killed broker of a cluster is away until another one has taken its place.
+    # A killed broker of a cluster is down until another one has taken its place.
     away = dict.fromkeys(("leader_kill", "coordinator_kill", "controller_kill"), SESSION_SECONDS)
     return [
         Step(at, name, away.get(name, 0) + chance.uniform(0, 4), chance.random())

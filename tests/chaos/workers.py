@@ -111,7 +111,7 @@ class Group:
         return worker.name
 
     async def freeze(self, share: float, seconds: float) -> str:
-        """Stop a worker as a hung machine would, and let it go on; returns which."""
+        """Stop a worker as a hung machine would, and let it continue; returns which."""
         worker = await self.choose(share)
         worker.send(signal.SIGSTOP)
         await asyncio.sleep(seconds)

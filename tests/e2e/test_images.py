@@ -75,7 +75,7 @@ def test_no_secret_is_in_a_layer_or_in_the_configuration(image: str, tmp_path: P
     assert not re.search(r"SECRET|PASSWORD|TOKEN", docker("history", "--no-trunc", image))
 
 
-def test_nothing_of_the_checkout_besides_the_code_is_there(image: str) -> None:
+def test_only_code_of_the_checkout_is_there(image: str) -> None:
     files = inside(image, "find / -xdev -type f ! -path '/proc/*' 2>/dev/null || true").split("\n")
     assert len(files) > 1000
     secret = [file for file in files if re.search(r"/\.env|\.pem$|\.key$|/\.git/|/id_rsa", file)]
@@ -85,7 +85,7 @@ def test_nothing_of_the_checkout_besides_the_code_is_there(image: str) -> None:
     assert packages == {"common", part_of(image)}
     strangers = {"prices.csv", "docker-compose.yml", "requirements.lock"}
     assert not strangers & {Path(file).name for file in files}
-    # What lies in /app is a package of the lock, as uv in the local AWS's.
+    # What is in /app is a package of the lock, as uv in the local AWS's.
     system = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     assert inside(image, f"{system}; for each in gcc cc make uv git; do command -v $each; done; true") == ""
 

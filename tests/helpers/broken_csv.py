@@ -76,7 +76,11 @@ BROKEN = [
     _row("a row longer than the limit", LONG, Reason.ROW_TOO_LONG, 3),
     _row("an event larger than the topic takes", LARGE, Reason.EVENT_TOO_LARGE, 3),
     _row(
-        "a text where the schema wants a number", b"a,b\n1,x\n3,4\n", Reason.TYPE_MISMATCH, 3, options=SCHEMA
+        "a text where the schema requires a number",
+        b"a,b\n1,x\n3,4\n",
+        Reason.TYPE_MISMATCH,
+        3,
+        options=SCHEMA,
     ),
     _row(
         "a number too large for the schema's integer",

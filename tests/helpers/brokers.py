@@ -7,7 +7,7 @@ from pathlib import Path
 from lakefeed_local.broker import Broker
 
 # Settings of a broker that no test kills. With the 6 s of `server.properties` a machine under full load loses
-# it now and then: ZooKeeper ends its session, and what it is asked meanwhile fails.
+# it occasionally: ZooKeeper ends its session, and what it is asked meanwhile fails.
 PATIENT = {"zookeeper.session.timeout.ms": "40000"}
 
 

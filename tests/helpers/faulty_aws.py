@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
+
+from tests.helpers.http_server import QuietServer
 
 _UPSTREAM_SECONDS = 60
 _HOP_BY_HOP = {"connection", "content-length", "date", "host", "keep-alive", "server", "transfer-encoding"}
@@ -72,7 +74,7 @@ def lost(_: Call, forward: Forward) -> None:
 
 
 def never(_: Call, __: Forward) -> None:
-    """The call never arrives, and the client waits in vain."""
+    """The call never arrives, and the client waits without an answer."""
     time.sleep(_UPSTREAM_SECONDS)
 
 
@@ -107,7 +109,7 @@ class FaultyAws:
         self._upstream = urlsplit(upstream)
         self._faults: dict[str, list[Fault]] = {}
         self._always: dict[str, Fault] = {}
-        self._server: ThreadingHTTPServer | None = None
+        self._server: QuietServer | None = None
         self._port = 0
         self.calls: list[Call] = []
 
@@ -127,7 +129,7 @@ class FaultyAws:
 
     def open(self) -> None:
         """Listen."""
-        self._server = _Server(("127.0.0.1", self._port), _handler(self))
+        self._server = QuietServer(("127.0.0.1", self._port), _handler(self))
         self._port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -181,15 +183,6 @@ class FaultyAws:
 
 def _passed(headers: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name.lower() not in _HOP_BY_HOP}
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # A connection that is held may outlive the test; its thread ends with its client.
-    block_on_close = False
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed in the middle is no news."""
 
 
 def _handler(proxy: FaultyAws) -> type[BaseHTTPRequestHandler]:

@@ -55,7 +55,7 @@ def read_calls(lines: str) -> list[Call]:
 
 
 def wanted(calls: list[Call]) -> dict[Right, Call]:
-    """Every right that the calls want, each once, with the first call that wants it."""
+    """Every right that the calls need, each once, with the first call that needs it."""
     rights: dict[Right, Call] = {}
     workgroups = {call.body["WorkGroup"] for call in calls if call.body.get("WorkGroup")}
     for call in calls:
@@ -190,11 +190,11 @@ def giving(policy: Policy, right: Right) -> set[str]:
 
 def _conditions_hold(conditions: Mapping[str, Mapping[str, Any]], context: Mapping[str, str]) -> bool:
     """A key that the call does not bring meets no condition, except for those `…IfExists`."""
-    for operator, wants in conditions.items():
+    for operator, required in conditions.items():
         test, optional = operator.removesuffix("IfExists"), operator.endswith("IfExists")
         if test not in ("StringEquals", "StringLike", "Bool"):
             raise ValueError(f"the condition {operator} is not known here")
-        for key, values in wants.items():
+        for key, values in required.items():
             if key not in context:
                 if optional:
                     continue

@@ -235,7 +235,7 @@ class Client(asyncio.Protocol):
             self._server.send(request, fault, path)
 
     async def _deliver_late(self, request: bytes) -> None:
-        """As a network does that keeps a request back: it arrives even if nobody waits for it any more."""
+        """As a network does that keeps a request back: it arrives even if no client waits for it any more."""
         await asyncio.sleep(self._gate.faults.seconds)
         reader, writer = await asyncio.open_connection(HOST, self._gate.server_port)
         writer.write(request)

@@ -45,7 +45,7 @@ class ScriptedBroker:
 
     Attributes:
         script: for each partition, the fate of the next record batches: an error code to respond with;
-            `request` or `response`, which is lost with the connection; `silence`, which is no response until
+            `request` or `response`, which is lost with the connection; `silence`, no response until
             the client's timeout. When it is empty, record batches are accepted.
         logs: values by partition, as a consumer would read them.
         received: every record batch, accepted or not.

@@ -79,7 +79,7 @@ class SeaweedS3:
             "s3.iam": "false",
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
-            # A bucket that is away must stay away when somebody puts an object into it.
+            # A bucket that does not exist must not be created by a put.
             "s3.autoCreateBucket": "false",
             **{f"{name}.localSocket": self._folder / f"{name}.sock" for name in ("s3", "filer")},
         }

@@ -1,4 +1,4 @@
-"""A real broker that wants certificates, passwords, tokens and rights, each on a listener of its own."""
+"""A real broker that requires certificates, passwords, tokens and rights, each on a listener of its own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LISTENERS = {
     "TOKEN": "SASL_SSL",
     "BRIEF": "SASL_SSL",
 }
-# On BRIEF a connection lives no longer: then the broker wants the password again, or ends it.
+# On BRIEF a connection lives no longer: then the broker asks for the password again, or ends it.
 _BRIEF_SECONDS = 3
 _MECHANISMS = (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
 

@@ -42,7 +42,7 @@ _FETCH, _METADATA, _HEARTBEAT, _HANDSHAKE, _API_VERSIONS, _AUTHENTICATE = 1, 3, 
 _VERSIONS = {_FETCH: 4, _METADATA: 1, _HEARTBEAT: 0, _HANDSHAKE: 1, _API_VERSIONS: 0, _AUTHENTICATE: 0}
 _UNKNOWN_MEMBER, _UNSUPPORTED_MECHANISM, _ILLEGAL_STATE = 25, 33, 34
 _UNSUPPORTED_VERSION, _AUTHENTICATION_FAILED = 35, 58
-# A record of TLS: fatal, internal error. So Java answers to what is no TLS.
+# A record of TLS: fatal, internal error. Java answers so to anything but TLS.
 _NO_TLS = b"\x15\x03\x03\x00\x02\x02\x50"
 _MOST_BYTES = 1 << 20
 

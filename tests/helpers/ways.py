@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import gc
 import io
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import pytest
 import uvloop
@@ -29,11 +30,13 @@ from lakefeed_producer.settings import ProducerSettings
 from tests.helpers.commands import Done, run_command, signals_and_logging_as_before
 from tests.helpers.credentials import PASSWORD, USER, WRONG_PASSWORD
 
+T = TypeVar("T")
+
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
 class Secured(Protocol):
-    """A broker that wants certificates, passwords and tokens: the real one, or the stub."""
+    """A broker that requires certificates, passwords and tokens: the real one, or the stub."""
 
     def address(self, listener: str) -> str:
         """`PLAIN` needs nothing; the others are named after what they check."""
@@ -46,7 +49,7 @@ class Secured(Protocol):
 class Way:
     """How a client comes to a listener; `said` is what a user reads when that is wrong.
 
-    `answered` is whether the broker's answer, or its certificate, tells what is wrong. Otherwise the producer
+    `answered` is whether the broker's answer, or its certificate, shows what is wrong. Otherwise the producer
     tries for as long as it may.
     """
 
@@ -116,7 +119,7 @@ WRONG = {
     },
     **{
         f"unknown-user-{mechanism}": Way(
-            "SASL", "SASL_SSL", password(mechanism, user="nobody"), (*_USER, "'nobody'", mechanism)
+            "SASL", "SASL_SSL", password(mechanism, user="unknown"), (*_USER, "'unknown'", mechanism)
         )
         for mechanism in MECHANISMS
     },
@@ -124,7 +127,7 @@ WRONG = {
 
 
 def sign_tokens(patch: pytest.MonkeyPatch, token: Callable[[], str]) -> None:
-    """Let AWS's signer make these instead of its own; for a quarter of an hour, it says."""
+    """Let AWS's signer make these instead of its own; valid for 15 minutes, it says."""
     patch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
     patch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret-key")
     patch.setattr(
@@ -190,7 +193,7 @@ def expect_admitted_consumer(broker: Secured, way: Way, topic: str, patch: pytes
     """The consumer finds its topic."""
     for name, value in way.variables(broker).items():
         patch.setenv(name, value)
-    uvloop.run(check_topic(load(ConsumerSettings, {"topic": topic})))
+    _run(check_topic(load(ConsumerSettings, {"topic": topic})))
 
 
 def secrets_in(text: str) -> list[str]:
@@ -209,8 +212,19 @@ def first_reason(
     with signals_and_logging_as_before(), contextlib.redirect_stderr(logged):
         logs.configure(settings)
         consumer_cli._quieten()
-        reason = uvloop.run(_start(settings))
+        reason = _run(_start(settings))
     return reason, logged.getvalue()
+
+
+def _run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the consumer's event loop.
+
+    A TLS connection that is closing when the loop is closed causes a ResourceWarning. In tests warnings are
+    errors, which would keep uvloop from closing the connection, and then the loop.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        return uvloop.run(main)
 
 
 async def _start(settings: ConsumerSettings) -> str:

@@ -360,7 +360,7 @@ def test_only_kafka_listens_to_the_network(instance: Instance) -> None:
             socket.create_connection((ADDRESS, port), timeout=5)
 
 
-def test_secrets_are_made_on_the_instance_and_lie_in_parameter_store_alone(
+def test_secrets_are_created_on_the_instance_and_kept_in_parameter_store_only(
     instance: Instance, cloud: Cloud, applied: dict[str, Any]
 ) -> None:
     password = cloud.parameter("password")

@@ -101,7 +101,7 @@ def used(tutorial: Tutorial, cloud: Cloud, kafka: str, tmp_path_factory: pytest.
 
 
 def store(count: int, log: Path, settings: dict[str, str]) -> None:
-    """Run the consumer until it has done with so many records."""
+    """Run the consumer until it has processed this many records."""
     with Service("consumer", "run", log=log, **settings) as consumer:
         objects = "lakefeed_consumer_objects_total"
         wait_for(lambda: consumer.metric(objects) >= count, 120, lambda: consumer.log)

@@ -61,7 +61,7 @@ def test_the_consumer_survives_every_restart_of_its_broker(
         Service("consumer", "run", log=tmp_path / "other", **settings) as other,
     ):
         both = (consumer, other)
-        # The other one, or this one, has no partition: it tells of the broker as well.
+        # The other one, or this one, has no partition: it reports the broker as well.
         wait_for(
             lambda: (
                 sorted(each.metric("lakefeed_consumer_assigned_partitions") for each in both) == [0, 1]
@@ -217,12 +217,12 @@ def test_a_suspended_broker_does_not_fail_liveness(
                 for consumer in (running, starting):
                     wait_for(lambda: consumer.get("/healthz")[0] == 200, 30, "it answers")  # noqa: B023
 
-                def told_by_both() -> bool:
+                def reported_by_both() -> bool:
                     health.extend(each.get("/healthz")[0] for each in (running, starting))
                     # As many polls as take longer than the wait for a response.
                     return len(health) > 48 and all(each.unready_reasons() for each in (running, starting))
 
-                wait_for(told_by_both, 90, lambda: running.log + starting.log, every=0.5)
+                wait_for(reported_by_both, 90, lambda: running.log + starting.log, every=0.5)
                 assert set(health) == {200}
         finally:
             os.kill(pid, signal.SIGCONT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -14,6 +14,7 @@ from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError, Store
 from lakefeed_consumer.s3.client import open_store
 from lakefeed_consumer.settings import ConsumerSettings
 from tests.helpers.consuming import run
+from tests.helpers.http_server import QuietServer
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -40,7 +41,7 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture(params=["fast", "obstore"])
 def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server = QuietServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")

@@ -95,7 +95,7 @@ def test_nothing_is_lost_when_stopped_or_killed_in_the_middle(
     make_topic(kafka, topic, partitions=2)
     held = publish(kafka, topic, events(600))
     group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
-    # 40 a second at the most: it is in the middle for a while.
+    # At most 40 events/s: it is in the middle for a while.
     slow = consumer_settings | {"LAKEFEED_PUTS_IN_FLIGHT": "16"}
     before = 0
     for end in (signal.SIGTERM, signal.SIGKILL):

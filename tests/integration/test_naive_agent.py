@@ -62,7 +62,7 @@ class Killed:
         self.proxy.set(Faults({"silence": 1.0}, method="PUT"))
         self.send(60)
         wait_for(lambda: self.proxy.counts()["silence"] >= unanswered + IN_FLIGHT, 30, "puts are in flight")
-        # What is committed now has no objects. Whoever commits nothing is killed just as well.
+        # What is committed now has no objects. An agent that commits nothing is killed as well.
         with suppress(AssertionError):
             wait_for(lambda: sum(self.topic.committed().values()) > safe, 3)
         self.program.kill(0)
@@ -93,7 +93,7 @@ def test_kills_lose_events_of_a_naive_agent_and_none_of_the_consumer(
         bucket=asyncio.run(read_bucket(seaweed, killed.topic.name)),
     )
     if consumer == "naive":
-        # All of them are committed, so nobody will ever store them.
+        # All of them are committed, so no consumer will ever store them.
         assert verdict.wrong["lost"] > 0
     else:
         assert verdict.good, verdict.examples

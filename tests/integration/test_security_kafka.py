@@ -104,7 +104,7 @@ def test_the_consumer_waits_and_says_what_to_check(
     expect_waiting_consumer(secured, WRONG[name], topic, monkeypatch)
 
 
-def test_a_token_that_the_broker_does_not_take_is_told(
+def test_a_token_that_the_broker_refuses_is_reported(
     secured: SecureBroker, topic: str, csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sign_tokens(monkeypatch, lambda: unsecured_token(USER, -60))
@@ -169,7 +169,7 @@ def allow_to_read(secured: SecureBroker, user: str, topic: str) -> None:
         secured.allow(user, kind, name, AclOperation.READ)
 
 
-def test_a_consumer_goes_on_when_the_password_is_right_again(
+def test_a_consumer_resumes_when_the_password_is_corrected(
     secured: SecureBroker, topic: str, bucket: str, csv: Path, stored: Stored, tmp_path: Path
 ) -> None:
     user = f"late-{uuid.uuid4().hex[:8]}"
@@ -282,7 +282,7 @@ sys.exit(main())
 _IMPORTS = {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
-def test_tokens_are_made_anew_before_they_end(
+def test_tokens_are_renewed_before_they_expire(
     secured: SecureBroker, topic: str, bucket: str, tmp_path: Path, stored: Stored
 ) -> None:
     variables = {

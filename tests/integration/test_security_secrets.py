@@ -1,4 +1,4 @@
-"""Secrets are planted, the services run well and badly with DEBUG logs, and all that is told is searched."""
+"""Planted secrets appear in no output of the services, whether they run well or badly, with DEBUG logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers.secure_broker import SecureBroker
 from tests.helpers.services import Service
 from tests.helpers.waiting import wait_for
 
-NOBODY = "http://127.0.0.1:1"
+UNUSED_PORT = "http://127.0.0.1:1"
 
 
 @pytest.fixture
@@ -44,20 +44,20 @@ def settings(
 
 # More of them, in this process: tests/unit/security/test_secrets.py.
 BAD: dict[str, dict[str, str]] = {
-    "refused": {"LAKEFEED_KAFKA_SASL_USERNAME": "nobody"},
-    "aws-away": {"AWS_ENDPOINT_URL": NOBODY},
+    "refused": {"LAKEFEED_KAFKA_SASL_USERNAME": "unknown"},
+    "aws-away": {"AWS_ENDPOINT_URL": UNUSED_PORT},
 }
 
 
-def told_by(service: Service, *paths: str) -> str:
+def output_of(service: Service, *paths: str) -> str:
     """All that a running service shows: its log, its command line and its answers."""
     wait_for(lambda: service.get("/healthz")[0], 60, lambda: service.log)
-    told = [service.log, Path(f"/proc/{service.process.pid}/cmdline").read_text()]
+    output = [service.log, Path(f"/proc/{service.process.pid}/cmdline").read_text()]
     for path in ("/metrics", "/readyz", "/healthz", "/", *paths):
         status, body = service.get(path)
         assert status, f"{path}: no answer\n{service.log}"
-        told.append(body.decode())
-    return "\n".join(told)
+        output.append(body.decode())
+    return "\n".join(output)
 
 
 def write_csv(folder: Path) -> Path:
@@ -82,9 +82,11 @@ def test_a_run_from_csv_to_table_tells_no_secret(settings: dict[str, str], tmp_p
         for service in (producer, consumer, analytics):
             service.wait_ready()
         for _ in range(3):
-            assert not leaks(told_by(producer))
-            assert not leaks(told_by(consumer))
-            assert not leaks(told_by(analytics, "/v1/tables", "/v1/crawls", "/v1/nonsense", "/openapi.json"))
+            assert not leaks(output_of(producer))
+            assert not leaks(output_of(consumer))
+            assert not leaks(
+                output_of(analytics, "/v1/tables", "/v1/crawls", "/v1/nonsense", "/openapi.json")
+            )
         for service in (producer, consumer, analytics):
             service.stop()
             assert not leaks(service.log)
@@ -110,5 +112,5 @@ def test_an_outage_or_a_refusal_tells_no_secret(name: str, settings: dict[str, s
         with other:
             for service in (other, consumer):
                 wait_for(partial(said, service), 60, partial(getattr, service, "log"))
-                assert not leaks(told_by(service))
-            assert not leaks(told_by(other, *paths))
+                assert not leaks(output_of(service))
+            assert not leaks(output_of(other, *paths))

@@ -55,9 +55,9 @@ class Record:
 
 def topic_of(pipeline: Deployment) -> dict[Position, Record]:
     program = f"TOPIC = {TOPIC!r}\n{_READ_TOPIC}"
-    told = pipeline.kubectl("exec", "deployment/producer", "--", "python3", "-c", program)
+    output = pipeline.kubectl("exec", "deployment/producer", "--", "python3", "-c", program)
     records = {}
-    for partition, offset, source, row, value in map(json.loads, told.splitlines()):
+    for partition, offset, source, row, value in map(json.loads, output.splitlines()):
         records[partition, offset] = Record(source, row, base64.b64decode(value))
     return records
 
@@ -146,7 +146,7 @@ def count_answered(pipeline: Deployment) -> int:
         return int(str(answer(api, f'SELECT count(*) AS events FROM "{TOPIC}"')[0][0]))  # noqa: S608
 
 
-# ---- in this order: each goes on with what the ones before have published ---------------------------
+# ---- in this order: each continues with what the ones before have published ---------------------------
 
 
 def test_every_pod_is_ready_and_restricted(pipeline: Deployment) -> None:

@@ -29,7 +29,7 @@ _KEY = re.compile(
     r"(?P<topic>[^/]+)/dt=(?P<day>\d{4}-\d\d-\d\d)/(?P<partition>\d{5,})-(?P<offset>\d{20})(-[0-9a-f]{16})?\.json"
 )
 _POSITION = re.compile(r"([^/]+)/(\d+)/(\d+)")
-# So many are read at the same time, and are in memory.
+# How many are read at the same time, and kept in memory.
 _BATCH = 50
 _ATTEMPTS = 5
 _SNAPSHOT_BYTES_IN_MEMORY = 1_000_000

@@ -19,7 +19,7 @@ from lakefeed_consumer.sink.record_writer import RecordWriter
 StoredUpTo = Callable[[Partition, int], None]
 Taken = tuple[Record, OffsetRun]
 
-# So many offsets of a partition may wait to be reported, at a hundred bytes each: many seconds of puts while
+# How many offsets of a partition may wait to be reported, at a hundred bytes each: many seconds of puts while
 # one of them is not answered.
 _MAX_UNREPORTED = 200_000
 

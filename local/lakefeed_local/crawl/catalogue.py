@@ -20,7 +20,7 @@ T = TypeVar("T")
 _NUMBERS = ("int", "bigint", "double")
 # Glue's own limit of partitions a call.
 _BATCH = 100
-# So many names are shown in a message, and so much of each.
+# How many names a message shows, and how much of each.
 _SHOWN = 20
 
 

@@ -11,8 +11,8 @@ from lakefeed_producer.kafka.batch import EventBatch
 from lakefeed_producer.kafka.record_batches import RecordBatch, RecordBatchEncoder
 from lakefeed_producer.kafka.sender import Refusal, Sender
 
-# Overhead of a record besides its key, value and headers: a record batch with a single record has a header of
-# 61 bytes, a record has lengths and deltas of variable size.
+# What a record adds to its key, value and headers: a record batch of one record has a header of 61 bytes, a
+# record has lengths and deltas of variable size.
 RECORD_OVERHEAD = 61 + 6 * 5 + 3 * 2 * 5
 # Slightly below Kafka's default of `max.message.bytes`; used if the topic's configuration is not readable.
 DEFAULT_MAX_MESSAGE_BYTES = 1_000_000
@@ -58,7 +58,7 @@ class KafkaPublisher:
     def send(self, batch: EventBatch, keep_sending: Callable[[], bool]) -> None:
         """Queue all events of a batch; those left when `keep_sending` returns False are failed.
 
-        It is called now and then while the queue is full.
+        It is called periodically while the queue is full.
 
         Raises:
             LakefeedError: nothing can be sent any more.

@@ -27,7 +27,7 @@ _HEAD = struct.Struct(">qiibI")
 _CHECKED = struct.Struct(">hiqqqhii")
 _MAGIC = 2
 _NO_LEADER_EPOCH = -1
-# Upper bound of a record's size besides key, value and headers: four varints of five bytes, three of one.
+# Upper bound of a record's size without key, value and headers: four varints of five bytes, three of one.
 _MAX_OVERHEAD = 4 * 5 + 3
 # The powers of ten that a 64-bit number can reach.
 _POWERS = 10 ** np.arange(1, 19, dtype=np.int64)

@@ -35,7 +35,7 @@ from lakefeed_producer.settings import ProducerSettings
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of `publish`, besides the settings.
+    """The arguments of `publish` that are not settings.
 
     Attributes:
         files: paths, and addresses of objects in S3.

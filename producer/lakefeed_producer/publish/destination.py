@@ -26,7 +26,7 @@ class Publisher(Protocol):
     def send(self, batch: EventBatch, keep_sending: Callable[[], bool]) -> None:
         """Send all events of a batch; those left when `keep_sending` returns False are failed.
 
-        It is called now and then while the queue is full.
+        It is called periodically while the queue is full.
 
         Raises:
             LakefeedError: nothing can be sent any more.

@@ -7,7 +7,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError, Store
 from lakefeed_consumer.s3.client import open_store
 from lakefeed_consumer.s3.errors import Failure, translate
 from lakefeed_consumer.settings import ConsumerSettings
+from tests.helpers.http_server import QuietServer
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -43,7 +44,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Answers]]:
     class Own(Answers):
         heads: list[dict[str, str]] = []  # noqa: RUF012 - of this server
 
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Own)
+    running = QuietServer(("127.0.0.1", 0), Own)
     thread = threading.Thread(target=running.serve_forever)
     thread.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{running.server_port}")

@@ -42,16 +42,16 @@ logs = st.lists(st.integers(1, 4), min_size=1, max_size=40).map(
 
 
 class SlowStore(MemoryStore):
-    """Puts wait until the test lets one of them go on, fail, or work without telling so."""
+    """Puts wait until the test lets one of them continue, fail, or succeed without an answer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.waiting: list[tuple[str, asyncio.Future[str]]] = []
 
     async def create(self, key: str, body: bytes) -> None:
-        go_on: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.waiting.append((key, go_on))
-        what = await go_on
+        release: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.waiting.append((key, release))
+        what = await release
         if what == "fail":
             raise StoreUnavailableError("busy", "slow_down")
         if key in self.objects:

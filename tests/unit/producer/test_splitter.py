@@ -106,7 +106,7 @@ def test_chunks_change_nothing_and_no_byte_is_lost(text: str, chunk: int) -> Non
     at = 0
     for raw, *_ in found:
         begin = data.index(raw, at)
-        assert not data[at:begin].strip(b"\r\n"), "only line ends lie between records"
+        assert not data[at:begin].strip(b"\r\n"), "only line ends are between records"
         at = begin + len(raw)
     assert not data[at:].strip(b"\r\n")
     lines = [line for _, _, line, _ in found]

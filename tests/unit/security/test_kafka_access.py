@@ -62,7 +62,7 @@ def test_the_consumer_waits_and_says_what_to_check(
     expect_waiting_consumer(broker, WRONG[name], TOPIC, monkeypatch)
 
 
-def test_a_token_that_the_broker_does_not_take_is_told(
+def test_a_token_that_the_broker_refuses_is_reported(
     broker: StubBroker, csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sign_tokens(monkeypatch, lambda: "a.token.")

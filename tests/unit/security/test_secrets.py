@@ -22,7 +22,7 @@ from tests.helpers.ways import MSK, RIGHT, first_reason
 
 COMMANDS = {"publish x.csv": producer.main, "run": consumer.main}
 BAD: dict[str, dict[str, str]] = {
-    "refused": {"LAKEFEED_KAFKA_SASL_USERNAME": "nobody"},
+    "refused": {"LAKEFEED_KAFKA_SASL_USERNAME": "unknown"},
     "broker-away": {"LAKEFEED_KAFKA_BOOTSTRAP_SERVERS": "localhost:1"},
     "msk": {},
 }
