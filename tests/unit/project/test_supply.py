@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cyclonedx.model.bom import Bom
 from supply import audit, sbom
 from supply.locks import ROOT, python_packages
 from supply.sbom import PARTS
+from tests.helpers.http_server import QuietServer
 
 Known = dict[tuple[str, str], str]
 CANARY = {("urllib3", "1.24.1"): "CVE-2019-11324"}
@@ -24,7 +25,7 @@ CANARY = {("urllib3", "1.24.1"): "CVE-2019-11324"}
 @pytest.fixture
 def osv() -> Iterator[Callable[[Known], str]]:
     """Starts a service that knows some vulnerabilities, as api.osv.dev answers; returns its address."""
-    servers: list[ThreadingHTTPServer] = []
+    servers: list[QuietServer] = []
 
     def start(known: Known) -> str:
         class Handler(BaseHTTPRequestHandler):
@@ -40,7 +41,7 @@ def osv() -> Iterator[Callable[[Known], str]]:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = QuietServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}/v1/query"
