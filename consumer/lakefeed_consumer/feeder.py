@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from lakefeed_common.errors import UnavailableError
 from lakefeed_common.health import Health
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.faust_driver.member import BatchHandler, FaustMember
 from lakefeed_consumer.group_monitor import GroupMonitor, MonitoredMember, Progress
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.record import Partition, Record
 from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_consumer.sink.sink import Sink, StoredUpTo
 

@@ -8,12 +8,12 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from lakefeed_common.health import Health
+from lakefeed_common.lake.records import Partition
 from lakefeed_consumer.faust_driver.diagnosis import diagnose_connection
 from lakefeed_consumer.faust_driver.permissions import join_refused
 from lakefeed_consumer.faust_driver.snapshot import BrokerSnapshot
 from lakefeed_consumer.faust_driver.topic_check import no_topic
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.record import Partition
 from lakefeed_consumer.settings import ConsumerSettings
 
 _POLL_SECONDS = 2.0

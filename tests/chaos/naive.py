@@ -12,11 +12,12 @@ from typing import Any
 
 import faust
 
+from lakefeed_common.lake.keys import event_key
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_common.settings import load
 from lakefeed_consumer.dead_letters.format import DeadLetter
 from lakefeed_consumer.dead_letters.validation import invalid_reason
 from lakefeed_consumer.object_store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
-from lakefeed_consumer.record import Partition, Record, object_key
 from lakefeed_consumer.s3.obstore import ObstoreObjectStore
 from lakefeed_consumer.settings import ConsumerSettings
 
@@ -58,7 +59,7 @@ def make_app(settings: ConsumerSettings) -> Any:
         body = record.value or b"" if reason is None else DeadLetter(record, reason).body()
         while True:
             try:
-                await store.create(object_key(prefix, record), body)
+                await store.create(event_key(prefix, record), body)
             except ObjectExistsError:
                 break
             except (StoreUnavailableError, StoreRefusedError):

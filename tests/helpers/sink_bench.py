@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 from lakefeed_common.health import Health
+from lakefeed_common.lake.records import Partition
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.record import Partition
 from lakefeed_consumer.sink.record_writer import Prefixes, RecordWriter
 from lakefeed_consumer.sink.sink import Sink
 from lakefeed_consumer.sink.store_retry import StoreRetry

@@ -18,9 +18,10 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from lakefeed_common.lake.keys import event_key
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer import cli
 from lakefeed_consumer.dead_letters.format import DeadLetter
-from lakefeed_consumer.record import Partition, Record, object_key
 from tests.helpers.broken_records import KINDS, STORED
 from tests.helpers.consuming import committed, events, make_topic, objects, publish, wait_stored
 from tests.helpers.services import Service, free_port
@@ -113,7 +114,7 @@ def odd(topic: str, partition: int = 0) -> list[Record]:
 
 
 def put(s3: S3Client, bucket: str, record: Record, reason: str = "not JSON: x") -> str:
-    key = object_key("dead-letters", record)
+    key = event_key("dead-letters", record)
     s3.put_object(Bucket=bucket, Key=key, Body=DeadLetter(record, reason).body())
     return key
 
@@ -165,9 +166,9 @@ def test_each_kind_of_record_is_stored_or_restored_from_its_dead_letter(
     stored = objects(s3, bucket, "")
     for kind, record in zip(KINDS, held, strict=True):
         if kind.outcome == STORED:
-            assert stored.pop(object_key("events", record)) == kind.value, kind.name
+            assert stored.pop(event_key("events", record)) == kind.value, kind.name
         else:
-            dead_letter = DeadLetter.parse(stored.pop(object_key("dead-letters", record)))
+            dead_letter = DeadLetter.parse(stored.pop(event_key("dead-letters", record)))
             assert dead_letter.record == record, kind.name
             assert kind.outcome in dead_letter.reason, kind.name
     assert stored == {}
@@ -298,7 +299,7 @@ def test_a_replay_sends_the_original_records_to_their_topic_and_marks_them(
     began = int(time.time())
     done = command(consumer_settings, "replay", "--topic", topic)
     assert done.returncode == 0, done.stderr
-    assert f"{object_key('dead-letters', held[0])} -> {topic}/0/5" in done.stdout
+    assert f"{event_key('dead-letters', held[0])} -> {topic}/0/5" in done.stdout
     assert "dead letters: 10 sent" in done.stderr
     assert "hint: " in done.stderr
     for partition in (0, 1):
@@ -314,7 +315,7 @@ def test_a_replay_sends_the_original_records_to_their_topic_and_marks_them(
     assert done.returncode == 0
     assert "10 already replayed" in done.stderr
     done = command(consumer_settings, "replay", f"{topic}/0/2", "--again")
-    assert done.stdout == f"{object_key('dead-letters', held[2])} -> {topic}/0/10\n"
+    assert done.stdout == f"{event_key('dead-letters', held[2])} -> {topic}/0/10\n"
     assert content(log_of(kafka, topic)[10]) == content(held[2])
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import orjson
 
 from lakefeed_common.errors import InputError
-from lakefeed_consumer.record import Partition, Record
+from lakefeed_common.lake.records import Partition, Record
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lakefeed_common.errors import InputError
-from lakefeed_consumer.record import Record
+from lakefeed_common.lake.records import Record
 
 # The window moves by this fraction of itself, so counting costs the same at any rate of events.
 _SLOTS = 60

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from lakefeed_common.errors import LakefeedError
+from lakefeed_common.lake.records import Record
 from lakefeed_consumer.dead_letters.archive import Archive, Entry, Position
 from lakefeed_consumer.dead_letters.sender import RecordRefusedError
-from lakefeed_consumer.record import Record
 
 
 class Sender(Protocol):

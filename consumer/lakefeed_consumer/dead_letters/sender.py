@@ -18,9 +18,9 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from lakefeed_common import kafka_client
 from lakefeed_common.errors import RefusedError, UnavailableError
+from lakefeed_common.lake.records import Record
 from lakefeed_consumer.dead_letters.archive import Position
 from lakefeed_consumer.faust_driver.topic_check import check_topic
-from lakefeed_consumer.record import Record
 from lakefeed_consumer.settings import ConsumerSettings
 
 # Errors about the record, not the broker. The broker has more reasons than aiokafka has names for.

@@ -10,11 +10,11 @@ from typing import Any
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from lakefeed_common.lake.records import Partition
 from lakefeed_consumer.faust_driver.commits import PartitionKey
 from lakefeed_consumer.faust_driver.errors import MembershipLostError
 from lakefeed_consumer.faust_driver.snapshot import BrokerSnapshot
 from lakefeed_consumer.faust_driver.topic_ids import TopicIds
-from lakefeed_consumer.record import Partition
 
 # Not this module's name: see `group_consumer`.
 log = logging.getLogger("lakefeed_consumer")

@@ -7,8 +7,8 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 
+from lakefeed_common.lake.records import Partition
 from lakefeed_consumer.faust_driver.checked_client import CheckedClient
-from lakefeed_consumer.record import Partition
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):

@@ -18,6 +18,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from lakefeed_common import kafka_client
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.faust_driver.backlog import Backlog
 from lakefeed_consumer.faust_driver.client_calls import ClientCalls
 from lakefeed_consumer.faust_driver.commits import Commits, PartitionKey
@@ -25,7 +26,6 @@ from lakefeed_consumer.faust_driver.consumer_thread import ConsumerThread
 from lakefeed_consumer.faust_driver.errors import TopicRecreatedError
 from lakefeed_consumer.faust_driver.hooks import Hooks
 from lakefeed_consumer.faust_driver.snapshot import BrokerSnapshot
-from lakefeed_consumer.record import Partition, Record
 
 # Not this module's name: Faust logs under that, at INFO, what the consumer reports itself.
 log = logging.getLogger("lakefeed_consumer")

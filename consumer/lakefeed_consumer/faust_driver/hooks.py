@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from lakefeed_consumer.record import Partition
+from lakefeed_common.lake.records import Partition
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 
 from lakefeed_common.errors import UnavailableError
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.faust_driver.credentials import credentials
 from lakefeed_consumer.faust_driver.hooks import Hooks
 from lakefeed_consumer.faust_driver.snapshot import BrokerSnapshot
 from lakefeed_consumer.faust_driver.transport import Transport
-from lakefeed_consumer.record import Partition, Record
 from lakefeed_consumer.settings import ConsumerSettings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from lakefeed_consumer.record import Partition
+from lakefeed_common.lake.records import Partition
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
 
+from lakefeed_common.lake.keys import event_key
+from lakefeed_common.lake.records import Record
 from lakefeed_consumer.dead_letters.format import DeadLetter
 from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
 from lakefeed_consumer.dead_letters.validation import invalid_reason
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.object_store import ObjectExistsError, ObjectStore
-from lakefeed_consumer.record import Record, object_key
 from lakefeed_consumer.sink.store_retry import StoreRetry
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class RecordWriter:
             await self._dead_letter(record, reason or "null value")
             self._count(record, "dead_letter")
             return
-        key = object_key(self._prefixes.events, record)
+        key = event_key(self._prefixes.events, record)
         outcome = await self._place(key, record.value)
         if outcome == "conflict":
             log.warning("Conflict: %s has another body; the record is stored as a dead letter", key)
@@ -76,7 +77,7 @@ class RecordWriter:
 
     async def _dead_letter(self, record: Record, reason: str) -> None:
         body = DeadLetter(record, reason).body()
-        key = object_key(self._prefixes.dead_letters, record)
+        key = event_key(self._prefixes.dead_letters, record)
         if await self._place(key, body) == "conflict":
             # A recreated topic can produce two dead letters with the same key.
             await self._place(f"{key.removesuffix('.json')}-{sha256(body).hexdigest()[:16]}.json", body)

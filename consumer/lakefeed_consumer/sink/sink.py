@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.record import Partition, Record
 from lakefeed_consumer.sink.offsets import OffsetRun
 from lakefeed_consumer.sink.record_writer import RecordWriter
 

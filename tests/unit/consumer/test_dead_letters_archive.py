@@ -8,11 +8,12 @@ import orjson
 import pytest
 
 from lakefeed_common.errors import InputError, MissingError
+from lakefeed_common.lake.keys import event_key
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.dead_letters.archive import Archive, Entry, Location, Position, Selection
 from lakefeed_consumer.dead_letters.format import DeadLetter
 from lakefeed_consumer.object_store import StoreUnavailableError
-from lakefeed_consumer.record import Partition, Record, object_key
 from tests.helpers.memory_store import Fault, MemoryStore
 
 DAY_MS = 86_400_000
@@ -27,7 +28,7 @@ def dead_letter(
 def bucket(*dead_letters: DeadLetter) -> MemoryStore:
     store = MemoryStore()
     for each in dead_letters:
-        store.objects[object_key("dead", each.record)] = each.body()
+        store.objects[event_key("dead", each.record)] = each.body()
     return store
 
 
@@ -54,7 +55,7 @@ def test_dead_letters_are_found_in_order_with_their_content() -> None:
     async def scenario() -> None:
         every = await found(over(store), Selection())
         assert [each.dead_letter for each in every] == sorted(
-            held, key=lambda each: object_key("dead", each.record)
+            held, key=lambda each: event_key("dead", each.record)
         )
         first = every[0].location
         assert first == Location(
@@ -139,7 +140,7 @@ def test_a_snapshot_does_not_contain_what_is_added_later() -> None:
         async for location in over(store).snapshot(Selection(topic="t")):
             seen.append(location.offset)
             again = dead_letter(location.offset + 100)
-            store.objects[object_key("dead", again.record)] = again.body()
+            store.objects[event_key("dead", again.record)] = again.body()
         assert seen == [1, 2]
 
     asyncio.run(scenario())
@@ -149,7 +150,7 @@ def test_dead_letters_are_read_in_batches_however_many_there_are() -> None:
     class Endless(MemoryStore):
         async def keys(self, prefix: str, after: str = "") -> AsyncIterator[str]:
             for offset in count():
-                yield object_key("dead", dead_letter(offset).record)
+                yield event_key("dead", dead_letter(offset).record)
 
         async def read(self, key: str) -> bytes | None:
             return dead_letter(int(key[-25:-5])).body()
@@ -185,7 +186,7 @@ def test_a_dead_letter_is_named_by_its_key_or_its_position() -> None:
 
 def test_a_damaged_dead_letter_is_reported_and_the_others_are_read() -> None:
     store = bucket(dead_letter(1), dead_letter(2), dead_letter(3))
-    spoilt = object_key("dead", dead_letter(2).record)
+    spoilt = event_key("dead", dead_letter(2).record)
     store.objects[spoilt] = store.objects[spoilt][:-10]
 
     async def scenario() -> None:
@@ -216,7 +217,7 @@ def test_a_busy_store_is_retried_and_an_unreachable_one_is_an_error() -> None:
         with pytest.raises(StoreUnavailableError):
             await found(over(store), Selection())
 
-    location = Location(object_key("dead", dead_letter(1).record), "t", "1970-01-02", 0, 1)
+    location = Location(event_key("dead", dead_letter(1).record), "t", "1970-01-02", 0, 1)
     asyncio.run(scenario())
 
 

@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from lakefeed_common.errors import InputError
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.dead_letters.format import DeadLetter
-from lakefeed_consumer.record import Partition, Record
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakefeed_common.errors import ExitCode
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.dead_letters.limit import DeadLetterLimit, DeadLetterLimitError
-from lakefeed_consumer.record import Partition, Record
 
 DEAD = "not JSON"
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from lakefeed_common.lake.keys import event_key
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.dead_letters.format import DeadLetter
 from lakefeed_consumer.dead_letters.validation import invalid_reason
-from lakefeed_consumer.record import Partition, Record, object_key
 from tests.helpers.broken_records import KINDS, STORED, Kind
 from tests.helpers.memory_store import MemoryStore
 from tests.helpers.sink_bench import Bench
@@ -80,13 +81,13 @@ def test_a_record_becomes_an_object_or_a_dead_letter_that_restores_it(
         await bench.sink.submit([record])
         await bench.settled()
         (stored,) = bench.store.objects.items()
-        if stored == (object_key("events", record), value):
+        if stored == (event_key("events", record), value):
             assert isinstance(orjson.loads(stored[1]), dict)
             line, *others = re.split(rb"\r\n|\r|\n", stored[1])
             assert line.strip()
             assert others in ([], [b""]), "the lines that Hadoop reads"
         else:
-            assert stored[0] == object_key("dead", record)
+            assert stored[0] == event_key("dead", record)
             assert DeadLetter.parse(stored[1]).record == record
         assert bench.reported == [(record.partition, 7)]
 

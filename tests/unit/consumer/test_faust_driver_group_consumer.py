@@ -17,10 +17,10 @@ from aiokafka.errors import (
 )
 from faust.types import TP
 
+from lakefeed_common.lake.records import Partition
 from lakefeed_consumer.faust_driver import client_calls, group_consumer
 from lakefeed_consumer.faust_driver.errors import MembershipLostError, TopicRecreatedError
 from lakefeed_consumer.faust_driver.snapshot import BrokerSnapshot
-from lakefeed_consumer.record import Partition
 from tests.helpers.fake_kafka_client import InMemory
 
 ONE, TWO = TP("t", 0), TP("t", 1)

@@ -12,9 +12,9 @@ from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
 from lakefeed_common.errors import UnavailableError
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_common.settings import load
 from lakefeed_consumer.faust_driver.member import FaustMember
-from lakefeed_consumer.record import Partition, Record
 from lakefeed_consumer.settings import ConsumerSettings
 
 ONE, TWO = TP("prices", 0), TP("prices", 1)

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from lakefeed_common.errors import UnavailableError
 from lakefeed_common.health import Health
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_common.settings import load
 from lakefeed_consumer import feeder, group_monitor
 from lakefeed_consumer.faust_driver.errors import TopicRecreatedError
@@ -18,7 +19,6 @@ from lakefeed_consumer.faust_driver.member import BatchHandler
 from lakefeed_consumer.faust_driver.snapshot import BrokerSnapshot
 from lakefeed_consumer.feeder import Feeder
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.record import Partition, Record
 from lakefeed_consumer.settings import ConsumerSettings
 
 ONE, TWO = Partition("prices", 0), Partition("prices", 1)

@@ -6,9 +6,10 @@ import random
 import orjson
 import pytest
 
+from lakefeed_common.lake.keys import event_key
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.dead_letters.limit import DeadLetterLimitError
 from lakefeed_consumer.object_store import StoreRefusedError, StoreUnavailableError
-from lakefeed_consumer.record import Partition, Record, object_key
 from lakefeed_consumer.sink.sink import Sink
 from tests.helpers.memory_store import Fault, MemoryStore
 from tests.helpers.sink_bench import Bench
@@ -27,7 +28,7 @@ def test_each_record_becomes_its_own_object_byte_for_byte() -> None:
         await bench.sink.submit(record(offset, body) for offset, body in bodies.items())
         await bench.settled()
         assert bench.store.objects == {
-            object_key("events", record(offset)): body for offset, body in bodies.items()
+            event_key("events", record(offset)): body for offset, body in bodies.items()
         }
         assert bench.reported[-1] == (P0, 49)
         assert bench.outcome("stored") == 50
@@ -57,7 +58,7 @@ def test_offsets_are_reported_in_order_while_puts_end_in_any_order() -> None:
 
 
 def test_no_offset_is_reported_past_an_unfinished_put() -> None:
-    late = object_key("events", record(0))
+    late = event_key("events", record(0))
     away = True
 
     def fault(key: str) -> Fault | None:
@@ -117,7 +118,7 @@ def test_another_body_under_the_key_is_a_conflict_and_dead_lettered() -> None:
             bench = Bench(store)
             await bench.sink.submit([record(1, body)])
             await bench.settled()
-        assert store.objects[object_key("events", record(1))] == b'{"v":1}'
+        assert store.objects[event_key("events", record(1))] == b'{"v":1}'
         dead_letters = [orjson.loads(body) for key, body in store.objects.items() if key.startswith("dead/")]
         assert len(dead_letters) == 2
         assert all("conflict" in each["reason"] for each in dead_letters)
@@ -132,7 +133,7 @@ def test_an_invalid_event_is_dead_lettered_and_acknowledged() -> None:
         await bench.sink.submit([record(0, None), record(1, b"[]"), record(2, b"{"), record(3)])
         await bench.settled()
         dead = sorted(key for key in bench.store.objects if key.startswith("dead/"))
-        assert dead == [object_key("dead", record(offset)) for offset in (0, 1, 2)]
+        assert dead == [event_key("dead", record(offset)) for offset in (0, 1, 2)]
         assert bench.reported[-1] == (P0, 3)
         assert bench.outcome("dead_letter") == 3
 
@@ -147,7 +148,7 @@ def test_beyond_the_limit_no_dead_letter_is_stored_and_none_is_acknowledged() ->
             await asyncio.wait_for(bench.sink.failed(), 5)
         await bench.settled()
         dead = sorted(key for key in bench.store.objects if key.startswith("dead/"))
-        assert dead == [object_key("dead", record(offset)) for offset in range(1, 21, 2)]
+        assert dead == [event_key("dead", record(offset)) for offset in range(1, 21, 2)]
         assert bench.reported[-1] == (P0, 20), "the one that was too many is read again"
         assert bench.outcome("dead_letter") == 10
         assert bench.value("lakefeed_errors_total", kind="input") == 1
@@ -335,7 +336,7 @@ def test_queued_records_dropped_by_a_stop_are_never_passed_over() -> None:
         await feeding
         store.hold.set()
         assert await draining == 0
-        assert sorted(store.objects) == [object_key("events", record(offset)) for offset in (0, 1)]
+        assert sorted(store.objects) == [event_key("events", record(offset)) for offset in (0, 1)]
         await bench.sink.submit([record(6)])
         await bench.settled()
         assert bench.reported[-1] == (P0, 1)

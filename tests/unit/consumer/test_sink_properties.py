@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakefeed_common.health import Health
+from lakefeed_common.lake.keys import event_key
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.object_store import ObjectExistsError, StoreUnavailableError
-from lakefeed_consumer.record import Partition, Record, object_key
 from lakefeed_consumer.sink.record_writer import Prefixes, RecordWriter
 from lakefeed_consumer.sink.sink import Sink
 from lakefeed_consumer.sink.store_retry import StoreRetry
@@ -92,7 +93,7 @@ class Group:
             f"{partition} {offset} was reported without {before}"
             for before in self.log
             if before <= offset
-            and object_key("events", self.record(partition, before)) not in self.store.objects
+            and event_key("events", self.record(partition, before)) not in self.store.objects
         ]
         self.committed[partition] = max(self.committed[partition], offset + 1)
 

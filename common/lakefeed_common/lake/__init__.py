@@ -1,0 +1,1 @@
+"""What the bucket holds: records, and the keys, lines and metadata of the objects that they become."""
