@@ -31,7 +31,7 @@ STAGES = (
     Stage("infra-e2e", "make infra-e2e", after=["set-up", "engine"]),
     Stage("infra-test", "make infra-test", after=["set-up"]),
     Stage("k8s-check", "make k8s-check", after=["lint"]),
-    # On two cores it takes no less time next to what computes, and more of its tests come close to their limits.
+    # Next to what computes it takes no less time on two cores, and its tests come closer to their limits.
     # The instance goes on next to it: it mostly waits.
     Stage("test-all", "make test-all", after=["infra-test", "k8s-check", "cluster", "images"]),
     # Pods and jobs wait most of the time, for images, probes and each other.
