@@ -105,8 +105,8 @@ chaos: setup fetch ## kill and disconnect services by a seeded plan, then count 
 	@$(BIN)/python -m tests.chaos $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(CONSUMER),--consumer $(CONSUMER))
 
 .PHONY: fetch
-fetch: setup ## download Kafka's jars and the local AWS, verified by their locks, for later runs
-	@$(BIN)/lakefeed-local fetch >/dev/null
+fetch: setup ## download Kafka's jars and the local AWS, verified by their locks, and prepare fast starts, for later runs
+	@$(BIN)/lakefeed-local fetch --class-archives >/dev/null
 
 MINUTES ?= 30
 .PHONY: soak

@@ -29,14 +29,16 @@ STAGES = (
     Stage("lint", "make lint", after=["set-up"]),
     # Terraform and the instance wait most of the time, for what the provider and systemd wait for.
     Stage("infra-e2e", "make infra-e2e", after=["set-up", "engine"]),
-    Stage("infra-test", "make infra-test", after=["lint"]),
-    Stage("k8s-check", "make k8s-check", after=["infra-test"]),
-    # On two cores it takes no less time next to them, and more of its tests come close to their limits.
-    Stage("test-all", "make test-all", after=["k8s-check", "infra-e2e", "cluster", "images"]),
-    Stage("chaos", "make chaos QUICK=1", after=["test-all"]),
+    Stage("infra-test", "make infra-test", after=["set-up"]),
+    Stage("k8s-check", "make k8s-check", after=["lint"]),
+    # Next to what computes it takes no less time on two cores, and its tests come closer to their limits.
+    # The instance goes on next to it: it mostly waits.
+    Stage("test-all", "make test-all", after=["infra-test", "k8s-check", "cluster", "images"]),
+    # Pods and jobs wait most of the time, for images, probes and each other.
+    Stage("k8s-e2e", '. "$CI_CLUSTER"; make k8s-e2e', after=["test-all", "infra-e2e"]),
+    Stage("chaos", "make chaos QUICK=1", after=["test-all", "infra-e2e"]),
     Stage("bench", "make bench SUITE=sink QUICK=1", after=["chaos"]),
-    Stage("e2e", "make e2e", after=["test-all"]),
-    Stage("k8s-e2e", '. "$CI_CLUSTER"; make k8s-e2e', after=["e2e", "bench"]),
+    Stage("e2e", "make e2e", after=["bench"]),
 )
 
 

@@ -158,6 +158,9 @@ class Feeder:
         log.info("Partitions assigned: %s", ", ".join(str(each.number) for each in partitions) or "none")
         self._metrics.rebalances.inc()
         self._metrics.partitions.set(len(partitions))
+        for partition in partitions:
+            # From 0 on, so that the first events that are lost count as an increase.
+            self._metrics.never_read.labels(partition.topic, str(partition.number))
 
     def out_of_range(self, partition: Partition, offset: int, start: int) -> None:
         """See `BatchHandler`."""

@@ -21,6 +21,8 @@ from lakefeed_local.jars import Jars
 from lakefeed_local.process import Child, StartError, check_free, free_port, reachable, sole_user
 from lakefeed_local.settings import LocalSettings
 
+KAFKA = "kafka.Kafka"
+ZOOKEEPER = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 _PORT_TAKEN = "Address already in use"
 _STILL_REGISTERED = "NodeExistsException"
 
@@ -70,7 +72,8 @@ class Broker:
         self._zookeeper: Child | None = None
 
     @cached_property
-    def _jars(self) -> Jars:
+    def jars(self) -> Jars:
+        """The verified jars of Kafka and ZooKeeper."""
         return jars.ensure(self._settings.cache, self._lock)
 
     @property
@@ -203,12 +206,12 @@ class Broker:
             f"clientPortAddress={self._host}\n"
         )
         command = java.server(
-            self._jars,
+            self.jars,
             self._config,
             self._settings.local_zookeeper_heap,
-            "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+            ZOOKEEPER,
             str(mine),
-            flags=java.TUNING[self._settings.local_jvm],
+            flags=(*java.TUNING[self._settings.local_jvm], *self._class_flags(ZOOKEEPER)),
         )
         return Child("ZooKeeper", command, self.folder / "logs" / "zookeeper.log", grace_seconds=self._grace)
 
@@ -223,22 +226,27 @@ class Broker:
             **self._overrides,
         }
         command = java.server(
-            self._jars,
+            self.jars,
             self._config,
             self._settings.local_kafka_heap,
-            "kafka.Kafka",
+            KAFKA,
             str(self._config / "server.properties"),
             *(part for key, value in overrides.items() for part in ("--override", f"{key}={value}")),
-            flags=(*java.TUNING[self._settings.local_jvm], *self._agent()),
+            flags=(*java.TUNING[self._settings.local_jvm], *self._class_flags(KAFKA), *self._agent()),
         )
         return Child("Kafka", command, self.folder / "logs" / "kafka.log", grace_seconds=self._grace)
+
+    def _class_flags(self, main_class: str) -> tuple[str, ...]:
+        """Flags of the JVM for where the classes come from: an archive, if there is one."""
+        archive = java.class_archive(self._settings.cache, self.jars, main_class)
+        return (f"-XX:SharedArchiveFile={archive}",) if archive.is_file() else ()
 
     def _agent(self) -> tuple[str, ...]:
         if self.metrics_port is None:
             return ()
         self.metrics_port = self.metrics_port or free_port()
         rules = self._config / "jmx-exporter.yml"
-        return (f"-javaagent:{self._jars.jmx_agent}=127.0.0.1:{self.metrics_port}:{rules}",)
+        return (f"-javaagent:{self.jars.jmx_agent}=127.0.0.1:{self.metrics_port}:{rules}",)
 
     @property
     def _grace(self) -> float:

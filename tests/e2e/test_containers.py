@@ -16,14 +16,13 @@ from confluent_kafka import Consumer, TopicPartition
 
 from monitoring.check_queries import empty
 from tests.e2e.conftest import PORTS, ROOT, compose, containers, docker, state, wait_healthy
+from tests.helpers.compose import ONE_SHOT
 from tests.helpers.waiting import wait_for
 
 TOPIC = "demo_testing"
 BUCKET = "lakefeed"
 SAMPLE_ROWS = 2212
 OWN = ("producer", "consumer", "analytics", "aws")
-# They do their work and end.
-ONE_SHOT = ("broker-agent", "init")
 
 pytestmark = pytest.mark.usefixtures("stack")
 

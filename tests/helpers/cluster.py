@@ -56,7 +56,7 @@ class _KraftBroker(Broker):
         settings = self._overrides | {"log.dirs": str(self.folder / "kafka")}
         properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         words = ("format", "--cluster-id", self._cluster_id, "--config", str(properties))
-        command = java.tool(self._jars, self._config, "kafka.tools.StorageTool", *words)
+        command = java.tool(self.jars, self._config, "kafka.tools.StorageTool", *words)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise StartError(f"formatting {self.folder} failed: {done.stdout}{done.stderr}")

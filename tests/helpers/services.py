@@ -6,6 +6,7 @@ import fcntl
 import functools
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -173,3 +175,22 @@ class Service(Endpoint):
         """Ask it to end, as a container's stop does; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
+
+
+_ALTERNATIONS = 3
+_READINESS = re.compile(r"(?:INFO|WARNING) (?P<dependency>[\w ]+) (?P<state>can be used|cannot be used: .*)")
+
+
+def repeated_reasons(log: str) -> list[str]:
+    """Why dependencies could not be used, as far as a reason was logged again and again within one outage.
+
+    Reasons may alternate while a server starts or stops, but not in each round of asking.
+    """
+    seen: Counter[str] = Counter()
+    for line in log.splitlines():
+        if match := _READINESS.search(line):
+            if match["state"] == "can be used":
+                seen = Counter({text: count for text, count in seen.items() if count > _ALTERNATIONS})
+            else:
+                seen[match[0]] += 1
+    return [text for text, count in seen.items() if count > _ALTERNATIONS]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from lakefeed_common.errors import LakefeedError
 from lakefeed_local.broker import Broker
@@ -21,6 +22,7 @@ from lakefeed_producer.csv.byte_columns import ByteColumn, ConcatColumn
 from lakefeed_producer.errors import ChangedError
 from lakefeed_producer.kafka.batch import EventBatch
 from lakefeed_producer.kafka.connection import Connection, connect
+from lakefeed_producer.kafka.topic import ensure_topic
 from lakefeed_producer.publish.deliveries import Deliveries
 from lakefeed_producer.publish.destination import Publisher
 from lakefeed_producer.settings import ProducerSettings
@@ -90,6 +92,14 @@ def test_records_arrive_in_order_and_each_is_acknowledged_and_read_back(
 
 
 # ---- the command -----------------------------------------------------------------------------------
+
+
+def test_a_topic_that_another_program_created_meanwhile_is_used_as_it_is(kafka: str, topic: str) -> None:
+    make_topic(kafka, topic, partitions=3)
+    settings = ProducerSettings(kafka_bootstrap_servers=kafka, topic=topic)
+    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+    (note,) = ensure_topic(None, admin, settings, lambda _: None)
+    assert note.startswith(f"the topic {topic} has 3 partitions and 1 replica each, unlike")
 
 
 @pytest.mark.smoke

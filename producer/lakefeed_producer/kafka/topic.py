@@ -28,7 +28,7 @@ def ensure_topic(
         UnavailableError: it was created, but has no leader within the timeout.
         RefusedError: the broker refused to create it.
     """
-    return _differences(topic, settings) if topic else [_create(admin, settings, while_waiting)]
+    return _differences(topic, settings) if topic else _create(admin, settings, while_waiting)
 
 
 def has_topic(admin: AdminClient, settings: ProducerSettings) -> bool:
@@ -73,7 +73,7 @@ def _size(partitions: int, replicas: int) -> str:
     return f"{count(partitions, 'partition')} and {count(replicas, 'replica')} each"
 
 
-def _create(admin: AdminClient, settings: ProducerSettings, while_waiting: WhileWaiting) -> str:
+def _create(admin: AdminClient, settings: ProducerSettings, while_waiting: WhileWaiting) -> list[str]:
     new = NewTopic(settings.topic, settings.topic_partitions, settings.topic_replicas)
     seconds = response_seconds(settings)
     futures = admin.create_topics([new], operation_timeout=seconds, request_timeout=2 * seconds)
@@ -82,9 +82,11 @@ def _create(admin: AdminClient, settings: ProducerSettings, while_waiting: While
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise _cannot_create(error.args[0], settings) from None
+        # Another program created it in the meantime, perhaps with other settings.
+        return _differences(_wait_for_leaders(admin, settings, while_waiting), settings)
     _wait_for_leaders(admin, settings, while_waiting)
     size = _size(settings.topic_partitions, settings.topic_replicas)
-    return f"created the topic {settings.topic} with {size}"
+    return [f"created the topic {settings.topic} with {size}"]
 
 
 def _cannot_create(error: KafkaError, settings: ProducerSettings) -> LakefeedError:
@@ -111,7 +113,9 @@ def _cannot_create(error: KafkaError, settings: ProducerSettings) -> LakefeedErr
     return RefusedError(f"{problem}. {advice}")
 
 
-def _wait_for_leaders(admin: AdminClient, settings: ProducerSettings, while_waiting: WhileWaiting) -> None:
+def _wait_for_leaders(
+    admin: AdminClient, settings: ProducerSettings, while_waiting: WhileWaiting
+) -> TopicMetadata:
     end = time.monotonic() + settings.kafka_timeout_seconds
     while time.monotonic() < end:
         try:
@@ -119,7 +123,7 @@ def _wait_for_leaders(admin: AdminClient, settings: ProducerSettings, while_wait
         except KafkaException:
             continue
         if topic.partitions and all(partition.leader >= 0 for partition in topic.partitions.values()):
-            return
+            return topic
         while_waiting("the new topic has no leader yet")
         time.sleep(0.05)
     raise UnavailableError(

@@ -334,6 +334,7 @@ def test_assigned_and_revoked_partitions_are_counted(caplog: pytest.LogCaptureFi
     async def scenario(bench: Bench) -> None:
         bench.assign(ONE, TWO)
         assert bench.value("assigned_partitions") == 2
+        assert bench.value("events_never_read_total", topic="prices", partition="1") == 0
         bench.member.report()
         await bench.polled()
         assert bench.lag(ONE) == (0, 0)

@@ -10,13 +10,12 @@ import pytest
 import yaml
 
 from lakefeed_producer.options import FILE_SETTINGS
+from tests.helpers.compose import ONE_SHOT
 
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE = [ROOT / "docker-compose.yml", ROOT / "docker-compose.aws.yml"]
 LOCKS = [*sorted(ROOT.glob("*/requirements.lock")), ROOT / "requirements.lock", ROOT / "bootstrap.lock"]
 PASSED_ON = {"AWS_SESSION_TOKEN"}
-# Services that do one thing and end.
-ONE_SHOT = {"broker-agent", "init"}
 # Whose address is in a file, not in the compose file.
 SETTLED = {("kafka", "zookeeper"), ("grafana", "prometheus")}
 
