@@ -15,6 +15,9 @@ _HOST = r"(\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[?[0-9A-Fa-f:.]+\]?)"
 _GLUE_NAME = r"^[a-z0-9_]{1,255}$"
 
 
+_BATCHES_TABLE_PREFIX = "batches_"
+
+
 def table_name(topic: str) -> str:
     """The table name that a Glue crawler derives from a topic: lower case, other characters become `_`."""
     return re.sub(r"[^a-z0-9_]", "_", topic.lower())
@@ -102,9 +105,18 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
         return tuple(dict.fromkeys((self.topics or self.topic).split(",")))
 
     @property
+    def table_prefix(self) -> str:
+        """What the names of the crawler's tables begin with; the database may have tables of both layouts."""
+        return _BATCHES_TABLE_PREFIX if self.layout == "batches" else ""
+
+    def raw_table(self, topic: str) -> str:
+        """The table that the crawler makes of a topic's objects."""
+        return self.table_prefix + table_name(topic)
+
+    @property
     def default_table(self) -> str:
         """The table of the first topic."""
-        return table_name(self.topic_names[0])
+        return self.raw_table(self.topic_names[0])
 
     @property
     def results(self) -> str:
@@ -118,11 +130,16 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
 
     def topic_prefix(self, topic: str) -> str:
         """The key prefix of a topic's objects, ending in `/`."""
-        return f"{self.events_prefix}/{topic}/"
+        return f"{self.layout_prefix}/{topic}/"
 
     def topic_location(self, topic: str) -> str:
         """The folder of a topic's objects, `s3://…/`: the crawler's target and the table's location."""
         return f"s3://{self.bucket}/{self.topic_prefix(topic)}"
+
+    def topic_locations(self, topic: str) -> tuple[str, ...]:
+        """The folders of a topic's objects in either layout."""
+        prefixes = (self.events_prefix, self.batches_prefix)
+        return tuple(f"s3://{self.bucket}/{prefix}/{topic}/" for prefix in prefixes)
 
     @model_validator(mode="after")
     def _tables_differ(self) -> Self:
@@ -137,7 +154,7 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
 
     @model_validator(mode="after")
     def _results_are_no_events(self) -> Self:
-        for prefix in (self.events_prefix, self.dead_letter_prefix):
+        for prefix in (self.events_prefix, self.batches_prefix, self.dead_letter_prefix):
             place = f"s3://{self.bucket}/{prefix}/"
             if self.results.startswith(place) or place.startswith(self.results):
                 raise ValueError(
