@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from lakefeed_common.errors import RefusedError, UnavailableError
+
+NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 
 class ObjectExistsError(Exception):
@@ -34,8 +37,14 @@ class ObjectStore(Protocol):
         StoreRefusedError: it cannot, until a user fixes the bucket or the credentials.
     """
 
-    async def create(self, key: str, body: bytes) -> None:
+    async def create(self, key: str, body: bytes, metadata: Mapping[str, str] = NO_METADATA) -> None:
         """Create an object, durably.
+
+        Args:
+            key: a whole one.
+            body: stored as it is, without a content type or encoding.
+            metadata: names in lower case without `x-amz-meta-`, and values in ASCII, without line breaks or
+                white space at their ends.
 
         Raises:
             ObjectExistsError: the key has an object, whatever its body.
@@ -43,6 +52,9 @@ class ObjectStore(Protocol):
 
     async def read(self, key: str) -> bytes | None:
         """The body of an object; None if there is no object."""
+
+    async def metadata(self, key: str) -> dict[str, str] | None:
+        """The metadata of an object, as `create` takes it; None if there is no object."""
 
     def keys(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         """Keys under `prefix` (whole parts between slashes) that sort after `after`, in byte order."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError
+from lakefeed_consumer.object_store import NO_METADATA, ObjectStore, StoreRefusedError
 from lakefeed_consumer.s3.obstore import ObstoreObjectStore
 from tests.helpers.services import Service
 from tests.helpers.waiting import wait_for
@@ -24,7 +24,7 @@ Position = tuple[int, int]
 class ReadsOnly(ObstoreObjectStore):
     """obstore's client, refusing the puts that the fast one is not sure of."""
 
-    async def create(self, key: str, body: bytes) -> None:
+    async def create(self, key: str, body: bytes, metadata: Mapping[str, str] = NO_METADATA) -> None:
         raise StoreRefusedError("left to obstore")
 
 
@@ -58,9 +58,9 @@ def with_slow_puts(seconds: float) -> str:
     return changed(f"""
 from lakefeed_consumer.s3.fast.store import FastObjectStore
 create = FastObjectStore.create
-async def slowly(self, key, body):
+async def slowly(self, *put):
     await asyncio.sleep({seconds})
-    await create(self, key, body)
+    await create(self, *put)
 FastObjectStore.create = slowly
 """)
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
-from lakefeed_consumer.object_store import ObjectExistsError, StoreRefusedError, StoreUnavailableError
+from lakefeed_consumer.object_store import (
+    NO_METADATA,
+    ObjectExistsError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
 
 Fault = StoreUnavailableError | StoreRefusedError
 
@@ -15,12 +20,13 @@ class MemoryStore:
 
     def __init__(self, fault: Callable[[str], Fault | None] = lambda _: None) -> None:
         self.objects: dict[str, bytes] = {}
+        self.described: dict[str, dict[str, str]] = {}
         self.fault = fault
         self.hold: asyncio.Event | None = None
         self.most_at_once = 0
         self._at_once = 0
 
-    async def create(self, key: str, body: bytes) -> None:
+    async def create(self, key: str, body: bytes, metadata: Mapping[str, str] = NO_METADATA) -> None:
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
@@ -29,12 +35,17 @@ class MemoryStore:
             if key in self.objects:
                 raise ObjectExistsError(key)
             self.objects[key] = body
+            self.described[key] = dict(metadata)
         finally:
             self._at_once -= 1
 
     async def read(self, key: str) -> bytes | None:
         self._raise_fault(key)
         return self.objects.get(key)
+
+    async def metadata(self, key: str) -> dict[str, str] | None:
+        self._raise_fault(key)
+        return self.described.get(key, {}) if key in self.objects else None
 
     async def keys(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         self._raise_fault(prefix)

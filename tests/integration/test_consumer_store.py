@@ -9,6 +9,8 @@ from itertools import product
 
 import pytest
 
+from lakefeed_common.lake.metadata import BatchMetadata, event_metadata
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_common.settings import load
 from lakefeed_consumer.object_store import (
     ObjectExistsError,
@@ -57,6 +59,30 @@ def test_an_object_is_created_and_read_back(store: ObjectStore) -> None:
             assert await store.read(key) is None
             await store.create(key, body)
             assert await store.read(key) == body
+
+    run(store, scenario)
+
+
+def test_metadata_is_read_back_as_it_was_given(store: ObjectStore) -> None:
+    whole = BatchMetadata(end=7, records=3, first_timestamp_ms=-1, first_hash="0a" * 32, sha256="b0" * 32)
+    headers = (("source", b"prices.csv"), ("row", b"\0\xff"), ("nothing", None), ("empty", b""))
+    record = Record(Partition("t", 0), 1, 1_767_225_600_000, b"key", b"{}", headers)
+    objects = {
+        "batches/a.json.gz": whole.to_dict(),
+        "events/a b.json": event_metadata(record),
+        "events/long.json": event_metadata(record._replace(key=b"k" * 1350)),
+        "events/empty.json": event_metadata(record._replace(key=b"")),
+        "events/none.json": {},
+    }
+
+    async def scenario() -> None:
+        assert await store.metadata("events/none.json") is None
+        for key, metadata in objects.items():
+            await store.create(key, b"{}", metadata)
+            assert await store.metadata(key) == metadata
+            with pytest.raises(ObjectExistsError):
+                await store.create(key, b"{}", {"another": "1"})
+            assert await store.metadata(key) == metadata
 
     run(store, scenario)
 
@@ -114,9 +140,11 @@ def test_the_fast_client_puts_any_key_and_body_without_obstore(
     objects["events/large"] = bytes(range(256)) * 4096
 
     async def scenario() -> None:
-        await asyncio.gather(*(store.create(key, body) for key, body in objects.items()))
+        about = {key: {"n": str(n), "name-n": "a b"} for n, key in enumerate(objects)}
+        await asyncio.gather(*(store.create(key, body, about[key]) for key, body in objects.items()))
         for key, body in objects.items():
             assert await store.read(key) == body, key
+            assert await store.metadata(key) == about[key], key
         with pytest.raises(StoreRefusedError, match="left to obstore"):
             await store.create("events/large", b"another")
 
@@ -149,6 +177,7 @@ CALLS = [
     pytest.param(lambda store: store.check(), id="check"),
     pytest.param(lambda store: store.create("k", b"{}"), id="create"),
     pytest.param(lambda store: store.read("k"), id="read"),
+    pytest.param(lambda store: store.metadata("k"), id="metadata"),
     pytest.param(lambda store: anext(store.keys("k")), id="keys"),
 ]
 

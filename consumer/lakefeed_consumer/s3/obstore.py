@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from obstore.exceptions import (
 from obstore.store import S3Store
 
 from lakefeed_common import aws_places
-from lakefeed_consumer.object_store import ObjectExistsError, StoreRefusedError
+from lakefeed_consumer.object_store import NO_METADATA, ObjectExistsError, StoreRefusedError
 from lakefeed_consumer.s3.credentials import CredentialProvider, find_credentials
 from lakefeed_consumer.s3.errors import CREDENTIAL_SOURCES, Failure, translate
 from lakefeed_consumer.settings import ConsumerSettings
@@ -52,6 +52,15 @@ _OBJECT = re.compile(r"(arn:aws[\w-]*:s3:::[^/\s\"']+/)[^\s\"']+")
 _KIND = re.compile(r"kind: (\w+)")
 _DETAIL = re.compile(r'(?:message|error): "([^"]+)"')
 _MAX_MESSAGE = 500
+# Attributes of a response that are not metadata.
+_OTHER_ATTRIBUTES = {
+    "Cache-Control",
+    "Content-Disposition",
+    "Content-Encoding",
+    "Content-Language",
+    "Content-Type",
+    "Storage-Class",
+}
 
 
 class ObstoreObjectStore:
@@ -88,24 +97,40 @@ class ObstoreObjectStore:
                 retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
             )
 
-    async def create(self, key: str, body: bytes) -> None:
+    async def create(self, key: str, body: bytes, metadata: Mapping[str, str] = NO_METADATA) -> None:
         """See `ObjectStore.create`; `If-None-Match: *` makes it conditional."""
         with self._translated_errors():
             try:
-                await obstore.put_async(self._store, key, body, mode="create", use_multipart=False)
+                await obstore.put_async(
+                    self._store, key, body, attributes=dict(metadata), mode="create", use_multipart=False
+                )
             except AlreadyExistsError:
                 raise ObjectExistsError(key) from None
 
     async def read(self, key: str) -> bytes | None:
         """See `ObjectStore.read`."""
         with self._translated_errors():
-            try:
-                response = await obstore.get_async(self._store, key)
-            except FileNotFoundError as error:
-                if _code(str(error)) == "NoSuchKey":  # and not NoSuchBucket
-                    return None
-                raise
-            return bytes(await response.bytes_async())
+            response = await self._get(key)
+            return None if response is None else bytes(await response.bytes_async())
+
+    async def metadata(self, key: str) -> dict[str, str] | None:
+        """See `ObjectStore.metadata`."""
+        with self._translated_errors():
+            # Not HEAD: without a body its 404 does not say whether the object or the bucket is missing.
+            response = await self._get(key)
+            if response is None:
+                return None
+            return {
+                name: value for name, value in response.attributes.items() if name not in _OTHER_ATTRIBUTES
+            }
+
+    async def _get(self, key: str) -> obstore.GetResult | None:
+        try:
+            return await obstore.get_async(self._store, key)
+        except FileNotFoundError as error:
+            if _code(str(error)) == "NoSuchKey":  # and not NoSuchBucket
+                return None
+            raise
 
     async def keys(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         """See `ObjectStore.keys`; one page of keys at a time is in memory."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
 
 from lakefeed_common.lake.keys import event_key
+from lakefeed_common.lake.metadata import event_metadata
 from lakefeed_common.lake.records import Record
 from lakefeed_consumer.dead_letters.format import DeadLetter
 from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
 from lakefeed_consumer.dead_letters.validation import invalid_reason
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.object_store import ObjectExistsError, ObjectStore
+from lakefeed_consumer.object_store import NO_METADATA, ObjectExistsError, ObjectStore
 from lakefeed_consumer.sink.store_retry import StoreRetry
 
 log = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ class RecordWriter:
             self._count(record, "dead_letter")
             return
         key = event_key(self._prefixes.events, record)
-        outcome = await self._place(key, record.value)
+        outcome = await self._place(key, record.value, event_metadata(record))
         if outcome == "conflict":
             log.warning("Conflict: %s has another body; the record is stored as a dead letter", key)
             await self._dead_letter(record, f"conflict: {key} holds another body")
@@ -82,10 +84,10 @@ class RecordWriter:
             # A recreated topic can produce two dead letters with the same key.
             await self._place(f"{key.removesuffix('.json')}-{sha256(body).hexdigest()[:16]}.json", body)
 
-    async def _place(self, key: str, body: bytes) -> Placed:
+    async def _place(self, key: str, body: bytes, metadata: Mapping[str, str] = NO_METADATA) -> Placed:
         """Create an object, or find out what its key holds already."""
         failures = 0
-        while not await self._retry.call(self._create, key, body):
+        while not await self._retry.call(self._create, key, body, metadata):
             existing = await self._retry.call(self._store.read, key)
             if existing is not None:
                 return "already_there" if existing == body else "conflict"
@@ -94,10 +96,10 @@ class RecordWriter:
             await self._retry.wait(failures)
         return "stored"
 
-    async def _create(self, key: str, body: bytes) -> bool:
+    async def _create(self, key: str, body: bytes, metadata: Mapping[str, str]) -> bool:
         started = time.perf_counter()
         try:
-            await self._store.create(key, body)
+            await self._store.create(key, body, metadata)
         except ObjectExistsError:
             return False
         finally:

@@ -27,16 +27,19 @@ paths = st.lists(parts, min_size=1, max_size=5).map("/".join)
 words = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60)
 keys = st.builds(Keys, st.from_regex(r"[A-Z0-9]{16,20}", fullmatch=True), words, st.none() | words)
 seconds = st.floats(0, 4e9)
+names = st.from_regex(r"[a-z][a-z0-9-]{0,9}", fullmatch=True)
+metadata = st.dictionaries(names, words | st.just(""), max_size=5)
 
 
 def fields(head: bytes) -> dict[str, str]:
     lines = head.decode().removesuffix("\r\n\r\n").split("\r\n")[1:]
-    return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def by_botocore(url: str, body: bytes, signing: Keys, now: float) -> dict[str, str]:
+def by_botocore(url: str, body: bytes, about: dict[str, str], signing: Keys, now: float) -> dict[str, str]:
     checksum = b64encode(sha256(body).digest()).decode()
     sent = {"If-None-Match": "*", "X-Amz-Checksum-SHA256": checksum}
+    sent |= {f"x-amz-meta-{name}": value for name, value in about.items()}
     request = AWSRequest("PUT", url, headers=sent, data=body)
     request.context["payload_signing_enabled"] = True
     moment = datetime.fromtimestamp(int(now), UTC)
@@ -46,15 +49,17 @@ def by_botocore(url: str, body: bytes, signing: Keys, now: float) -> dict[str, s
     return {name.lower(): value for name, value in request.headers.items()}
 
 
-@given(paths, st.binary(), keys, seconds)
-def test_a_put_is_signed_as_botocore_signs_it(key: str, body: bytes, signing: Keys, now: float) -> None:
+@given(paths, st.binary(), metadata, keys, seconds)
+def test_a_put_is_signed_as_botocore_signs_it(
+    key: str, body: bytes, about: dict[str, str], signing: Keys, now: float
+) -> None:
     path = request_path(key)
     assert path is not None
-    head = SIGNER.header(path, body, signing, now)
+    head = SIGNER.header(path, body, about, signing, now)
     assert head.startswith(f"PUT /{path} HTTP/1.1\r\n".encode())
     assert head.endswith(b"\r\n\r\n")
     ours = fields(head)
-    theirs = by_botocore(f"https://{HOST}/{path}", body, signing, now)
+    theirs = by_botocore(f"https://{HOST}/{path}", body, about, signing, now)
     assert ours.pop("host") == HOST
     assert int(ours.pop("content-length")) == len(body)
     assert ours == theirs
@@ -73,7 +78,8 @@ def test_cached_parts_belong_to_their_keys_and_second(
 ) -> None:
     signer = Signer(HOST, "/", REGION)
     for put in (*sequence, *sequence):
-        assert signer.header("a", b"{}", *put) == Signer(HOST, "/", REGION).header("a", b"{}", *put)
+        fresh = Signer(HOST, "/", REGION)
+        assert signer.header("a", b"{}", {"n": "v"}, *put) == fresh.header("a", b"{}", {"n": "v"}, *put)
 
 
 @given(st.lists(st.sampled_from(["", ".", "..", "a", "a.b"]), min_size=1, max_size=4))

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 
 import orjson
 import pytest
 
 from lakefeed_common.lake.keys import event_key
+from lakefeed_common.lake.metadata import EventMetadata
 from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.dead_letters.limit import DeadLetterLimitError
-from lakefeed_consumer.object_store import StoreRefusedError, StoreUnavailableError
+from lakefeed_consumer.object_store import NO_METADATA, StoreRefusedError, StoreUnavailableError
 from lakefeed_consumer.sink.sink import Sink
 from tests.helpers.memory_store import Fault, MemoryStore
 from tests.helpers.sink_bench import Bench
@@ -33,6 +35,20 @@ def test_each_record_becomes_its_own_object_byte_for_byte() -> None:
         assert bench.reported[-1] == (P0, 49)
         assert bench.outcome("stored") == 50
         assert bench.health.readiness().ok
+
+    asyncio.run(scenario())
+
+
+def test_metadata_of_objects_holds_what_bodies_do_not() -> None:
+    async def scenario() -> None:
+        bench = Bench(MemoryStore())
+        headers = (("source", b"a.csv"), ("row", None))
+        event = record(0)._replace(key=b"MSFT", headers=headers)
+        await bench.sink.submit([event, record(1, b"no event")])
+        await bench.settled()
+        metadata = EventMetadata.parse(bench.store.described[event_key("events", event)])
+        assert metadata == EventMetadata(event.timestamp_ms, b"MSFT", headers, ())
+        assert bench.store.described[event_key("dead", record(1))] == {}
 
     asyncio.run(scenario())
 
@@ -229,13 +245,13 @@ def test_a_late_refusal_after_the_store_recovered_is_not_a_new_outage() -> None:
             self.late = asyncio.Event()
             self.asked: set[str] = set()
 
-        async def create(self, key: str, body: bytes) -> None:
+        async def create(self, key: str, body: bytes, metadata: Mapping[str, str] = NO_METADATA) -> None:
             if key not in self.asked:
                 self.asked.add(key)
                 if len(self.asked) == 2:
                     await self.late.wait()
                 raise StoreRefusedError("there is no such bucket")
-            await super().create(key, body)
+            await super().create(key, body, metadata)
 
     async def scenario() -> None:
         store = Crossing()
@@ -290,9 +306,9 @@ def test_one_refused_record_is_reported_and_bounds_what_waits_behind_it(
 
 def test_a_put_whose_response_was_lost_counts_as_already_there() -> None:
     class Forgetful(MemoryStore):
-        async def create(self, key: str, body: bytes) -> None:
+        async def create(self, key: str, body: bytes, metadata: Mapping[str, str] = NO_METADATA) -> None:
             known = key in self.objects
-            await super().create(key, body)
+            await super().create(key, body, metadata)
             if not known:
                 raise StoreUnavailableError("connection reset", "connection")
 
@@ -351,7 +367,7 @@ def test_queued_records_dropped_by_a_stop_are_never_passed_over() -> None:
 
 def test_an_unexpected_failure_is_raised_and_never_acknowledged() -> None:
     class Broken(MemoryStore):
-        async def create(self, key: str, body: bytes) -> None:
+        async def create(self, key: str, body: bytes, metadata: Mapping[str, str] = NO_METADATA) -> None:
             raise RuntimeError("a bug")
 
     async def scenario() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.object_store import ObjectExistsError, StoreUnavailableError
+from lakefeed_consumer.object_store import NO_METADATA, ObjectExistsError, StoreUnavailableError
 from lakefeed_consumer.sink.record_writer import Prefixes, RecordWriter
 from lakefeed_consumer.sink.sink import Sink
 from lakefeed_consumer.sink.store_retry import StoreRetry
@@ -49,7 +50,7 @@ class SlowStore(MemoryStore):
         super().__init__()
         self.waiting: list[tuple[str, asyncio.Future[str]]] = []
 
-    async def create(self, key: str, body: bytes) -> None:
+    async def create(self, key: str, body: bytes, metadata: Mapping[str, str] = NO_METADATA) -> None:
         release: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.waiting.append((key, release))
         what = await release

@@ -6,8 +6,10 @@ import hmac
 import re
 import time
 from binascii import b2a_base64
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import sha256
+from operator import itemgetter
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -46,6 +48,32 @@ def _quoted(path: str) -> str | None:
     return quote(path, safe="/~")
 
 
+class _Metadata(NamedTuple):
+    """How metadata with certain names is written.
+
+    Attributes:
+        values: picks the values from the metadata, in the order of their names.
+        signed: the names, as they are signed.
+        canonical, sent: a line for each value, as it is signed and as it is sent.
+    """
+
+    values: Callable[[Mapping[str, str]], object]
+    signed: str
+    canonical: str
+    sent: str
+
+
+@lru_cache(maxsize=64)
+def _metadata(names: tuple[str, ...]) -> _Metadata:
+    fields = [f"x-amz-meta-{name}" for name in sorted(names)]
+    return _Metadata(
+        itemgetter(*sorted(names)),
+        "".join(f";{field}" for field in fields),
+        "".join(f"{field}:%s\n" for field in fields),
+        "".join(f"{field}: %s\r\n" for field in fields),
+    )
+
+
 class Signer:
     """Writes the headers of signed puts.
 
@@ -62,11 +90,12 @@ class Signer:
         self._second = -1
         self._keys: Keys | None = None
 
-    def header(self, path: str, body: bytes, keys: Keys, now: float) -> bytes:
+    def header(self, path: str, body: bytes, metadata: Mapping[str, str], keys: Keys, now: float) -> bytes:
         """The bytes of a request before its body.
 
         Args:
             path: see `request_path`.
+            metadata: see `ObjectStore.create`.
             now: seconds since 1970; S3 accepts the request for 15 minutes from then.
         """
         second = int(now)
@@ -75,14 +104,19 @@ class Signer:
         path = self._root + path
         hashed = sha256(body).digest()
         digest, checksum = hashed.hex(), b2a_base64(hashed, newline=False).decode("ascii")
-        before, between, after = self._canonical
-        request = f"PUT\n{path}{before}{checksum}{between}{digest}{after}{digest}"
-        inner, outer = self._inner.copy(), self._outer.copy()
+        names, signed, fields = "", "", ""
+        if metadata:
+            select, names, signed, fields = _metadata(tuple(metadata))
+            values = select(metadata)
+            signed, fields = signed % values, fields % values
+        before, between, after, token, end = self._canonical
+        request = f"PUT\n{path}{before}{checksum}{between}{digest}{after}{signed}{token}{names}{end}{digest}"
+        sent, inner, outer = self._headers, self._inner.copy(), self._outer.copy()
         inner.update(sha256(request.encode()).hexdigest().encode())
         outer.update(inner.digest())
         return (
-            f"PUT {path}{self._headers[0]}{checksum}{self._headers[1]}{digest}{self._headers[2]}"
-            f"{outer.hexdigest()}\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"PUT {path}{sent[0]}{checksum}{sent[1]}{digest}{sent[2]}{names}{sent[3]}{outer.hexdigest()}\r\n"
+            f"{fields}Content-Length: {len(body)}\r\n\r\n"
         ).encode()
 
     def _prepare(self, second: int, keys: Keys) -> None:
@@ -91,23 +125,27 @@ class Signer:
         day = stamp[:8]
         scope = f"{day}/{self._region}/s3/aws4_request"
         # A bucket with a default Object Lock rejects a put without a checksum; the hash is computed anyway.
+        # Names of metadata sort between these and the token's.
         names = "host;if-none-match;x-amz-checksum-sha256;x-amz-content-sha256;x-amz-date"
-        token, token_header = "", ""
+        last_name, token, token_header = "", "", ""
         if keys.token is not None:
-            names += ";x-amz-security-token"
+            last_name = ";x-amz-security-token"
             token = f"x-amz-security-token:{keys.token}\n"
             token_header = f"\r\nX-Amz-Security-Token: {keys.token}"
         self._canonical = (
             f"\n\nhost:{self._host}\nif-none-match:*\nx-amz-checksum-sha256:",
             "\nx-amz-content-sha256:",
-            f"\nx-amz-date:{stamp}\n{token}\n{names}\n",
+            f"\nx-amz-date:{stamp}\n",
+            f"{token}\n{names}",
+            f"{last_name}\n",
         )
         self._headers = (
             f" HTTP/1.1\r\nHost: {self._host}\r\nIf-None-Match: *\r\nX-Amz-Date: {stamp}{token_header}"
             "\r\nX-Amz-Checksum-SHA256: ",
             "\r\nX-Amz-Content-SHA256: ",
             f"\r\nAuthorization: AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, "
-            f"SignedHeaders={names}, Signature=",
+            f"SignedHeaders={names}",
+            f"{last_name}, Signature=",
         )
         key = f"AWS4{keys.secret_key}".encode()
         for part in (day, self._region, "s3", "aws4_request"):

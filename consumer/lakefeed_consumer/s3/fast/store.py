@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from time import monotonic, time
 from urllib.parse import urlsplit
 
 from lakefeed_consumer.object_store import (
+    NO_METADATA,
     ObjectExistsError,
     StoreRefusedError,
     StoreUnavailableError,
@@ -60,21 +61,21 @@ class FastObjectStore:
         self._log_at = float("-inf")
         self._passed_on = 0
 
-    async def create(self, key: str, body: bytes) -> None:
+    async def create(self, key: str, body: bytes, metadata: Mapping[str, str] = NO_METADATA) -> None:
         """See `ObjectStore.create`."""
         now = monotonic()
         path, keys = request_path(key), self._keys.current(now)
         if path is None or keys is None or self._fallback_fails or now < self._paused_until:
             reason = _AMBIGUOUS_KEY if path is None else _NO_KEYS if keys is None else _PAUSED
-            await self._pass_on(key, body, reason)
+            await self._pass_on(reason, key, body, metadata)
             return
-        header = self._signer.header(path, body, keys, time())
+        header = self._signer.header(path, body, metadata, keys, time())
         if self._connections.idle:
             result = await self._connections.idle.pop().put(header + body, now)
         else:
             result = await self._connect_and_put(header + body)
         if not result.stored:
-            await self._pass_on(key, body, result)
+            await self._pass_on(result, key, body, metadata)
 
     async def _connect_and_put(self, request: bytes) -> PutResult:
         try:
@@ -84,7 +85,7 @@ class FastObjectStore:
             return unconfirmed(f"cannot connect ({error})")
         return await connection.put(request, monotonic())
 
-    async def _pass_on(self, key: str, body: bytes, result: PutResult) -> None:
+    async def _pass_on(self, result: PutResult, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
         if result.status in (400, 401, 403):
             self._keys.refresh()
         elif result.status == _PRECONDITION_FAILED:
@@ -92,7 +93,7 @@ class FastObjectStore:
             self._paused_until = monotonic() + _PAUSE_SECONDS
         self._log(result.reason)
         try:
-            await self._fallback.create(key, body)
+            await self._fallback.create(key, body, metadata)
         except (StoreUnavailableError, StoreRefusedError):
             self._fallback_fails = True
             raise
@@ -112,6 +113,10 @@ class FastObjectStore:
     async def read(self, key: str) -> bytes | None:
         """See `ObjectStore.read`."""
         return await self._fallback.read(key)
+
+    async def metadata(self, key: str) -> dict[str, str] | None:
+        """See `ObjectStore.metadata`."""
+        return await self._fallback.metadata(key)
 
     def keys(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         """See `ObjectStore.keys`."""
