@@ -10,6 +10,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -20,6 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lakefeed_common.errors import SettingsError
 
 PREFIX = "LAKEFEED_"
+_KEY_PREFIX = r"^[\w.!*'()-]+(/[\w.!*'()-]+)*$"
 ENDPOINT_URL = r"^https?://[^\s/?#]+/?$"
 
 
@@ -226,24 +228,33 @@ class LakeSettings(AwsSettings):
         "Bucket of the objects.",
         pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
     )
-    events_prefix: str = setting(
-        "events", "Prefix of the keys of event objects.", pattern=r"^[\w.!*'()-]+(/[\w.!*'()-]+)*$"
+    layout: Literal["objects", "batches"] = setting(
+        "objects",
+        "How events are stored: `objects`, one object per event, or `batches`, many events per compressed "
+        "object. Stop all consumers of a topic before you change it.",
+    )
+    events_prefix: str = setting("events", "Prefix of the keys of event objects.", pattern=_KEY_PREFIX)
+    batches_prefix: str = setting(
+        "batches", "Prefix of the keys of batch objects (`LAKEFEED_LAYOUT=batches`).", pattern=_KEY_PREFIX
     )
     dead_letter_prefix: str = setting(
-        "dead-letters",
-        "Prefix of the keys of dead letters.",
-        pattern=r"^[\w.!*'()-]+(/[\w.!*'()-]+)*$",
+        "dead-letters", "Prefix of the keys of dead letters.", pattern=_KEY_PREFIX
     )
+
+    @property
+    def layout_prefix(self) -> str:
+        """Prefix of the keys of what the layout stores."""
+        return self.batches_prefix if self.layout == "batches" else self.events_prefix
 
     @model_validator(mode="after")
     def _prefixes_do_not_overlap(self) -> Self:
-        events, dead = self.events_prefix + "/", self.dead_letter_prefix + "/"
-        if events.startswith(dead) or dead.startswith(events):
-            raise ValueError(
-                f"LAKEFEED_EVENTS_PREFIX={self.events_prefix} and LAKEFEED_DEAD_LETTER_PREFIX="
-                f"{self.dead_letter_prefix} must not contain one another: "
-                "the crawler would read dead letters as events"
-            )
+        for one, other in combinations(("events_prefix", "batches_prefix", "dead_letter_prefix"), 2):
+            first, second = getattr(self, one), getattr(self, other)
+            if f"{first}/".startswith(f"{second}/") or f"{second}/".startswith(f"{first}/"):
+                raise ValueError(
+                    f"{PREFIX}{one.upper()}={first} and {PREFIX}{other.upper()}={second} must not contain one "
+                    "another: the crawler would read the objects of both as one table"
+                )
         return self
 
 

@@ -106,6 +106,17 @@ def test_certificates_that_cannot_be_used_are_named(monkeypatch: pytest.MonkeyPa
     assert load(KafkaSettings).kafka_ssl_certificate_file == certificate
 
 
+@pytest.mark.parametrize(("events", "batches"), [("a", "a"), ("a", "a/b"), ("dead-letters/a", "b")])
+def test_each_prefix_is_compared_with_each_other(events: str, batches: str) -> None:
+    message = wrong(LakeSettings, events_prefix=events, batches_prefix=batches)
+    assert "LAKEFEED_EVENTS_PREFIX" in message
+
+
+def test_the_layout_selects_the_prefix() -> None:
+    assert load(LakeSettings).layout_prefix == "events"
+    assert load(LakeSettings, {"layout": "batches"}).layout_prefix == "batches"
+
+
 def test_prefixes_that_contain_one_another_are_refused() -> None:
     assert "LAKEFEED_DEAD_LETTER_PREFIX" in wrong(LakeSettings, dead_letter_prefix="events/dead")
 
