@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -12,13 +12,14 @@ from lakefeed_common import console
 
 # A command imports its dependencies when it is called, so that `--help` and usage errors are fast.
 if TYPE_CHECKING:
-    from lakefeed_analytics.settings import AnalyticsSettings
+    from lakefeed_analytics.settings import AnalyticsSettings, CompactSettings
 
 app = console.command_line(
     "Catalogue objects with Glue and query them with Athena. Settings are LAKEFEED_ variables.",
     "lakefeed-analytics",
 )
 
+S = TypeVar("S", bound="AnalyticsSettings")
 _FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How the result is printed.")]
 
 
@@ -112,11 +113,34 @@ def query(
     commands.query(settings, sql, name, table, form, limit)
 
 
+@app.command()
+def compact(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be added.")] = False,
+) -> None:
+    """Add the events that the consumer group has committed to the topics' Iceberg tables."""
+    settings = _compact_settings()
+    from lakefeed_analytics.iceberg import commands
+
+    commands.compact(settings, dry_run=dry_run)
+
+
 def _settings() -> AnalyticsSettings:
     from lakefeed_analytics.settings import AnalyticsSettings
+
+    return _loaded(AnalyticsSettings)
+
+
+def _compact_settings() -> CompactSettings:
+    from lakefeed_analytics.settings import CompactSettings
+
+    return _loaded(CompactSettings)
+
+
+def _loaded(kind: type[S]) -> S:
     from lakefeed_common.settings import load
 
-    settings = load(AnalyticsSettings)
+    settings = load(kind)
 
     from lakefeed_common import logs
 

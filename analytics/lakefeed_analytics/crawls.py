@@ -12,7 +12,7 @@ from lakefeed_analytics.crawl import Crawl, CrawlerStatus
 from lakefeed_analytics.folders import Folder, NewFolders, catalogued
 from lakefeed_analytics.metrics import CRAWL_OUTCOMES, AnalyticsMetrics
 from lakefeed_analytics.parts import Parts
-from lakefeed_analytics.settings import AnalyticsSettings, table_name
+from lakefeed_analytics.settings import AnalyticsSettings
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class CrawlKeeper:
         """Read our topics' tables and all tables; report manual changes, and recrawl deleted tables."""
         found = {table.name: table for table in self._parts.catalogue.tables()}
         self._metrics.tables.set(len(found))
-        names = {topic: table_name(topic) for topic in self._settings.topic_names}
+        names = {topic: self._settings.raw_table(topic) for topic in self._settings.topic_names}
         tables = {topic: found[name] for topic, name in names.items() if name in found}
         for topic, before in self._tables.items():
             if topic not in tables:
@@ -161,7 +161,7 @@ class CrawlKeeper:
             )
         for topic in self._settings.topic_names:
             count = sum(1 for owner, _ in known if owner == topic)
-            self._metrics.partitions.labels(table_name(topic)).set(count)
+            self._metrics.partitions.labels(self._settings.raw_table(topic)).set(count)
         self._catalogue_read = now
 
     def _is_due(self, pending: set[Folder]) -> bool:
@@ -197,7 +197,7 @@ def without_table(crawled: set[str], tables: Sequence[Table], settings: Analytic
     at = {table.location.rstrip("/"): table.name for table in tables}
     problems = []
     for topic in settings.topic_names:
-        name, place = table_name(topic), settings.topic_location(topic)
+        name, place = settings.raw_table(topic), settings.topic_location(topic)
         if topic not in crawled or name in names:
             continue
         if other := at.get(place.rstrip("/")):

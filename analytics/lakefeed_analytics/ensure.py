@@ -54,13 +54,14 @@ def crawler_definition(settings: AnalyticsSettings) -> dict[str, Any]:
     """The arguments of Glue's CreateCrawler and UpdateCrawler, without the name."""
     # Glue counts the bucket as level 1: each topic's folder becomes one table, regardless of the folders
     # below it.
-    level = 2 + len(settings.events_prefix.split("/"))
+    level = 2 + len(settings.layout_prefix.split("/"))
     return {
         "Role": settings.crawler_role,
         "DatabaseName": settings.glue_database,
         "Targets": {
             "S3Targets": [{"Path": settings.topic_location(topic)} for topic in settings.topic_names]
         },
+        "TablePrefix": settings.table_prefix,
         "Schedule": settings.crawler_schedule,
         "SchemaChangePolicy": {"UpdateBehavior": "UPDATE_IN_DATABASE", "DeleteBehavior": "LOG"},
         # CRAWL_NEW_FOLDERS_ONLY would be cheaper, but requires LOG for updates: new columns would
@@ -189,7 +190,11 @@ class Ensurer:
                         raise
                     return []
             return [_changed(Change(f"crawler {name}"))]
-        present = {**present, "Schedule": (present.get("Schedule") or {}).get("ScheduleExpression", "")}
+        present = {
+            **present,
+            "Schedule": (present.get("Schedule") or {}).get("ScheduleExpression", ""),
+            "TablePrefix": present.get("TablePrefix") or "",
+        }
         fields = tuple(
             field
             for field, value in wanted.items()
@@ -213,7 +218,9 @@ class Ensurer:
 
     def _refuse_foreign(self, targets: Mapping[str, Any]) -> None:
         """Raise RefusedError if the crawler has none of our targets: it belongs to another service."""
-        ours = [self._settings.topic_location(topic) for topic in self._settings.topic_names]
+        settings = self._settings
+        # The crawler may still have the folders of the other layout.
+        ours = [place for topic in settings.topic_names for place in settings.topic_locations(topic)]
         present = [each["Path"].rstrip("/") + "/" for each in targets.get("S3Targets", [])]
         others = [f"{len(each)} {kind}" for kind, each in targets.items() if kind != "S3Targets" and each]
         # A user may have set a parent folder; a service sets the folder of a topic.
@@ -221,9 +228,9 @@ class Ensurer:
             return
         raise RefusedError(
             f"the crawler {self._settings.crawler} crawls {', '.join([*present, *others])} but none of "
-            f"{', '.join(ours)}: it belongs to another service and is not changed. Set LAKEFEED_CRAWLER to "
-            "another name; or, if the crawler belongs to this service and its topics were changed, run "
-            "`lakefeed-analytics ensure --replace-targets` once"
+            f"{', '.join(map(settings.topic_location, settings.topic_names))}: it belongs to another "
+            "service and is not changed. Set LAKEFEED_CRAWLER to another name; or, if the crawler belongs to "
+            "this service and its topics were changed, run `lakefeed-analytics ensure --replace-targets` once"
         )
 
     def _refuse_contested(self, kind: str, name: str, fields: Iterable[str]) -> None:

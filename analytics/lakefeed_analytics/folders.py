@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lakefeed_analytics.catalogue import Catalogue
 from lakefeed_analytics.edge import explained
-from lakefeed_analytics.settings import AnalyticsSettings, table_name
+from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_common.errors import MissingError
 from lakefeed_common.tables import PARTITION_KEY
 
@@ -62,7 +62,7 @@ def catalogued(catalogue: Catalogue, settings: AnalyticsSettings) -> set[Folder]
     known: set[Folder] = set()
     for topic in settings.topic_names:
         try:
-            partitions = catalogue.partitions(table_name(topic))
+            partitions = catalogue.partitions(settings.raw_table(topic))
         except MissingError:
             continue
         place = settings.topic_location(topic) + _DAY

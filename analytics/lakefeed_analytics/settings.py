@@ -8,11 +8,15 @@ from typing import Self
 
 from pydantic import model_validator
 
-from lakefeed_common.settings import LakeSettings, ServiceSettings, setting
+from lakefeed_common.settings import KafkaSettings, LakeSettings, ServiceSettings, setting
 
 _TOPIC = r"[A-Za-z0-9._-]{1,249}"
 _HOST = r"(\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[?[0-9A-Fa-f:.]+\]?)"
 _GLUE_NAME = r"^[a-z0-9_]{1,255}$"
+
+
+ICEBERG_SUFFIX = "_iceberg"
+_BATCHES_TABLE_PREFIX = "batches_"
 
 
 def table_name(topic: str) -> str:
@@ -91,6 +95,11 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
     price_per_terabyte_usd: float = setting(
         5.0, "Athena's price per scanned terabyte (10^12 B), for estimates.", unit="USD", ge=0
     )
+    tables_prefix: str = setting(
+        "tables",
+        "Prefix of the keys of Iceberg tables, one folder each.",
+        pattern=r"^[\w.!*'()-]+(/[\w.!*'()-]+)*$",
+    )
     queries_folder: Path = setting(
         Path(__file__).resolve().parent.parent / "queries",
         "Folder of the named queries, one `*.sql` file each.",
@@ -102,9 +111,18 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
         return tuple(dict.fromkeys((self.topics or self.topic).split(",")))
 
     @property
+    def table_prefix(self) -> str:
+        """What the names of the crawler's tables begin with; the database may have tables of both layouts."""
+        return _BATCHES_TABLE_PREFIX if self.layout == "batches" else ""
+
+    def raw_table(self, topic: str) -> str:
+        """The table that the crawler makes of a topic's objects."""
+        return self.table_prefix + table_name(topic)
+
+    @property
     def default_table(self) -> str:
         """The table of the first topic."""
-        return table_name(self.topic_names[0])
+        return self.raw_table(self.topic_names[0])
 
     @property
     def results(self) -> str:
@@ -118,11 +136,16 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
 
     def topic_prefix(self, topic: str) -> str:
         """The key prefix of a topic's objects, ending in `/`."""
-        return f"{self.events_prefix}/{topic}/"
+        return f"{self.layout_prefix}/{topic}/"
 
     def topic_location(self, topic: str) -> str:
         """The folder of a topic's objects, `s3://…/`: the crawler's target and the table's location."""
         return f"s3://{self.bucket}/{self.topic_prefix(topic)}"
+
+    def topic_locations(self, topic: str) -> tuple[str, ...]:
+        """The folders of a topic's objects in either layout."""
+        prefixes = (self.events_prefix, self.batches_prefix)
+        return tuple(f"s3://{self.bucket}/{prefix}/{topic}/" for prefix in prefixes)
 
     @model_validator(mode="after")
     def _tables_differ(self) -> Self:
@@ -133,11 +156,14 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
                 raise ValueError(
                     f"LAKEFEED_TOPICS: {other} and {topic} would both be the table {table_name(topic)}"
                 )
+        for table, topic in tables.items():
+            if (raw := tables.get(table.removesuffix(ICEBERG_SUFFIX))) not in (None, topic):
+                raise ValueError(f"LAKEFEED_TOPICS: {table} is the name of {raw}'s Iceberg table")
         return self
 
     @model_validator(mode="after")
     def _results_are_no_events(self) -> Self:
-        for prefix in (self.events_prefix, self.dead_letter_prefix):
+        for prefix in (self.events_prefix, self.batches_prefix, self.dead_letter_prefix, self.tables_prefix):
             place = f"s3://{self.bucket}/{prefix}/"
             if self.results.startswith(place) or place.startswith(self.results):
                 raise ValueError(
@@ -145,3 +171,49 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
                     "results would be read as events"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _tables_have_their_own_prefix(self) -> Self:
+        own = f"{self.tables_prefix}/"
+        for name in ("events_prefix", "batches_prefix", "dead_letter_prefix"):
+            other = f"{getattr(self, name)}/"
+            if own.startswith(other) or other.startswith(own):
+                raise ValueError(
+                    f"LAKEFEED_TABLES_PREFIX={self.tables_prefix} and LAKEFEED_{name.upper()}="
+                    f"{getattr(self, name)} must not contain one another: files of tables are not events"
+                )
+        return self
+
+
+class CompactSettings(AnalyticsSettings, KafkaSettings):
+    """Settings of `lakefeed-analytics compact`, `rebuild` and `maintain`."""
+
+    consumer_group: str = setting(
+        "lakefeed-consumer",
+        "Consumer group whose committed offsets say what is complete in the bucket.",
+        pattern=r"^[A-Za-z0-9._-]{1,249}$",
+    )
+    compact_file_bytes: int = setting(
+        256_000_000, "Size at which a data file of an Iceberg table is finished.", unit="B", ge=1_000_000
+    )
+    compact_commit_bytes: int = setting(
+        1_000_000_000,
+        "Compressed input after which a compaction commits and continues: what a kill costs at most.",
+        unit="B",
+        ge=1_000_000,
+    )
+    orphan_days: float = setting(
+        7.0,
+        "Age from which on `maintain` removes files that an Iceberg table does not refer to; more than the "
+        "longest compaction takes.",
+        unit="d",
+        ge=1,
+    )
+
+    def iceberg_table(self, topic: str) -> str:
+        """The name of a topic's Iceberg table."""
+        return table_name(topic) + ICEBERG_SUFFIX
+
+    def iceberg_location(self, topic: str) -> str:
+        """The folder of a topic's Iceberg table, without a slash at its end."""
+        return f"s3://{self.bucket}/{self.tables_prefix}/{table_name(topic)}"

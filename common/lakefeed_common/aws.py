@@ -178,17 +178,22 @@ def session(settings: AwsSettings) -> boto3.Session:
 
 
 def client(
-    service: str, settings: AwsSettings, *, attempt: Callable[[], None] = lambda: None, **config: Any
+    service: str,
+    settings: AwsSettings,
+    *,
+    attempt: Callable[[], None] = lambda: None,
+    attempts: int = 4,
+    **config: Any,
 ) -> Any:
     """A boto3 client of a service (`s3`, `glue`, `athena`) with bounded waits and retries.
 
     `attempt` is called before and after each attempt of a call, in the calling thread: a sign of progress,
-    however often a call is retried and however many pages it has.
+    however often a call is retried and however many pages it has. `attempts` is the most that a call gets.
     """
     options = Config(
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": 4},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         **config,
     )
     opened = session(settings)

@@ -216,6 +216,8 @@ class LocalAws:
         return kept | {
             "BIND_HOST": host,
             "GATEWAY_PORT": str(self.port),
+            # Where its own Athena finds its S3.
+            "LAKEFEED_LOCAL_AWS_ENDPOINT": join(reachable(host), self.port),
             "MINISTACK_REGION": self._settings.aws_region,
             # Objects as files: Athena's engine reads them from there.
             "S3_PERSIST": "1",

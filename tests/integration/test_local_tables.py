@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tests.helpers.athena import rows
 from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
     from mypy_boto3_athena import AthenaClient
     from mypy_boto3_glue import GlueClient
     from mypy_boto3_s3 import S3Client
-
-
-def rows(athena: AthenaClient, bucket: str, sql: str) -> list[list[str | None]]:
-    query = athena.start_query_execution(
-        QueryString=sql,
-        QueryExecutionContext={"Database": "lake"},
-        ResultConfiguration={"OutputLocation": f"s3://{bucket}/results/"},
-    )["QueryExecutionId"]
-
-    def status() -> Any:
-        return athena.get_query_execution(QueryExecutionId=query)["QueryExecution"]["Status"]
-
-    wait_for(lambda: status()["State"] not in ("QUEUED", "RUNNING"), 60, "the query does not end")
-    assert status()["State"] == "SUCCEEDED", status()
-    found = athena.get_query_results(QueryExecutionId=query)["ResultSet"]["Rows"][1:]
-    return [[datum.get("VarCharValue") for datum in row["Data"]] for row in found]
 
 
 def test_wide_sparse_deep_and_unusual_events(

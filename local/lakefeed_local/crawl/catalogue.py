@@ -80,10 +80,11 @@ class Catalogue:
 
     def _name(self, found: FoundTable) -> str:
         """The table's name, or another when a table of another place has it."""
-        taken = self._tables.get(found.name)
+        name = self._definition.prefix + found.name
+        taken = self._tables.get(name)
         if taken is None or taken["StorageDescriptor"].get("Location") == found.location:
-            return found.name
-        return other_name(found.name, found.location)
+            return name
+        return other_name(name, found.location)
 
     async def _call(self, action: str, **data: Any) -> dict[str, Any]:
         return await self._glue.glue(action, DatabaseName=self._definition.database, **data)
@@ -208,7 +209,7 @@ def _parameters(stats: Stats, columns: Columns | None) -> dict[str, str]:
         "CrawlerSchemaSerializerVersion": "1.0",
         "averageRecordSize": str(stats.size // stats.records if stats.records else 0),
         "classification": "UNKNOWN" if columns is None else "json",
-        "compressionType": "none",
+        "compressionType": "gzip" if stats.compressed else "none",
         "objectCount": str(stats.objects),
         "recordCount": str(stats.records),
         "sizeKey": str(stats.size),
@@ -222,7 +223,7 @@ def _storage(location: str, columns: list[dict[str, str]], parameters: dict[str,
         "Location": location,
         "InputFormat": "org.apache.hadoop.mapred.TextInputFormat",
         "OutputFormat": "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat",
-        "Compressed": False,
+        "Compressed": parameters["compressionType"] != "none",
         "NumberOfBuckets": -1,
         "SerdeInfo": {
             "SerializationLibrary": "org.openx.data.jsonserde.JsonSerDe",

@@ -13,11 +13,12 @@ from lakefeed_local.crawl.layout import Target, parse_target
 
 @dataclass(frozen=True)
 class Definition:
-    """A crawler that makes one table of each target."""
+    """A crawler that makes one table of each target; the names of tables begin with `prefix`."""
 
     name: str
     database: str
     targets: tuple[Target, ...]
+    prefix: str = ""
 
     @classmethod
     def parse(cls, crawler: dict[str, Any]) -> Self:
@@ -34,7 +35,8 @@ class Definition:
             sources = tuple(parse_target(target["Path"]) for target in targets.get("S3Targets", []))
         except ValueError as error:
             raise InputError(f"The crawler {name}: {error}") from error
-        return cls(name=name, database=crawler["DatabaseName"], targets=sources)
+        prefix = crawler.get("TablePrefix") or ""
+        return cls(name=name, database=crawler["DatabaseName"], targets=sources, prefix=prefix)
 
 
 # The policies of the crawler that Lakefeed's services and Terraform module make, with Glue's own defaults.
@@ -60,8 +62,6 @@ def _unsupported(crawler: dict[str, Any]) -> Iterator[str]:
     partitions = options.get("CrawlerOutput", {}).get("Partitions", {})
     if partitions.get("AddOrUpdateBehavior") != "InheritFromTable":
         yield "CrawlerOutput.Partitions.AddOrUpdateBehavior in its Configuration has to be InheritFromTable"
-    if crawler.get("TablePrefix"):
-        yield "TablePrefix is not supported"
     targets = crawler.get("Targets") or {}
     if others := sorted(kind for kind, each in targets.items() if kind != "S3Targets" and each):
         yield f"{', '.join(others)} are not supported"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Protocol
 
+from lakefeed_local.crawl.compression import beginning, is_compressed
 from lakefeed_local.crawl.layout import Partition, Stored, Target, layout, table_name, visible
 from lakefeed_local.crawl.schema import Columns, Sample, merge_columns, sample
 
@@ -38,9 +39,15 @@ class Stats:
     objects: int = 0
     size: int = 0
     records: int = 0
+    compressed: bool = False
 
     def __add__(self, other: Stats) -> Stats:
-        return Stats(self.objects + other.objects, self.size + other.size, self.records + other.records)
+        return Stats(
+            self.objects + other.objects,
+            self.size + other.size,
+            self.records + other.records,
+            self.compressed or other.compressed,
+        )
 
 
 @dataclass(frozen=True)
@@ -101,21 +108,25 @@ async def _read_partition(
             columns = found.columns if columns is None else merge_columns(columns, found.columns)
             records, size = records + found.records, size + read
     scaled = round(records * partition.size / size) if size else 0
-    stats = Stats(len(partition.objects), partition.size, scaled)
+    compressed = any(is_compressed(stored.key) for stored in partition.objects)
+    stats = Stats(len(partition.objects), partition.size, scaled, compressed)
     return FoundPartition(partition.values, partition.location, columns, stats)
 
 
 async def _read_sample(s3: Objects, bucket: str, stored: Stored) -> tuple[Sample, int]:
-    """What an object's beginning says, and how long that is."""
+    """What an object's beginning says, and how many of its bytes that is."""
     size = min(stored.size, _SAMPLE_BYTES)
     body = await s3.read(bucket, stored.key, size)
-    truncated = stored.size > size
+    read = len(body)
+    if is_compressed(stored.key):
+        body, read = beginning(body, _SAMPLE_BYTES)
+    truncated = stored.size > read
     # A cut may go through a character.
     text = body.decode("utf-8-sig", errors="ignore" if truncated else "replace")
-    if size < _SAMPLE_BYTES // 100:
-        return sample(text, truncated=truncated), len(body)
+    if len(text) < _SAMPLE_BYTES // 100:
+        return sample(text, truncated=truncated), read
     # A long one would keep other requests waiting.
-    return await asyncio.to_thread(sample, text, truncated=truncated), len(body)
+    return await asyncio.to_thread(sample, text, truncated=truncated), read
 
 
 def _spread(objects: Sequence[Stored], count: int) -> Sequence[Stored]:

@@ -1,17 +1,11 @@
-"""Athena's queries: one for each ClientRequestToken, and timestamps as Athena writes them."""
+"""Athena's queries: one for each ClientRequestToken."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
 
 from lakefeed_local.ministack.asgi import Action, Answer, Call
-
-# As Python writes a timestamp with a time zone.
-_ZONED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d(:\d\d)?")
 
 
 class Queries:
@@ -25,10 +19,7 @@ class Queries:
     @property
     def actions(self) -> Mapping[str, Action]:
         """By `X-Amz-Target`."""
-        return {
-            "AmazonAthena.StartQueryExecution": self._start,
-            "AmazonAthena.GetQueryResults": self._results,
-        }
+        return {"AmazonAthena.StartQueryExecution": self._start}
 
     async def _start(self, call: Call) -> Answer:
         """Start a query; a start that is retried with its token is the same query."""
@@ -45,20 +36,3 @@ class Queries:
         if known[0] != statement:
             return Answer.error("InvalidRequestException", "Idempotent parameters do not match")
         return known[1]
-
-    async def _results(self, call: Call) -> Answer:
-        answer = await call.forward()
-        results = answer.data.get("ResultSet", {})
-        columns = results.get("ResultSetMetadata", {}).get("ColumnInfo", [])
-        timestamps = [number for number, column in enumerate(columns) if column.get("Type") == "timestamp"]
-        for row in results.get("Rows", []):
-            for number in timestamps:
-                _rewrite(row["Data"][number])
-        return answer
-
-
-def _rewrite(cell: dict[str, Any]) -> None:
-    text = cell.get("VarCharValue", "")
-    if _ZONED.fullmatch(text):
-        moment = datetime.fromisoformat(text).astimezone(UTC)
-        cell["VarCharValue"] = f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d} UTC"

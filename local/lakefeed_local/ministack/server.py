@@ -23,6 +23,7 @@ from lakefeed_local.ministack.asgi import Actions, App
 from lakefeed_local.ministack.calls import CallLog
 from lakefeed_local.ministack.client import Client
 from lakefeed_local.ministack.crawlers import Crawlers
+from lakefeed_local.ministack.duck import Duck
 from lakefeed_local.ministack.history import History
 from lakefeed_local.ministack.queries import Queries
 
@@ -65,7 +66,7 @@ def main(wrap: Callable[[App], App] = lambda app: app) -> None:
         wrap: puts more in front of MiniStack.
     """
     try:
-        engine.install()
+        engine.install(Duck(os.environ["LAKEFEED_LOCAL_AWS_ENDPOINT"]))
     except engine.UnknownVersionError as error:
         raise SystemExit(str(error)) from error
     logging.getLogger("lakefeed_local").setLevel(logging.INFO)

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lakefeed_local.crawl.compression import is_compressed, whole
+from lakefeed_local.ministack.sql import literal, quoted
+
 _PLAIN = {
     "boolean": "BOOLEAN",
     "tinyint": "TINYINT",
@@ -60,11 +63,7 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _name(text: str) -> str:
-    return '"' + text.strip().lower().replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    return quoted(text.strip().lower())
 
 
 def is_json(table: dict[str, Any]) -> bool:
@@ -93,16 +92,16 @@ def relation(table: dict[str, Any], files: Sequence[str], partitions: Iterable[d
         return f"(SELECT {', '.join(_null(*each) for each in (columns | keys).items())} WHERE FALSE)"
     # Athena has a key's value from the partition, DuckDB from the folder, if that names the key.
     in_folders = {key: kind for key, kind in keys.items() if all(f"/{key}=" in file for file in read)}
-    shown = ", ".join(f"{_literal(column)}: {_literal(kind)}" for column, kind in columns.items())
-    options = ["format = 'newline_delimited'", f"columns = {{{shown}}}"]
+    shown = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in columns.items())
+    options = ["format = 'newline_delimited'", "compression = 'uncompressed'", f"columns = {{{shown}}}"]
     if in_folders:
-        shown = ", ".join(f"{_literal(key)}: {kind}" for key, kind in in_folders.items())
+        shown = ", ".join(f"{literal(key)}: {kind}" for key, kind in in_folders.items())
         options.append(f"hive_partitioning = true, hive_types = {{{shown}}}")
     else:
         options.append("hive_partitioning = false")
     selected = [_name(column) for column in columns]
     selected += [_name(key) if key in in_folders else _null(key, kind) for key, kind in keys.items()]
-    listed = ", ".join(_literal(file) for file in read)
+    listed = ", ".join(literal(file) for file in read)
     return f"(SELECT {', '.join(selected)} FROM read_json([{listed}], {', '.join(options)}))"  # noqa: S608
 
 
@@ -146,13 +145,22 @@ def _inside(file: str, places: set[str]) -> bool:
 
 
 def lower_keys(copy: Path) -> bool:
-    """Rewrite the keys of a copy in lower case, as the SerDe reads them; False for an empty copy."""
-    text = copy.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+    """Rewrite the keys of a copy in lower case, as the SerDe reads them; False for an empty copy.
+
+    A compressed copy becomes a plain one.
+
+    Raises:
+        InputError: it cannot be decompressed.
+    """
+    body = copy.read_bytes()
+    text = whole(copy.name, body).decode("utf-8-sig", errors="surrogateescape")
     if not text.strip():
         return False
     if any(key != key.lower() for key in _KEY.findall(text)):
         lines = (_lowered(line) for line in text.split("\n"))
         copy.write_bytes("\n".join(lines).encode("utf-8", errors="surrogateescape"))
+    elif is_compressed(copy.name):
+        copy.write_bytes(text.encode("utf-8", errors="surrogateescape"))
     return True
 
 

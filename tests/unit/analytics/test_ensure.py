@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from botocore.exceptions import ClientError
@@ -120,6 +120,20 @@ def test_one_target_a_topic_and_one_table_a_target() -> None:
     }
     grouping = json.loads(definition["Configuration"])["Grouping"]
     assert grouping == {"TableGroupingPolicy": "CombineCompatibleSchemas", "TableLevelConfiguration": 4}
+
+
+@pytest.mark.parametrize(("before", "after"), [("objects", "batches"), ("batches", "objects")])
+def test_a_change_of_the_layout_is_no_other_service(
+    before: Literal["objects", "batches"], after: Literal["objects", "batches"]
+) -> None:
+    present = crawler(AnalyticsSettings(topic="prices", layout=before))
+    settings = AnalyticsSettings(topic="prices", layout=after)
+    steps, client = ensurer(settings, get_database={}, get_crawler=present, update_crawler={})
+    assert [str(change) for change in steps.glue()] == ["updated crawler lakefeed: Targets, TablePrefix"]
+    _, changed = client.asked[-1]
+    prefix = "batches" if after == "batches" else "events"
+    assert changed["Targets"] == {"S3Targets": [{"Path": f"s3://lakefeed/{prefix}/prices/"}]}
+    assert changed["TablePrefix"] == ("batches_" if after == "batches" else "")
 
 
 def test_a_missing_bucket_is_reported_and_not_created_by_default() -> None:

@@ -31,6 +31,15 @@ def test_defaults() -> None:
     assert not settings.create_bucket
 
 
+def test_each_layout_has_its_tables_and_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEFEED_LAYOUT", "batches")
+    settings = load(AnalyticsSettings)
+    assert settings.default_table == "batches_demo_testing"
+    assert settings.raw_table("A.b") == "batches_a_b"
+    assert settings.topic_location("x") == "s3://lakefeed/batches/x/"
+    assert settings.topic_locations("x") == ("s3://lakefeed/events/x/", "s3://lakefeed/batches/x/")
+
+
 def test_a_call_of_20_s_is_not_a_stall_and_a_hanging_one_is_detected_within_30_s() -> None:
     settings = load(AnalyticsSettings)
     with closing(aws.client("glue", settings)) as glue:

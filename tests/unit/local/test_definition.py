@@ -23,6 +23,14 @@ def ours() -> dict[str, Any]:
 def test_the_crawler_of_the_analytics_service_is_supported(ours: dict[str, Any]) -> None:
     definition = Definition.parse(ours)
     assert [target.location for target in definition.targets] == ["s3://lake/events/orders/"]
+    assert not definition.prefix
+
+
+def test_so_is_that_of_batches() -> None:
+    settings = AnalyticsSettings(bucket="lake", topic="orders", layout="batches")
+    definition = Definition.parse({"Name": "c", **crawler_definition(settings)})
+    assert [target.location for target in definition.targets] == ["s3://lake/batches/orders/"]
+    assert definition.prefix == "batches_"
 
 
 @pytest.mark.parametrize(
@@ -33,7 +41,6 @@ def test_the_crawler_of_the_analytics_service_is_supported(ours: dict[str, Any])
         ({"RecrawlPolicy": {"RecrawlBehavior": "CRAWL_EVENT_MODE"}}, "RecrawlBehavior is CRAWL_EVENT_MODE"),
         ({"Configuration": ""}, "TableGroupingPolicy.*AddOrUpdateBehavior"),
         ({"Configuration": "x"}, "not JSON"),
-        ({"TablePrefix": "raw_"}, "TablePrefix"),
         ({"Targets": {"S3Targets": [], "JdbcTargets": [{}]}}, "JdbcTargets"),
         ({"Targets": {"S3Targets": [{"Path": "s3://a/", "Exclusions": ["**.tmp"]}]}}, "Exclusions"),
         ({"Targets": {"S3Targets": [{"Path": "s3://a/", "SampleSize": 3}]}}, "SampleSize"),

@@ -7,8 +7,6 @@ import io
 import json
 from typing import Any
 
-import pytest
-
 from lakefeed_local.ministack.asgi import (
     Actions,
     App,
@@ -80,27 +78,6 @@ def test_starts_without_a_token_are_different_queries() -> None:
     app = Actions(Recorder({"QueryExecutionId": "1"}, {"QueryExecutionId": "2"}), Queries().actions)
 
     assert [call(app, START, QueryString="SELECT 1")["QueryExecutionId"] for _ in range(2)] == ["1", "2"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "given", "shown"),
-    [
-        ("timestamp", "2026-01-02 03:04:05.678901+01:00", "2026-01-02 02:04:05.678 UTC"),
-        ("timestamp", "2026-01-02 03:04:05+00:00", "2026-01-02 03:04:05.000 UTC"),
-        ("timestamp", "2026-01-02 03:04:05", "2026-01-02 03:04:05"),
-        ("varchar", "2026-01-02 03:04:05+00:00", "2026-01-02 03:04:05+00:00"),
-    ],
-)
-def test_timestamps_are_written_as_athena_does(kind: str, given: str, shown: str) -> None:
-    results = {
-        "Rows": [{"Data": [{"VarCharValue": "t"}]}, {"Data": [{"VarCharValue": given}]}, {"Data": [{}]}],
-        "ResultSetMetadata": {"ColumnInfo": [{"Type": kind}]},
-    }
-    app = Actions(Recorder({"ResultSet": results}), Queries().actions)
-
-    rows = call(app, "AmazonAthena.GetQueryResults", QueryExecutionId="1")["ResultSet"]["Rows"]
-
-    assert [row["Data"][0].get("VarCharValue") for row in rows] == ["t", shown, None]
 
 
 def test_other_calls_pass_unchanged() -> None:

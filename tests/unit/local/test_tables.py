@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lakefeed_common.errors import InputError
 from lakefeed_local.crawl.schema import glue_type, infer, sample
 from lakefeed_local.ministack.tables import duckdb_type, is_json, lower_keys, relation
 
@@ -45,6 +47,23 @@ def test_keys_are_lower_case_and_values_as_written(tmp_path: Path, given: bytes,
     assert lower_keys(copy)
     expected = read or b'{"id":1.50,"a":[{"b":12345678901234567890}],"n":null}\n{"id":1e5}'
     assert copy.read_bytes() == expected
+
+
+def test_compressed_copies_are_decompressed(tmp_path: Path) -> None:
+    copy = tmp_path / "0.json.gz"
+    # Several members, as a writer leaves them that compresses in parts.
+    copy.write_bytes(gzip.compress(b'{"Id":1}\n') + gzip.compress(b'{"id":2}\n'))
+    assert lower_keys(copy)
+    assert copy.read_bytes() == b'{"id":1}\n{"id":2}\n'
+    copy.write_bytes(gzip.compress(b'{"id":1}\n'))
+    assert lower_keys(copy)
+    assert copy.read_bytes() == b'{"id":1}\n'
+    copy.write_bytes(gzip.compress(b" \n"))
+    assert not lower_keys(copy)
+    for damaged in (b'{"id":1}', gzip.compress(b'{"id":1}')[:-4]):
+        copy.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"0\.json\.gz is no gzip file, or damaged"):
+            lower_keys(copy)
 
 
 def table(tmp_path: Path, files: dict[str, str], keys: list[str]) -> tuple[dict[str, Any], list[str], Path]:

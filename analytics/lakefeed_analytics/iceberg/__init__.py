@@ -1,0 +1,1 @@
+"""Iceberg tables: what `lakefeed-analytics compact`, `rebuild` and `maintain` do."""

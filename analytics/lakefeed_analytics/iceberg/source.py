@@ -1,0 +1,209 @@
+"""Finds the objects of a topic in the bucket and reads their lines."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from hashlib import sha256
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from lakefeed_analytics.edge import explained
+from lakefeed_analytics.iceberg.chain import Range, Stored, Watermark, follow
+from lakefeed_analytics.iceberg.rows import Lines
+from lakefeed_analytics.settings import CompactSettings
+from lakefeed_common.errors import InputError
+from lakefeed_common.lake.keys import ObjectKey, folder
+from lakefeed_common.lake.lines import to_line
+from lakefeed_common.lake.metadata import BatchMetadata, EventMetadata
+from lakefeed_common.lake.records import Partition, Record
+from lakefeed_common.tables import PARTITION_KEY
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONNECTIONS = 16
+# One-event objects that are parsed together.
+_TOGETHER = 2000
+_RECENT_DAYS = 3
+NO_TIMESTAMP = -1
+"""Timestamp of an event whose object has no metadata."""
+
+
+class Source:
+    """The objects of one topic."""
+
+    def __init__(self, s3: S3Client, settings: CompactSettings, topic: str) -> None:
+        self._s3 = s3
+        self._settings = settings
+        self._bucket = settings.bucket
+        self._topic = topic
+        self._place = f"s3://{settings.bucket}/{settings.batches_prefix}/{topic}/"
+
+    def ranges(self, watermarks: Mapping[int, Watermark], committed: Mapping[int, int]) -> list[Range]:
+        """What to read of each partition, between the table's watermarks and the committed offsets.
+
+        Batches are looked for in the latest days first: the chain says whether older ones are needed.
+        """
+        behind = {
+            number: offset
+            for number, offset in committed.items()
+            if number not in watermarks or offset > watermarks[number].offset
+        }
+        if not behind:
+            return []
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            days = self._days(self._settings.batches_prefix)
+            event_days = self._days(self._settings.events_prefix)
+            events = self._found(pool, self._settings.events_prefix, event_days, behind, watermarks)
+            if all(number in watermarks and watermarks[number].chained for number in behind):
+                recent = self._found(
+                    pool, self._settings.batches_prefix, days[-_RECENT_DAYS:], behind, watermarks
+                )
+                found = self._follow(behind, watermarks, recent, events)
+                if not any(each.hole for each in found):
+                    return found
+                # A late event's day is an earlier one.
+            batches = self._found(pool, self._settings.batches_prefix, days, behind, watermarks)
+        return self._follow(behind, watermarks, batches, events)
+
+    def lines(self, objects: Sequence[Stored]) -> Iterator[tuple[Lines, int, int]]:
+        """The lines of objects of one partition, in order, with the first offset to take and the one behind.
+
+        One-event objects of a day come together.
+
+        Raises:
+            InputError: an object is damaged.
+        """
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            for _, run in groupby(_runs(objects), key=lambda each: each[0]):
+                group = [stored for _, stored in run]
+                if group[0].batch:
+                    for each in group:
+                        yield self._batch(each), each.start, each.end
+                else:
+                    data = b"".join(pool.map(self._event, group))
+                    origin = f"s3://{self._bucket}/{group[0].key} and following"
+                    yield Lines(self._topic, group[0].day, data, origin), group[0].start, group[-1].end
+
+    def _follow(
+        self,
+        behind: Mapping[int, int],
+        watermarks: Mapping[int, Watermark],
+        batches: Mapping[int, list[Stored]],
+        events: Mapping[int, list[Stored]],
+    ) -> list[Range]:
+        found = (
+            follow(number, watermarks.get(number), offset, [*batches[number], *events[number]], self._place)
+            for number, offset in sorted(behind.items())
+        )
+        return [each for each in found if each is not None]
+
+    def _days(self, prefix: str) -> list[str]:
+        """The day folders of the topic, in order."""
+        start = f"{prefix}/{self._topic}/{PARTITION_KEY}="
+        found: list[str] = []
+        with explained(self._settings, f"listing s3://{self._bucket}/{start}"):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=start, Delimiter="/"
+            )
+            for page in pages:
+                found += (each["Prefix"].removeprefix(start)[:-1] for each in page.get("CommonPrefixes", []))
+        return sorted(found)
+
+    def _found(
+        self,
+        pool: ThreadPoolExecutor,
+        prefix: str,
+        days: Iterable[str],
+        behind: Mapping[int, int],
+        watermarks: Mapping[int, Watermark],
+    ) -> dict[int, list[Stored]]:
+        """The objects by partition, of the given days."""
+        found: dict[int, list[Stored]] = defaultdict(list)
+        tasks = [(day, number) for day in days for number in behind]
+
+        def listed(task: tuple[str, int]) -> list[tuple[ObjectKey, int]]:
+            day, number = task
+            after = watermarks[number].offset if number in watermarks else 0
+            return self._listed(prefix, day, number, after)
+
+        def described(one: tuple[ObjectKey, int]) -> tuple[int, Stored]:
+            key, size = one
+            return key.partition.number, self._described(prefix, key, size)
+
+        keys = [one for some in pool.map(listed, tasks) for one in some]
+        for number, stored in pool.map(described, keys):
+            found[number].append(stored)
+        return found
+
+    def _listed(self, prefix: str, day: str, number: int, watermark: int) -> list[tuple[ObjectKey, int]]:
+        """Keys and sizes of a partition's objects of a day that start at the watermark or behind it."""
+        start = f"{folder(prefix, self._topic, day)}{number:05d}-"
+        # A batch that starts below it is needed only if its records are stored in other objects as well.
+        after = f"{start}{watermark - 1:020d}~" if watermark else ""
+        found: list[tuple[ObjectKey, int]] = []
+        with explained(self._settings, f"listing s3://{self._bucket}/{start}"):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=start, StartAfter=after
+            )
+            for page in pages:
+                for each in page.get("Contents", []):
+                    key = ObjectKey.parse(prefix, each["Key"])
+                    if key is not None:
+                        found.append((key, each["Size"]))
+        return found
+
+    def _described(self, prefix: str, key: ObjectKey, size: int) -> Stored:
+        text = key.text(prefix)
+        if not key.batch:
+            return Stored(key.offset, key.offset + 1, text, key.day, size, batch=False, first=key.offset)
+        with explained(self._settings, f"reading the metadata of s3://{self._bucket}/{text}"):
+            answer = self._s3.head_object(Bucket=self._bucket, Key=text)
+        try:
+            about = BatchMetadata.parse(answer["Metadata"])
+        except InputError as error:
+            raise InputError(f"s3://{self._bucket}/{text}: {error}") from error
+        stored = Stored(key.offset, about.end, text, key.day, size, batch=True, first=key.offset)
+        return stored._replace(sha256=about.sha256, records=about.records)
+
+    def _body(self, key: str) -> tuple[bytes, Mapping[str, str]]:
+        with explained(self._settings, f"reading s3://{self._bucket}/{key}"):
+            answer: Any = self._s3.get_object(Bucket=self._bucket, Key=key)
+            with closing(answer["Body"]) as stream:
+                return stream.read(), answer["Metadata"]
+
+    def _batch(self, stored: Stored) -> Lines:
+        origin = f"s3://{self._bucket}/{stored.key}"
+        body, _ = self._body(stored.key)
+        if sha256(body).hexdigest() != stored.sha256:
+            raise InputError(f"{origin}: damaged: its SHA-256 is not the one in its metadata")
+        try:
+            data = gzip.decompress(body)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{origin}: damaged: {error}") from error
+        if (count := data.count(b"\n")) != stored.records:
+            raise InputError(f"{origin}: damaged: {count} lines instead of {stored.records}")
+        return Lines(self._topic, stored.day, data, origin)
+
+    def _event(self, stored: Stored) -> bytes:
+        body, metadata = self._body(stored.key)
+        parsed = ObjectKey.parse(self._settings.events_prefix, stored.key)
+        assert parsed is not None  # noqa: S101 - it was listed so
+        try:
+            about = EventMetadata.parse(metadata)
+        except InputError:
+            # Objects of before the metadata.
+            about = EventMetadata(NO_TIMESTAMP, None, (), ())
+        place = Partition(self._topic, parsed.partition.number)
+        return to_line(Record(place, stored.first, about.timestamp_ms, None, body), body)
+
+
+def _runs(objects: Sequence[Stored]) -> Iterator[tuple[tuple[bool, str, int], Stored]]:
+    """Objects with what those have in common that are read together."""
+    for number, each in enumerate(objects):
+        yield (each.batch, each.day, number // _TOGETHER), each
