@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from lakefeed_producer.csv.byte_columns import ByteColumn, Numbers
@@ -13,9 +15,15 @@ _POWERS = 10 ** np.arange(1, 19, dtype=np.int64)
 _FOUR_DIGITS = np.frombuffer(b"".join(b"%04d" % number for number in range(10_000)), "V4")
 
 
+@lru_cache(maxsize=4096)
 def varint(number: int) -> bytes:
     """One number as a varint; see `varints`."""
-    return varints(np.array([number]))[0]
+    groups = bytearray()
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
 
 
 def varints(numbers: Numbers) -> ByteColumn:

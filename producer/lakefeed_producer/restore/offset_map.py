@@ -41,12 +41,16 @@ class OffsetMap:
     def __enter__(self) -> Self:
         try:
             self._file = self._path.open("a+b")
-            self._load()
         except OSError as error:
             raise SettingsError(
                 f"the offset map {self._path} cannot be written: {error.strerror}. Name another file with "
                 "--offset-map"
             ) from error
+        try:
+            self._load()
+        except SettingsError:
+            self._file.close()
+            raise
         return self
 
     def __exit__(

@@ -63,8 +63,8 @@ class Target:
         if self.topic is not None and len(self.topic.partitions) != partitions:
             raise RefusedError(
                 f"the topic {self.settings.topic} has {len(self.topic.partitions)} partitions, and the "
-                f"origin had {partitions}: each record keeps its partition. Restore into another topic, or, if "
-                "the origin had more partitions than there are objects of, give their number with --partitions"
+                f"origin had {partitions}: each record keeps its partition. Restore into another topic. If "
+                "the origin had more partitions than there are objects of, give --partitions"
             )
 
     def create(self, while_waiting: WhileWaiting, config: dict[str, str]) -> str:
