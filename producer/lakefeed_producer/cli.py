@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from lakefeed_producer.settings import ProducerSettings
 
 app = command_line(
-    "Publishes CSV rows as Kafka events. Every option has an environment variable; see the documentation."
+    "Publishes CSV rows as Kafka events, and restores events from a bucket. Every option of a setting has an "
+    "environment variable; see the documentation."
 )
 
 
@@ -85,6 +86,68 @@ def watch_command(
     from lakefeed_producer.watch.command import watch_folder
 
     watch_folder(folder, loaded)
+
+
+@app.command(name="restore")
+@with_settings("kafka_bootstrap_servers", "rate")
+def restore_command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="s3://BUCKET/PREFIX/TOPIC", help="The objects of a topic: batches, or one for each event."
+        ),
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="TOPIC", help="The topic to restore into.")],
+    settings: Values,
+    since: Annotated[
+        str | None, typer.Option(metavar="DAY", help="First day to restore (UTC); all by default.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="DAY", help="Last day to restore (UTC); all by default.")
+    ] = None,
+    partitions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Partitions that the origin had; as many as there are objects of by default.",
+        ),
+    ] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="holes|damaged|values-only|retention",
+            help="What must not end the restore; repeat for several.",
+        ),
+    ] = None,
+    offset_map: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="File of old and new offsets; TOPIC.offsets.jsonl by default."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check objects and topic, and send nothing.")
+    ] = False,
+) -> None:
+    """Restore the records of a topic from a bucket into a topic, and wait until each is acknowledged.
+
+    Value, key, headers and timestamp are as they were, in the same partition and order, with one more header,
+    lakefeed-origin. After a stop, a kill or an error, the same command restores the records that are missing.
+
+    Exit codes: 0 all restored, 1 failed, 2 wrong usage or setting, 3 restored but not all as it was,
+    130 interrupted.
+    """
+    loaded = _load({**settings, "topic": to})
+    from lakefeed_producer.restore import command
+
+    request = command.Request(
+        source,
+        days=command.parse_days(since, until),
+        partitions=partitions,
+        accept=command.parse_risks(accept or []),
+        offset_map=offset_map,
+        dry_run=dry_run,
+    )
+    raise typer.Exit(command.restore_topic(request, loaded))
 
 
 @app.callback()

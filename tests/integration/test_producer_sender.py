@@ -49,18 +49,20 @@ def losing(monkeypatch: pytest.MonkeyPatch, loses: Callable[[int, int], str]) ->
     produces = cluster.Cluster.produce
     tries = Counter[tuple[int, int]]()
 
-    async def produce(self: cluster.Cluster, records: RecordBatch, compressed: bytes, sequence: int) -> int:
+    async def produce(
+        self: cluster.Cluster, records: RecordBatch, compressed: bytes, sequence: int
+    ) -> tuple[int, int]:
         which = records.part.partition, sequence
         lost = loses(sequence, tries[which])
         tries[which] += 1
         if lost == "request":
             raise ConnectionError("the request was lost")
-        code = await produces(self, records, compressed, sequence)
+        answer = await produces(self, records, compressed, sequence)
         if lost == "response":
             for connection in self._connections.values():
                 connection.close()
             raise ConnectionError("the response was lost")
-        return code
+        return answer
 
     monkeypatch.setattr(cluster.Cluster, "produce", produce)
 

@@ -8,10 +8,11 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lakefeed_common import addresses
 from lakefeed_common.errors import RefusedError
+from lakefeed_producer.errors import BusyError
 from lakefeed_producer.kafka.record_batches import RecordBatch
 
 if TYPE_CHECKING:
@@ -22,7 +23,17 @@ _ALL_REPLICAS = -1
 _REQUEST_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
 
+# INVALID_PRODUCER_EPOCH, PRODUCER_FENCED: a producer with the same transactional id has started since.
+FENCED = (47, 90)
+
 Address = tuple[str, int]
+
+
+class Identity(NamedTuple):
+    """How the brokers know a producer."""
+
+    producer_id: int
+    epoch: int
 
 
 class NoLeaderError(Exception):
@@ -45,6 +56,14 @@ def may_not_write(error: Any) -> RefusedError:
     )
 
 
+def taken_over() -> BusyError:
+    """The error for a producer that another one with the same transactional id has fenced."""
+    return BusyError(
+        "another producer of this kind has started and taken over the topic: nothing more is sent from here. "
+        "Let only one run"
+    )
+
+
 class Cluster:
     """The brokers that have one topic, for an idempotent producer. Used by one event loop.
 
@@ -52,9 +71,16 @@ class Cluster:
         servers: bootstrap servers, host and port.
         access: returns security settings as aiokafka names them; may take a while.
         topic: the topic.
+        identity: of the producer; None: the broker assigns one.
     """
 
-    def __init__(self, servers: list[Address], access: Callable[[], Mapping[str, Any]], topic: str) -> None:
+    def __init__(
+        self,
+        servers: list[Address],
+        access: Callable[[], Mapping[str, Any]],
+        topic: str,
+        identity: Identity | None = None,
+    ) -> None:
         self._servers = servers
         self._access = access
         self._topic = topic
@@ -63,7 +89,7 @@ class Cluster:
         self._connections: dict[Address, AIOKafkaConnection] = {}
         self._connecting: defaultdict[Address, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._identifying = asyncio.Lock()
-        self._producer: tuple[int, int] | None = None
+        self._producer = identity
 
     async def prepare(self) -> None:
         """Connect before the first record batch, which would wait for it."""
@@ -82,7 +108,7 @@ class Cluster:
         await self._refresh()
         return partition in self._leaders
 
-    async def produce(self, records: RecordBatch, compressed: bytes, sequence: int) -> int:
+    async def produce(self, records: RecordBatch, compressed: bytes, sequence: int) -> tuple[int, int]:
         """Send a record batch once.
 
         Args:
@@ -91,7 +117,7 @@ class Cluster:
             sequence: sequence number of its first record in the partition.
 
         Returns:
-            The error code of the response.
+            The error code of the response, and the offset of the first record.
         """
         from aiokafka.protocol.produce import ProduceRequest
 
@@ -105,24 +131,24 @@ class Cluster:
         data = records.bytes(compressed, producer_id, epoch, sequence)
         topics = [(self._topic, [(partition, data)])]
         request = ProduceRequest(None, _ALL_REPLICAS, int(_REQUEST_SECONDS * 1000), topics)
-        response = await self._request(broker, request)
-        [(_, [(_, code, *_)])] = response.topics
-        return int(code)
+        response = await self.request(broker, request)
+        [(_, [(_, code, offset, *_)])] = response.topics
+        return int(code), int(offset)
 
-    async def _identity(self) -> tuple[int, int]:
+    async def _identity(self) -> Identity:
         """The producer's id and epoch, which the broker assigns once."""
         from aiokafka import errors
         from aiokafka.protocol.transaction import InitProducerIdRequest
 
         async with self._identifying:
             if self._producer is None:
-                response = await self._request_any(InitProducerIdRequest(None, int(_REQUEST_SECONDS * 1000)))
+                response = await self.request_any(InitProducerIdRequest(None, int(_REQUEST_SECONDS * 1000)))
                 error = errors.for_code(response.error_code)
                 if error is errors.ClusterAuthorizationFailedError:
                     raise may_not_write(error)
                 if error is not errors.NoError:
                     raise error
-                self._producer = response.producer_id, response.producer_epoch
+                self._producer = Identity(response.producer_id, response.producer_epoch)
             return self._producer
 
     async def _refresh(self) -> None:
@@ -130,7 +156,7 @@ class Cluster:
         from aiokafka.protocol.metadata import MetadataRequest
 
         # The request must not create the topic.
-        response = await self._request_any(MetadataRequest([self._topic], allow_auto_topic_creation=False))
+        response = await self.request_any(MetadataRequest([self._topic], allow_auto_topic_creation=False))
         self._brokers = {node: (host, port) for node, host, port, *_ in response.brokers}
         self._leaders = {
             partition: leader
@@ -139,19 +165,20 @@ class Cluster:
             if topic == self._topic
         }
 
-    async def _request_any(self, request: Any) -> Any:
+    async def request_any(self, request: Any) -> Any:
         """The response of the first broker that gives one."""
         brokers = list(self._brokers.values())
         random.shuffle(brokers)
         failure: Exception = NoLeaderError("no broker is known")
         for broker in dict.fromkeys([*brokers, *self._servers]):
             try:
-                return await self._request(broker, request)
+                return await self.request(broker, request)
             except transient_errors() as error:
                 failure = error
         raise failure
 
-    async def _request(self, broker: Address, request: Any) -> Any:
+    async def request(self, broker: Address, request: Any) -> Any:
+        """The response of a broker."""
         connection = await self._connection(broker)
         try:
             return await connection.send(request)

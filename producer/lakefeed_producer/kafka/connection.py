@@ -21,7 +21,7 @@ from lakefeed_producer.kafka.journal import Journal
 from lakefeed_producer.kafka.publisher import KafkaPublisher
 from lakefeed_producer.kafka.reachability import WhileWaiting, fetch_metadata
 from lakefeed_producer.kafka.sender import Sender
-from lakefeed_producer.kafka.topic import ensure_topic, has_topic, max_message_bytes
+from lakefeed_producer.kafka.topic import ensure_topic, has_topic, max_message_bytes, topic_config
 from lakefeed_producer.kafka.topic_log import KafkaLog
 from lakefeed_producer.settings import ProducerSettings
 
@@ -64,7 +64,7 @@ def connect(settings: ProducerSettings, while_waiting: WhileWaiting = lambda _: 
     while_waiting("")
     publisher = KafkaPublisher(
         partial(Sender, bootstrap_addresses(settings), partial(sender_options, settings), settings.topic),
-        max_message_bytes=max_message_bytes(admin, settings),
+        max_message_bytes=max_message_bytes(topic_config(admin, settings)),
         compression=settings.compression,
     )
     records = KafkaLog(

@@ -41,7 +41,7 @@ class KafkaPublisher:
         self._encoder = RecordBatchEncoder(compression, max_message_bytes)
         self._max_queued_bytes = max(_QUEUE_BYTES, 2 * max_message_bytes)
         self._sender: Sender | None = None
-        self._waiting: dict[RecordBatch, float] = {}
+        self._waiting: dict[RecordBatch, tuple[EventBatch, float]] = {}
         self._queued_bytes = 0
 
     @property
@@ -74,7 +74,7 @@ class KafkaPublisher:
                     return
             records = self._encoder.encode(batch, parts.popleft())
             self._queued_bytes += records.size
-            self._waiting[records] = time.monotonic()
+            self._waiting[records] = batch, time.monotonic()
             sender.put(records)
         self.wait(0)
 
@@ -95,13 +95,13 @@ class KafkaPublisher:
         try:
             report = sender.reports.get(timeout=seconds) if seconds else sender.reports.get_nowait()
             while True:
-                self._settle(*report)
+                self._settle(report.records, report.refused)
                 report = sender.reports.get_nowait()
         except queue.Empty:
             pass
 
     def _settle(self, records: RecordBatch, refused: list[Refusal]) -> None:
-        batch, sent = records.batch, self._waiting.pop(records)
+        batch, sent = self._waiting.pop(records)
         self._queued_bytes -= records.size
         failed = 0
         for refusal in refused:

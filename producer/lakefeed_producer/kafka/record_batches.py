@@ -14,14 +14,15 @@ from functools import lru_cache
 
 import numpy as np
 
-from lakefeed_producer.csv.byte_columns import ByteColumn, Bytes, Numbers, Part, concat, total_lengths
+from lakefeed_producer.csv.byte_columns import Bytes, Part, concat, total_lengths
 from lakefeed_producer.csv.splitter import Positions
 from lakefeed_producer.kafka.batch import EventBatch
 from lakefeed_producer.kafka.compression import CODECS, compress
+from lakefeed_producer.kafka.numbers import digits, varint, varints
 from lakefeed_producer.kafka.publication import Publication
 
 # Limit of the uncompressed size, so that a batch never exceeds the topic's limit however badly it compresses.
-_BATCH_BYTES = 1 << 20
+BATCH_BYTES = 1 << 20
 # From the base offset to the CRC, which covers everything that follows.
 _HEAD = struct.Struct(">qiibI")
 _CHECKED = struct.Struct(">hiqqqhii")
@@ -29,10 +30,6 @@ _MAGIC = 2
 _NO_LEADER_EPOCH = -1
 # Upper bound of a record's size without key, value and headers: four varints of five bytes, three of one.
 _MAX_OVERHEAD = 4 * 5 + 3
-# The powers of ten that a 64-bit number can reach.
-_POWERS = 10 ** np.arange(1, 19, dtype=np.int64)
-# All groups of four digits, so that four digits take one division.
-_FOUR_DIGITS = np.frombuffer(b"".join(b"%04d" % number for number in range(10_000)), "V4")
 
 
 @dataclass(frozen=True)
@@ -64,18 +61,18 @@ class RecordBatch:
     """An encoded record batch, except for its compression, producer id, epoch and sequence.
 
     Attributes:
-        batch, part: the events.
+        part: its records' partition, and their place in what was encoded.
         compression: name of the codec.
-        milliseconds: its time, since 1970.
+        first_ms, max_ms: timestamp of the first record, to which the others are relative, and the latest.
         records: the uncompressed records.
         halves: encodes the same events as two record batches; there must be more than one.
         size: bytes of the uncompressed records.
     """
 
-    batch: EventBatch
     part: BatchPart
     compression: str
-    milliseconds: int
+    first_ms: int
+    max_ms: int
     records: Bytes
     halves: Callable[[], tuple[RecordBatch, RecordBatch]]
     size: int = field(init=False)
@@ -99,9 +96,9 @@ class RecordBatch:
         """
         from aiokafka.record.util import calc_crc32c
 
-        count, time_ms = len(self.part), self.milliseconds
+        codec, count = CODECS.index(self.compression), len(self.part)
         checked = _CHECKED.pack(
-            CODECS.index(self.compression), count - 1, time_ms, time_ms, producer_id, epoch, sequence, count
+            codec, count - 1, self.first_ms, self.max_ms, producer_id, epoch, sequence, count
         )
         checked += compressed
         # The length does not include itself and the base offset.
@@ -119,7 +116,7 @@ class RecordBatchEncoder:
 
     def __init__(self, compression: str, max_message_bytes: int) -> None:
         self._compression = compression
-        self._limit = min(max_message_bytes, _BATCH_BYTES)
+        self._limit = min(max_message_bytes, BATCH_BYTES)
 
     def split(self, batch: EventBatch) -> Iterator[BatchPart]:
         """Split a batch into parts of one partition each that fit into a record batch, in order."""
@@ -153,9 +150,10 @@ class RecordBatchEncoder:
             return self.encode(batch, first), self.encode(batch, second)
 
         columns = _record_columns(batch, part)
-        sizes = _varints(2 * total_lengths(columns, len(part)))
+        sizes = varints(2 * total_lengths(columns, len(part)))
         records, _ = concat([sizes, *columns], len(part))
-        return RecordBatch(batch, part, self._compression, time.time_ns() // 1_000_000, records, halves)
+        now_ms = time.time_ns() // 1_000_000
+        return RecordBatch(part, self._compression, now_ms, now_ms, records, halves)
 
 
 def _record_columns(batch: EventBatch, part: BatchPart) -> Sequence[Part]:
@@ -164,17 +162,17 @@ def _record_columns(batch: EventBatch, part: BatchPart) -> Sequence[Part]:
     key: list[Part] = [b"\x01"]  # the length -1, which means no key
     if batch.keys is not None:
         keys = batch.keys.take(part.index)
-        key = [_varints(np.where(keys.lengths > 0, 2 * keys.lengths, 1)), keys]
-    digits = _digits(rows)
+        key = [varints(np.where(keys.lengths > 0, 2 * keys.lengths, 1)), keys]
+    numbers = digits(rows)
     return [
         b"\0\0",  # attributes, and the timestamp delta
-        _varints(2 * np.arange(len(part))),
+        varints(2 * np.arange(len(part))),
         *key,
-        _varints(2 * values.lengths()),
+        varints(2 * values.lengths()),
         *values.parts,
         _constant_headers(batch.publication),
-        _varints(2 * digits.lengths),
-        digits,
+        varints(2 * numbers.lengths),
+        numbers,
     ]
 
 
@@ -184,35 +182,4 @@ def _constant_headers(publication: Publication) -> bytes:
     common = publication.headers
     named = [(name.encode(), value) for name, value in common]
     texts = [text for pair in named for text in pair] + [b"row"]
-    return _varint(2 * (len(common) + 1)) + b"".join(_varint(2 * len(text)) + text for text in texts)
-
-
-def _varint(number: int) -> bytes:
-    return _varints(np.array([number]))[0]
-
-
-def _varints(numbers: Numbers) -> ByteColumn:
-    """Numbers as varints. Kafka's are zigzag-encoded: callers double non-negative numbers."""
-    width = max(1, -(-int(numbers.max()).bit_length() // 7))
-    groups = np.empty((len(numbers), width), np.uint8)
-    sizes = np.ones(len(numbers), np.int64)
-    for place in range(width):
-        left = numbers >> (7 * place)
-        more = left > 0x7F
-        groups[:, place] = (left & 0x7F) | (more.astype(np.uint8) << 7)
-        sizes += more
-    return ByteColumn(groups.reshape(-1), np.arange(len(numbers)) * width, sizes)
-
-
-def _digits(numbers: Positions) -> ByteColumn:
-    """Positive numbers in decimal."""
-    sizes = 1 + np.searchsorted(_POWERS, numbers, "right")
-    groups = -(-int(sizes.max()) // 4)
-    digits = np.empty((len(numbers), groups), "V4")
-    left = numbers
-    for group in reversed(range(groups)):
-        above = left // 10_000
-        digits[:, group] = _FOUR_DIGITS[left - 10_000 * above]
-        left = above
-    ends = 4 * groups * np.arange(1, len(numbers) + 1)
-    return ByteColumn(digits.view(np.uint8).reshape(-1), ends - sizes, sizes)
+    return varint(2 * (len(common) + 1)) + b"".join(varint(2 * len(text)) + text for text in texts)

@@ -8,10 +8,18 @@ import queue
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from lakefeed_common.errors import LakefeedError
-from lakefeed_producer.kafka.cluster import Address, Cluster, may_not_write, transient_errors
+from lakefeed_producer.kafka.cluster import (
+    FENCED,
+    Address,
+    Cluster,
+    Identity,
+    may_not_write,
+    taken_over,
+    transient_errors,
+)
 from lakefeed_producer.kafka.record_batches import BatchPart, RecordBatch
 
 log = logging.getLogger(__name__)
@@ -48,6 +56,20 @@ class Refusal:
     retryable: bool
 
 
+class Report(NamedTuple):
+    """What became of a record batch.
+
+    Attributes:
+        records: the record batch.
+        refused: its records that were refused.
+        end: the offset after its last record that arrived; None if that is not known.
+    """
+
+    records: RecordBatch
+    refused: list[Refusal]
+    end: int | None
+
+
 class Sender:
     """Sends to one topic. Each partition has one record batch in flight, so that it never has a gap.
 
@@ -55,17 +77,25 @@ class Sender:
         servers: bootstrap servers, host and port.
         access: returns security settings as aiokafka names them; called in the thread.
         topic: the topic.
+        identity: of a producer that no other may write with (see `fence`): it leaves no gap for a record that
+            is too large either, and ends when another one has taken over. None: the broker assigns one.
     """
 
-    def __init__(self, servers: list[Address], access: Callable[[], Mapping[str, Any]], topic: str) -> None:
+    def __init__(
+        self,
+        servers: list[Address],
+        access: Callable[[], Mapping[str, Any]],
+        topic: str,
+        identity: Identity | None = None,
+    ) -> None:
         self._loop = asyncio.new_event_loop()
-        self._worker = _Worker(Cluster(servers, access, topic))
+        self._worker = _Worker(Cluster(servers, access, topic, identity), exclusive=identity is not None)
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
         self._thread.start()
 
     @property
-    def reports(self) -> queue.Queue[tuple[RecordBatch, list[Refusal]]]:
-        """One report for each record batch when it is done: the events that were refused."""
+    def reports(self) -> queue.Queue[Report]:
+        """One report for each record batch when it is done."""
         return self._worker.reports
 
     @property
@@ -107,12 +137,14 @@ class _Partition:
         number: of the partition.
         waiting: record batches with their compressed records, in order.
         sequence: sequence number of the next record.
+        end: the offset after the last record that arrived; None if it is not known.
         lost: why a record batch did not arrive; empty if all have.
     """
 
     number: int
     waiting: asyncio.Queue[tuple[RecordBatch, bytes]] = field(default_factory=asyncio.Queue)
     sequence: int = 0
+    end: int | None = None
     lost: str = ""
 
     def lose(self, records: RecordBatch, reason: str, *, retryable: bool) -> list[Refusal]:
@@ -124,13 +156,14 @@ class _Partition:
 class _Worker:
     """The work in the thread; see `Sender` for its attributes."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, *, exclusive: bool) -> None:
         # Not a SimpleQueue: in CPython 3.11 it blocks forever if a signal arrives as its timeout expires.
-        self.reports: queue.Queue[tuple[RecordBatch, list[Refusal]]] = queue.Queue()
+        self.reports: queue.Queue[Report] = queue.Queue()
         self.trouble = ""
         self.broken: LakefeedError | None = None
         self.stopped = asyncio.Event()
         self._cluster = cluster
+        self._exclusive = exclusive
         self._partitions: dict[int, _Partition] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -173,7 +206,7 @@ class _Worker:
             except Exception as error:
                 self.fail(error)
                 refused = partition.lose(records, repr(error), retryable=False)
-            self.reports.put((records, refused))
+            self.reports.put(Report(records, refused, partition.end))
 
     async def _deliver(self, partition: _Partition, records: RecordBatch, compressed: bytes) -> list[Refusal]:
         """Send until there is a final response: the events that it refuses."""
@@ -185,7 +218,7 @@ class _Worker:
             if partition.lost:
                 return partition.lose(records, partition.lost, retryable=True)
             try:
-                code = await self._cluster.produce(records, compressed, partition.sequence)
+                code, offset = await self._cluster.produce(records, compressed, partition.sequence)
             except transient_errors() as error:
                 self._note(error)
             else:
@@ -193,11 +226,11 @@ class _Worker:
                 if result in (errors.NoError, errors.DuplicateSequenceNumber):
                     self.trouble = ""
                     partition.sequence = next_sequence(partition.sequence, records)
+                    partition.end = offset + len(records.part) if offset >= 0 else None
                     return []
                 if result in (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError):
                     return await self._deliver_halves(partition, records, result)
-                if result in (errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError):
-                    raise may_not_write(result)
+                self._check_rights(code)
                 self._note(result())
                 if not result.retriable and code != _CORRUPT_MESSAGE:
                     is_retryable = code in _STATE_LOST
@@ -208,9 +241,21 @@ class _Worker:
                 return partition.lose(records, "the topic was deleted", retryable=True)
             pause = min(2 * pause, _MAX_PAUSE_SECONDS)
 
+    def _check_rights(self, code: int) -> None:
+        """Raise the error for a user or a producer that may not write to the topic any more."""
+        from aiokafka import errors
+
+        result = errors.for_code(code)
+        if result in (errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError):
+            raise may_not_write(result)
+        if self._exclusive and code in FENCED:
+            raise taken_over()
+
     async def _deliver_halves(self, partition: _Partition, records: RecordBatch, error: Any) -> list[Refusal]:
         """Halve a record batch that is too large; a single record is refused."""
         if len(records.part) == 1:
+            if self._exclusive:
+                partition.lose(records, error.description, retryable=False)
             return [Refusal(records.part, error.description, too_large=True, retryable=False)]
         refused = []
         for half in records.halves():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -28,7 +28,11 @@ def ensure_topic(
         UnavailableError: it was created, but has no leader within the timeout.
         RefusedError: the broker refused to create it.
     """
-    return _differences(topic, settings) if topic else _create(admin, settings, while_waiting)
+    if topic is None:
+        if created := create_topic(admin, settings, while_waiting):
+            return [created]
+        topic = _wait_for_leaders(admin, settings, while_waiting)
+    return _differences(topic, settings)
 
 
 def has_topic(admin: AdminClient, settings: ProducerSettings) -> bool:
@@ -40,18 +44,23 @@ def has_topic(admin: AdminClient, settings: ProducerSettings) -> bool:
         return False
 
 
-def max_message_bytes(admin: AdminClient, settings: ProducerSettings) -> int:
-    """The size of the largest record batch that the topic accepts; a default if that is not readable."""
+def topic_config(admin: AdminClient, settings: ProducerSettings) -> dict[str, str]:
+    """The topic's configuration by name; empty if this user may not read it."""
     resource = ConfigResource(ResourceType.TOPIC, settings.topic)
     futures: Iterable[Any] = admin.describe_configs(
         [resource], request_timeout=response_seconds(settings)
     ).values()
     try:
         for future in futures:
-            return int(future.result()["max.message.bytes"].value)
-    except (KafkaException, KeyError):
+            return {name: str(entry.value) for name, entry in future.result().items()}
+    except KafkaException:
         pass
-    return DEFAULT_MAX_MESSAGE_BYTES
+    return {}
+
+
+def max_message_bytes(config: Mapping[str, str]) -> int:
+    """The size of the largest record batch that a topic accepts; a default if that is not readable."""
+    return int(config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
 
 
 def _differences(topic: TopicMetadata, settings: ProducerSettings) -> list[str]:
@@ -73,8 +82,29 @@ def _size(partitions: int, replicas: int) -> str:
     return f"{count(partitions, 'partition')} and {count(replicas, 'replica')} each"
 
 
-def _create(admin: AdminClient, settings: ProducerSettings, while_waiting: WhileWaiting) -> list[str]:
-    new = NewTopic(settings.topic, settings.topic_partitions, settings.topic_replicas)
+def create_topic(
+    admin: AdminClient,
+    settings: ProducerSettings,
+    while_waiting: WhileWaiting,
+    config: Mapping[str, str] | None = None,
+) -> str | None:
+    """Create the topic, and wait until it has leaders.
+
+    Args:
+        admin: a connected client.
+        settings: the topic, its partitions and replicas.
+        while_waiting: called while it has no leader yet.
+        config: settings of the topic that differ from the broker's.
+
+    Returns:
+        What was done; None if another program has created the topic in the meantime, perhaps with other settings.
+
+    Raises:
+        UnavailableError: it was created, but has no leader within the timeout.
+        RefusedError: the broker refused to create it.
+    """
+    partitions, replicas = settings.topic_partitions, settings.topic_replicas
+    new = NewTopic(settings.topic, partitions, replicas, config=dict(config or {}))
     seconds = response_seconds(settings)
     futures = admin.create_topics([new], operation_timeout=seconds, request_timeout=2 * seconds)
     try:
@@ -82,11 +112,9 @@ def _create(admin: AdminClient, settings: ProducerSettings, while_waiting: While
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise _cannot_create(error.args[0], settings) from None
-        # Another program created it in the meantime, perhaps with other settings.
-        return _differences(_wait_for_leaders(admin, settings, while_waiting), settings)
+        return None
     _wait_for_leaders(admin, settings, while_waiting)
-    size = _size(settings.topic_partitions, settings.topic_replicas)
-    return [f"created the topic {settings.topic} with {size}"]
+    return f"created the topic {settings.topic} with {_size(partitions, replicas)}"
 
 
 def _cannot_create(error: KafkaError, settings: ProducerSettings) -> LakefeedError:

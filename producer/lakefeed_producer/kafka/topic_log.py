@@ -79,6 +79,14 @@ class KafkaLog:
 
     def read(self, begin: Sequence[int], end: Sequence[int], beat: Beat) -> Iterator[FoundRow]:
         """Yield rows; see `TopicLog`."""
+        for partition, offset, message in self.messages(begin, end, beat):
+            if (row := _row_of(partition, offset, message)) is not None:
+                yield row
+
+    def messages(
+        self, begin: Sequence[int], end: Sequence[int], beat: Beat
+    ) -> Iterator[tuple[int, int, Message]]:
+        """Yield partition, offset and record from `begin` to before `end`, each partition in order."""
         left = {
             partition: high
             for partition, (low, high) in enumerate(zip(begin, end, strict=True))
@@ -105,11 +113,13 @@ class KafkaLog:
         )
         try:
             consumer.assign([TopicPartition(self._topic, one, begin[one]) for one in left])
-            yield from self._read_rows(consumer, left, beat)
+            yield from self._read(consumer, left, beat)
         finally:
             consumer.close()
 
-    def _read_rows(self, consumer: Consumer, left: dict[int, int], beat: Beat) -> Iterator[FoundRow]:
+    def _read(
+        self, consumer: Consumer, left: dict[int, int], beat: Beat
+    ) -> Iterator[tuple[int, int, Message]]:
         heard = time.monotonic()
         while left:
             beat()
@@ -128,9 +138,7 @@ class KafkaLog:
                 if partition is None or offset is None or partition not in left:
                     continue
                 if error is None and offset < left[partition]:
-                    row = _row_of(partition, offset, message)
-                    if row is not None:
-                        yield row
+                    yield partition, offset, message
                 # The end of a partition is an event too: its last offsets may be transaction markers.
                 if error is not None or offset + 1 >= left[partition]:
                     del left[partition]

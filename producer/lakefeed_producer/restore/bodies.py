@@ -1,0 +1,134 @@
+"""Decodes objects: a batch's lines, and an event's body and metadata."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import numpy as np
+
+from lakefeed_common.errors import InputError
+from lakefeed_common.lake.metadata import BatchMetadata, EventMetadata
+from lakefeed_common.lake.records import Partition, Record
+from lakefeed_producer.restore.chain import Span
+from lakefeed_producer.restore.lines import decode_lines
+from lakefeed_producer.restore.objects import Found
+from lakefeed_producer.restore.records import Columns
+from lakefeed_producer.restore.store import Fetched
+
+_CHUNK_BYTES = 1 << 20
+_GZIP = 31
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch object whose metadata and checksum have been verified.
+
+    Attributes:
+        span: the offsets that it holds.
+        metadata: its metadata.
+        body: compressed.
+    """
+
+    span: Span
+    metadata: BatchMetadata
+    body: bytes
+
+    @classmethod
+    def of(cls, found: Found, fetched: Fetched) -> Batch:
+        """Verify an object.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        metadata = BatchMetadata.parse(fetched.metadata)
+        if metadata.end <= found.offset:
+            raise InputError(f"its metadata says that it ends at {metadata.end:,}, before it starts")
+        if sha256(fetched.body).hexdigest() != metadata.sha256:
+            raise InputError("its body is not the one that was stored: the SHA-256 differs from its metadata")
+        return cls(Span(found.offset, metadata.end), metadata, fetched.body)
+
+    def columns(self, topic: str, partition: int) -> Iterator[Columns]:
+        """Its records, a mebibyte of lines at a time.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        records, position = 0, self.span.start
+        for lines in lines_of(self.body):
+            columns = decode_lines(topic, partition, lines)
+            _check_offsets(columns, position, self.span.end)
+            records += len(columns)
+            position = int(columns.offsets[-1]) + 1
+            yield columns
+        if records != self.metadata.records:
+            raise InputError(f"it has {records:,} lines, and its metadata says {self.metadata.records:,}")
+
+
+def _check_offsets(columns: Columns, begin: int, end: int) -> None:
+    offsets = columns.offsets
+    if offsets[0] < begin or offsets[-1] >= end or (np.diff(offsets) <= 0).any():
+        raise InputError(f"its offsets are not ascending from {begin:,} to before {end:,}")
+
+
+def lines_of(body: bytes) -> Iterator[bytes]:
+    """The decompressed body in pieces that end with a line; gzip's members may be several.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    rest = b""
+    try:
+        while body:
+            member = zlib.decompressobj(_GZIP)
+            data = body
+            while not member.eof:
+                piece = member.decompress(data, _CHUNK_BYTES)
+                data = member.unconsumed_tail
+                if not piece and not data and not member.eof:
+                    raise InputError("its body ends in the middle")
+                end = piece.rfind(b"\n") + 1
+                if end:
+                    yield rest + piece[:end]
+                    rest = piece[end:]
+                else:
+                    rest += piece
+            body = member.unused_data
+    except zlib.error as error:
+        raise InputError(f"its body cannot be decompressed: {error}") from error
+    if rest:
+        raise InputError("its last line has no end")
+
+
+@dataclass(frozen=True)
+class Event:
+    """The record of a one-event object.
+
+    Attributes:
+        record: as it was in Kafka; without metadata, the value alone, at midnight of its day.
+        omitted: what did not fit into the metadata: `key`, `headers`.
+        has_metadata: whether the object has any.
+    """
+
+    record: Record
+    omitted: Sequence[str]
+    has_metadata: bool
+
+    @classmethod
+    def of(cls, where: Partition, found: Found, fetched: Fetched) -> Event:
+        """Decode an object.
+
+        Raises:
+            InputError: its metadata is damaged.
+        """
+        has_metadata = any(name.startswith("lakefeed-") for name in fetched.metadata)
+        if not has_metadata:
+            midnight = datetime.fromisoformat(found.day).replace(tzinfo=UTC)
+            record = Record(where, found.offset, int(midnight.timestamp() * 1000), None, fetched.body)
+            return cls(record, (), has_metadata)
+        kept = EventMetadata.parse(fetched.metadata)
+        record = Record(where, found.offset, kept.timestamp_ms, kept.key, fetched.body, kept.headers)
+        return cls(record, kept.omitted, has_metadata)
