@@ -97,7 +97,7 @@ def create_topic(
         config: settings of the topic that differ from the broker's.
 
     Returns:
-        What was done; None if another program has created the topic in the meantime, perhaps with other settings.
+        What was done; None if another program has created the topic in the meantime, perhaps differently.
 
     Raises:
         UnavailableError: it was created, but has no leader within the timeout.
