@@ -24,8 +24,8 @@ BUCKET = "lakefeed"
 SAMPLE = (ROOT / "data" / "prices.csv").read_text().splitlines()
 SAMPLE_ROWS = len(SAMPLE) - 1
 
-# Rows a second: 3,000 rows take longer than anything that happens meanwhile.
-_SLOW_RATE = 10
+# Rows a second: 1,500 rows take longer than anything that happens meanwhile.
+_SLOW_RATE = 5
 
 Position = tuple[int, int]
 
@@ -201,8 +201,8 @@ def test_a_csv_in_the_producers_volume_is_published(pipeline: Deployment) -> Non
 def test_three_consumers_share_three_partitions(pipeline: Deployment) -> None:
     pipeline.kubectl("scale", "deployment/consumer", "--replicas", "3")
     pipeline.wait_rolled_out()
-    publish(pipeline, "scaled", 1500)
-    wait_all_stored(pipeline, {"scaled.csv": 1500})
+    publish(pipeline, "scaled", 600)
+    wait_all_stored(pipeline, {"scaled.csv": 600})
     fetch = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8002/metrics').read().decode())"
     pages = [
         pipeline.kubectl("exec", pod, "--", "python3", "-c", fetch) for pod in pods(pipeline, "consumer")
@@ -213,13 +213,13 @@ def test_three_consumers_share_three_partitions(pipeline: Deployment) -> None:
 
 
 def test_deleted_and_killed_pods_lose_nothing(pipeline: Deployment) -> None:
-    with publishing(pipeline, "deleted", 3000):
+    with publishing(pipeline, "deleted", 1500):
         first, second, *_ = pods(pipeline, "consumer")
         pipeline.kubectl("delete", "pod", first, "--wait=false")
         pipeline.kubectl("delete", "pod", second, "--grace-period=0", "--force")
         pipeline.kubectl("delete", "pod", "--selector", "app.kubernetes.io/name in (analytics, producer)")
     pipeline.wait_rolled_out()
-    wait_all_stored(pipeline, {"deleted.csv": 3000})
+    wait_all_stored(pipeline, {"deleted.csv": 1500})
 
 
 def test_a_new_version_rolls_out_and_loses_nothing(pipeline: Deployment) -> None:
@@ -227,11 +227,11 @@ def test_a_new_version_rolls_out_and_loses_nothing(pipeline: Deployment) -> None
     # A new image and a changed setting at once; the overlay also takes back the three consumers.
     pipeline.prepare(SECOND, LAKEFEED_COMMIT_INTERVAL_SECONDS="0.5")
     before = set(pods(pipeline, "consumer"))
-    with publishing(pipeline, "rolled", 4000):
+    with publishing(pipeline, "rolled", 1500):
         pipeline.apply()
         wait_for(lambda: set(pods(pipeline, "consumer", ready=True)) - before, 120, pipeline.state, every=0.5)
         pipeline.wait_rolled_out()
-    wait_all_stored(pipeline, {"rolled.csv": 4000})
+    wait_all_stored(pipeline, {"rolled.csv": 1500})
     assert not before & set(pods(pipeline, "consumer"))
     for name in ("consumer", "analytics", "producer"):
         spec = pipeline.json("get", "deployment", name)["spec"]["template"]["spec"]["containers"][0]
@@ -241,15 +241,15 @@ def test_a_new_version_rolls_out_and_loses_nothing(pipeline: Deployment) -> None
 
 
 def test_a_restarted_broker_loses_nothing(pipeline: Deployment) -> None:
-    with publishing(pipeline, "restarted", 3000):
+    with publishing(pipeline, "restarted", 1500):
         pipeline.kubectl("rollout", "restart", "statefulset/kafka")
         pipeline.wait_rolled_out()
-    wait_all_stored(pipeline, {"restarted.csv": 3000})
+    wait_all_stored(pipeline, {"restarted.csv": 1500})
 
 
 def test_all_that_was_published_is_stored_byte_for_byte_and_counted(pipeline: Deployment) -> None:
-    rows = {"prices.csv": SAMPLE_ROWS, "watched.csv": 40, "scaled.csv": 1500}
-    rows |= {"deleted.csv": 3000, "rolled.csv": 4000, "restarted.csv": 3000}
+    rows = {"prices.csv": SAMPLE_ROWS, "watched.csv": 40, "scaled.csv": 600}
+    rows |= {"deleted.csv": 1500, "rolled.csv": 1500, "restarted.csv": 1500}
     wait_all_stored(pipeline, rows)
     records, keys = topic_of(pipeline), stored(pipeline)
     assert len(records) == sum(rows.values())
