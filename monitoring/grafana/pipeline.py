@@ -257,8 +257,8 @@ def _kafka_to_s3() -> Section:
             ),
             lines(
                 "Batches",
-                "Batches by outcome, per second, with LAKEFEED_LAYOUT=batches: stored, adopted from an earlier "
-                "put of the same records, or kept as a conflict.",
+                "Batches by outcome, per second, with LAKEFEED_LAYOUT=batches: stored, adopted from an "
+                "earlier put of the same records, or kept as a conflict.",
                 units.OpsPerSecond,
                 Query(rate("lakefeed_consumer_batches_total", by="outcome"), "{{outcome}}"),
             ),
