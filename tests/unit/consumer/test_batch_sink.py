@@ -208,7 +208,7 @@ def test_a_batch_of_a_recreated_topic_is_kept_as_a_conflict_and_never_replaces()
     run(scenario)
 
 
-def test_an_object_that_is_no_batch_is_a_conflict() -> None:
+def test_an_object_that_is_not_a_batch_is_a_conflict() -> None:
     async def scenario(bench: BatchBench) -> None:
         bench.store.objects[batch_key("batches", record(0), 0)] = b"foreign"
         await bench.sink.submit([record(0)])

@@ -51,7 +51,7 @@ class Batch:
     def key(self, batches: str, dead_letters: str) -> str:
         """The key of its object, or of the conflict; the arguments are the prefixes of both.
 
-        Neither names the end: whoever stores these records from this position on writes the same key.
+        Neither names the end: every worker that stores records from this position on writes this key.
         """
         if not self.conflict:
             return batch_key(batches, self.first, self.start)

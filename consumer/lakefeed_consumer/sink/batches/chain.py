@@ -22,7 +22,7 @@ from lakefeed_consumer.dead_letters.validation import invalid_reason
 from lakefeed_consumer.sink.batches.batch import Batch, Stamp
 
 _DAY_MS = 86_400_000
-# What a dead letter takes in memory besides its value, roughly.
+# What a dead letter takes in memory in addition to its value, roughly.
 _RECORD_BYTES = 500
 
 
