@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import AuthorizationError, KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common import kafka_client
@@ -37,7 +37,7 @@ async def _committed_offsets(settings: CompactSettings, topic: str) -> dict[int,
         async with asyncio.timeout(2 * settings.kafka_timeout_seconds):
             await client.start()
             found = await client.list_consumer_group_offsets(settings.consumer_group)
-    except AuthorizationError as error:
+    except (GroupAuthorizationFailedError, TopicAuthorizationFailedError) as error:
         raise RefusedError(
             f"{where}: Kafka refuses to show them ({error!r}). This user needs the right to describe the "
             "group and the topic"
