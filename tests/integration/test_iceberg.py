@@ -289,6 +289,10 @@ def test_the_commands_compact_up_to_the_committed_offsets(
     monkeypatch.setenv("LAKEFEED_CONSUMER_GROUP", f"group-{topic}")
     admin = AdminClient({"bootstrap.servers": kafka})
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(SECONDS)
+    monkeypatch.setattr("sys.argv", ["lakefeed-analytics", "compact"])
+    with signals_and_logging_as_before():
+        assert cli.main() == 1
+    assert "LAKEFEED_CONSUMER_GROUP" in capsys.readouterr().err
     place = [TopicPartition(topic, 0, 5)]
     group = ConsumerGroupTopicPartitions(f"group-{topic}", place)
     admin.alter_consumer_group_offsets([group])[f"group-{topic}"].result(SECONDS)

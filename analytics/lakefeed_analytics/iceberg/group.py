@@ -10,13 +10,14 @@ from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuth
 
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common import kafka_client
-from lakefeed_common.errors import RefusedError, UnavailableError
+from lakefeed_common.errors import MissingError, RefusedError, UnavailableError
 
 
 def committed_offsets(settings: CompactSettings, topic: str) -> dict[int, int]:
     """The committed offset of each partition of a topic; only partitions that have one.
 
     Raises:
+        MissingError: no partition has one.
         UnavailableError: Kafka does not answer.
         RefusedError: it refuses the connection or the group.
     """
@@ -49,8 +50,16 @@ async def _committed_offsets(settings: CompactSettings, topic: str) -> dict[int,
         ) from error
     finally:
         await client.close()
-    return {
+    offsets = {
         place.partition: offset.offset
         for place, offset in found.items()
         if place.topic == topic and offset.offset >= 0
     }
+    if not offsets:
+        # Kafka also answers so if this user may not describe the group.
+        raise MissingError(
+            f"{where}: there are none of the topic {topic}. The consumer commits the first ones when it has "
+            "stored events. Check LAKEFEED_CONSUMER_GROUP and LAKEFEED_TOPIC, and that this user may describe"
+            " the group and the topic"
+        )
+    return offsets
