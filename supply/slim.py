@@ -1,8 +1,8 @@
 """Removes from an environment what no program needs at run time: `python slim.py FOLDER [SERVICE …]`.
 
 Runs in the build stage of the images and needs the standard library only. Packages bring their tests, and
-headers and sources for compilers. pyarrow brings clients of Flight, which nothing here imports, and of S3, for
-PyIceberg alone; botocore describes 400 services of AWS, of which the named ones are kept.
+headers and sources for compilers. pyarrow brings clients of Flight, which nothing here imports, and of S3,
+for PyIceberg alone; botocore describes 400 services of AWS, of which the named ones are kept.
 """
 
 from __future__ import annotations

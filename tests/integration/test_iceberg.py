@@ -110,6 +110,22 @@ def test_new_columns_are_added_and_what_does_not_fit_is_kept(
     assert [dict(row["unfit"] or []) for row in rows] == [{}, {}, {}, {"close": "n/a"}, {}]
 
 
+def test_many_commits_are_merged_into_few_manifests(
+    s3: S3Client, settings: CompactSettings, topic: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(iceberg_table._PROPERTIES, "commit.manifest.min-count-to-merge", "2")
+    for end in range(3, 13, 3):
+        put_batch(s3, bucket, prices(topic, 0, range(end - 3, end)), end - 3, end)
+        compact(settings, topic, {0: end})
+    with connect(settings, topic) as parts:
+        state = parts.table.load()
+        assert state is not None
+        snapshot = state.table.current_snapshot()
+        assert snapshot is not None
+        assert len(snapshot.manifests(state.table.io)) < 3
+    assert offsets(read_table(s3, settings, topic)) == expected((0, 0, 12))
+
+
 def test_types_that_a_crawler_has_found_count(
     s3: S3Client, glue: GlueClient, settings: CompactSettings, topic: str, bucket: str
 ) -> None:

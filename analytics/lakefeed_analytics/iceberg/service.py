@@ -119,7 +119,7 @@ class Service:
         done, started = Done(), self._clock()
         marks: Mapping[int, Watermark] = {}
         try:
-            with connect(self._settings, topic, self._beat) as parts:
+            with connect(self._settings, topic, self._beat, self._beat) as parts:
                 try:
                     parts.compactor.run(committed, lambda _: self._beat(), done)
                 finally:
