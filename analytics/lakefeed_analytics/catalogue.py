@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lakefeed_analytics.edge import explained
-from lakefeed_analytics.settings import AnalyticsSettings
+from lakefeed_analytics.settings import ICEBERG_SUFFIX, AnalyticsSettings
 from lakefeed_common.errors import MissingError
 
 if TYPE_CHECKING:
@@ -59,6 +59,20 @@ class Catalogue(Protocol):
     def partitions(self, table: str) -> list[Partition]:
         """All partitions of a table, by values. Raises MissingError for an unknown table."""
         ...
+
+
+def table_to_query(catalogue: Catalogue, settings: AnalyticsSettings, wanted: str | None) -> Table:
+    """The table of a named query: the one that is asked for, or the first topic's Iceberg table if it exists.
+
+    Raises:
+        MissingError: there is no such table.
+    """
+    if wanted is not None:
+        return catalogue.table(wanted)
+    try:
+        return catalogue.table(settings.default_table + ICEBERG_SUFFIX)
+    except MissingError:
+        return catalogue.table(settings.default_table)
 
 
 class GlueCatalogue:

@@ -108,7 +108,9 @@ class RunIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    table: str | None = Field(None, description="The table to query; by default that of the first topic.")
+    table: str | None = Field(
+        None, description="The table to query; by default the first topic's Iceberg table, or its other one."
+    )
 
 
 class QueryStarted(BaseModel):

@@ -6,17 +6,18 @@ import asyncio
 import logging
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import AuthorizationError, KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common import kafka_client
-from lakefeed_common.errors import RefusedError, UnavailableError
+from lakefeed_common.errors import MissingError, RefusedError, UnavailableError
 
 
 def committed_offsets(settings: CompactSettings, topic: str) -> dict[int, int]:
     """The committed offset of each partition of a topic; only partitions that have one.
 
     Raises:
+        MissingError: no partition has one.
         UnavailableError: Kafka does not answer.
         RefusedError: it refuses the connection or the group.
     """
@@ -37,7 +38,7 @@ async def _committed_offsets(settings: CompactSettings, topic: str) -> dict[int,
         async with asyncio.timeout(2 * settings.kafka_timeout_seconds):
             await client.start()
             found = await client.list_consumer_group_offsets(settings.consumer_group)
-    except AuthorizationError as error:
+    except (GroupAuthorizationFailedError, TopicAuthorizationFailedError) as error:
         raise RefusedError(
             f"{where}: Kafka refuses to show them ({error!r}). This user needs the right to describe the "
             "group and the topic"
@@ -49,8 +50,16 @@ async def _committed_offsets(settings: CompactSettings, topic: str) -> dict[int,
         ) from error
     finally:
         await client.close()
-    return {
+    offsets = {
         place.partition: offset.offset
         for place, offset in found.items()
         if place.topic == topic and offset.offset >= 0
     }
+    if not offsets:
+        # Kafka also answers so if this user may not describe the group.
+        raise MissingError(
+            f"{where}: there are none of the topic {topic}. The consumer commits the first ones when it has "
+            "stored events. Check LAKEFEED_CONSUMER_GROUP and LAKEFEED_TOPIC, and that this user may describe"
+            " the group and the topic"
+        )
+    return offsets
