@@ -61,6 +61,20 @@ class Catalogue(Protocol):
         ...
 
 
+def named_query_table(catalogue: Catalogue, settings: AnalyticsSettings, name: str | None) -> Table:
+    """The table that a named query runs on.
+
+    Without a name it is the Iceberg table of the first topic, or that of its objects until there is one.
+    Raises MissingError.
+    """
+    if name is not None:
+        return catalogue.table(name)
+    try:
+        return catalogue.table(settings.default_iceberg_table)
+    except MissingError:
+        return catalogue.table(settings.default_table)
+
+
 class GlueCatalogue:
     """The catalogue in Glue."""
 

@@ -108,7 +108,10 @@ class RunIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    table: str | None = Field(None, description="The table to query; by default that of the first topic.")
+    table: str | None = Field(
+        None,
+        description="The table to query; by default the first topic's Iceberg table, or that of its objects.",
+    )
 
 
 class QueryStarted(BaseModel):
