@@ -252,8 +252,8 @@ class LakeSettings(AwsSettings):
             first, second = getattr(self, one), getattr(self, other)
             if f"{first}/".startswith(f"{second}/") or f"{second}/".startswith(f"{first}/"):
                 raise ValueError(
-                    f"{PREFIX}{one.upper()}={first} and {PREFIX}{other.upper()}={second} must not contain one "
-                    "another: the crawler would read the objects of both as one table"
+                    f"{PREFIX}{one.upper()}={first} and {PREFIX}{other.upper()}={second} must not contain "
+                    "one another: the crawler would read the objects of both as one table"
                 )
         return self
 

@@ -79,10 +79,10 @@ class PlainHistogram(_Plain):
         self._sum = 0.0
         super().__init__(name, documentation, registry)
 
-    def observe(self, value: float) -> None:
+    def observe(self, value: float, times: int = 1) -> None:
         """Count a value in the first bucket whose bound is not below it."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+        self._counts[bisect_left(self._bounds, value)] += times
+        self._sum += value * times
 
     def collect(self) -> Iterable[Metric]:
         """See `_Plain.collect`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from lakefeed_common.errors import UnavailableError
@@ -14,7 +14,7 @@ from lakefeed_consumer.faust_driver.member import BatchHandler, FaustMember
 from lakefeed_consumer.group_monitor import GroupMonitor, MonitoredMember, Progress
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.sink.sink import Sink, StoredUpTo
+from lakefeed_consumer.sink.sink import StoredUpTo
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,32 @@ class Member(MonitoredMember, Protocol):
         """Note that every record of a partition up to this offset is stored."""
 
 
+class RecordSink(Protocol):
+    """Stores records; see `Sink` and `BatchSink`."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many events are taken and not stored yet."""
+
+    async def submit(self, records: Iterable[Record]) -> None:
+        """Take records; returns when there is room for more."""
+
+    def resume(self, positions: Mapping[Partition, int]) -> None:
+        """Records of these partitions follow, from these positions on."""
+
+    async def drain(self, seconds: float) -> int:
+        """Wait up to this many seconds for what is in flight; returns how many events still are."""
+
+    def revoke(self, partitions: Iterable[Partition]) -> None:
+        """Report no more offsets of these partitions."""
+
+    async def failed(self) -> None:
+        """Wait for a failure and raise it."""
+
+    async def close(self) -> None:
+        """Cancel what is in flight."""
+
+
 class Feeder:
     """Runs one member of the group, its sink and its monitor.
 
@@ -60,7 +86,7 @@ class Feeder:
     def __init__(
         self,
         settings: ConsumerSettings,
-        make_sink: Callable[[StoredUpTo], Sink],
+        make_sink: Callable[[StoredUpTo], RecordSink],
         metrics: ConsumerMetrics,
         health: Health,
         make_member: Callable[[ConsumerSettings, BatchHandler], Member] = FaustMember,
@@ -151,6 +177,10 @@ class Feeder:
             for gauge in (self._metrics.lag, self._metrics.committed_offset):
                 gauge.remove(partition.topic, str(partition.number))
         self._metrics.partitions.set(0)
+
+    def resume(self, positions: Mapping[Partition, int]) -> None:
+        """See `BatchHandler`."""
+        self._sink.resume(positions)
 
     def assign(self, partitions: Collection[Partition]) -> None:
         """See `BatchHandler`."""

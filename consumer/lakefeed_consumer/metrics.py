@@ -8,6 +8,8 @@ from lakefeed_common.metrics import ServiceMetrics
 from lakefeed_consumer.counting import PlainCounter, PlainCounters, PlainGauge, PlainHistogram
 
 OUTCOMES = ("stored", "already_there", "conflict", "dead_letter")
+BATCH_OUTCOMES = ("stored", "adopted", "conflict")
+BATCH_EVENTS = (1, 10, 100, 1_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
 RETRY_CAUSES = ("slow_down", "server_error", "timeout", "connection", "refused", "other")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 AGES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 86400)
@@ -47,6 +49,18 @@ class ConsumerMetrics(ServiceMetrics):
             "End-to-end latency: the age of an event, by its record's timestamp, when its object is stored.",
             AGES,
             self.registry,
+        )
+        self.batches = PlainCounters(
+            "lakefeed_consumer_batches_total",
+            "Batches in the bucket, by outcome: stored; adopted, the key has a batch of the same records, by "
+            "another worker, before a restart, or by a put whose response was lost; conflict, it has other "
+            "records, so the batch is kept under the prefix of dead letters.",
+            "outcome",
+            BATCH_OUTCOMES,
+            self.registry,
+        )
+        self.batch_events = PlainHistogram(
+            "lakefeed_consumer_batch_events", "Events per stored batch.", BATCH_EVENTS, self.registry
         )
         self.last_stored = PlainGauge(
             "lakefeed_consumer_last_stored_timestamp_seconds",

@@ -20,12 +20,16 @@ from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
 from lakefeed_consumer.faust_driver.errors import MembershipLostError, TopicRecreatedError
 from lakefeed_consumer.faust_driver.topic_check import check_topic
-from lakefeed_consumer.feeder import STOP_SECONDS, Feeder
+from lakefeed_consumer.feeder import STOP_SECONDS, Feeder, RecordSink
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.object_store import ObjectStore
 from lakefeed_consumer.s3.client import open_store
 from lakefeed_consumer.settings import ConsumerSettings
-from lakefeed_consumer.sink.record_writer import Prefixes, RecordWriter
+from lakefeed_consumer.sink.batches.batch_sink import BatchSink, Pace
+from lakefeed_consumer.sink.batches.batch_writer import BatchWriter
+from lakefeed_consumer.sink.batches.chain import Limits
+from lakefeed_consumer.sink.placing import DeadLetterWriter, Placer
+from lakefeed_consumer.sink.record_writer import RecordWriter
 from lakefeed_consumer.sink.sink import Sink, StoredUpTo
 from lakefeed_consumer.sink.store_retry import StoreRetry
 
@@ -65,10 +69,11 @@ async def run(settings: ConsumerSettings) -> None:
     health = Health(metrics, ("kafka", "bucket"), stall_seconds=settings.stall_seconds)
     with StatusServer(settings, metrics, health) as server:
         log.info(
-            "Consuming %s from %s into s3://%s; metrics on port %d",
+            "Consuming %s from %s into s3://%s/%s; metrics on port %d",
             settings.topic,
             settings.kafka_bootstrap_servers,
             settings.bucket,
+            settings.layout_prefix,
             server.port,
         )
         heartbeat = asyncio.create_task(_send_heartbeats(health))
@@ -116,14 +121,17 @@ async def _consume(
     stop: asyncio.Event,
 ) -> None:
     backoff = Backoff(settings.retry_base_seconds, settings.retry_cap_seconds)
-    prefixes = Prefixes(settings.events_prefix, settings.dead_letter_prefix)
     limit = DeadLetterLimit(
         settings.dead_letter_limit, settings.dead_letter_limit_share, settings.dead_letter_window_seconds
     )
 
-    def make_sink(on_stored: StoredUpTo) -> Sink:
-        retry = StoreRetry(backoff, metrics, health)
-        writer = RecordWriter(store, prefixes, retry, limit, metrics)
+    def make_sink(on_stored: StoredUpTo) -> RecordSink:
+        placer = Placer(store, StoreRetry(backoff, metrics, health), metrics)
+        dead_letters = DeadLetterWriter(placer, settings.dead_letter_prefix)
+        if settings.layout == "batches":
+            batches = BatchWriter(placer, settings.batches_prefix, dead_letters, settings.dead_letter_prefix)
+            return BatchSink(batches, _pace(settings), limit, on_stored, metrics)
+        writer = RecordWriter(placer, settings.events_prefix, dead_letters, limit, metrics)
         return Sink(writer, settings.puts_in_flight, on_stored, metrics)
 
     # What is loaded by now stays to the end. Without this the garbage collector would scan it again and
@@ -141,6 +149,11 @@ async def _consume(
             log.warning("The membership of the group is lost, and the consumer joins again: %s", error)
         if not stop.is_set():
             await _unless(stop, _until_usable("kafka", partial(check_topic, settings), health))
+
+
+def _pace(settings: ConsumerSettings) -> Pace:
+    limits = Limits(settings.batch_max_bytes, settings.batch_max_events)
+    return Pace(limits, settings.batch_linger_seconds, settings.batch_memory_bytes)
 
 
 async def _prepare(settings: ConsumerSettings, health: Health) -> ObjectStore:

@@ -42,6 +42,26 @@ class ConsumerSettings(ServiceSettings, KafkaSettings, LakeSettings):
     commit_interval_seconds: float = setting(
         1.0, "How often the offsets of stored events are committed.", unit="s", gt=0
     )
+    batch_max_bytes: int = setting(
+        16 * 1024 * 1024,
+        "A batch (`LAKEFEED_LAYOUT=batches`) ends at this size, before compression.",
+        unit="bytes",
+        ge=1,
+    )
+    batch_max_events: int = setting(100_000, "A batch ends with this many events.", ge=1)
+    batch_linger_seconds: float = setting(
+        10.0,
+        "A batch ends this long after its first event was read: about how long until an event is visible.",
+        unit="s",
+        gt=0,
+    )
+    batch_memory_bytes: int = setting(
+        64 * 1024 * 1024,
+        "How many bytes of events the batches of all partitions hold in one worker; beyond it the largest "
+        "end, and reading pauses.",
+        unit="bytes",
+        ge=1,
+    )
     session_timeout_seconds: float = setting(
         30.0,
         "After this long without a heartbeat the group assigns a worker's partitions to others; a killed "

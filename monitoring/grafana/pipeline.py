@@ -256,6 +256,13 @@ def _kafka_to_s3() -> Section:
                 Query(rate("lakefeed_consumer_objects_total", by="outcome"), "{{outcome}}"),
             ),
             lines(
+                "Batches",
+                "Batches by outcome, per second, with LAKEFEED_LAYOUT=batches: stored, adopted from an earlier "
+                "put of the same records, or kept as a conflict.",
+                units.OpsPerSecond,
+                Query(rate("lakefeed_consumer_batches_total", by="outcome"), "{{outcome}}"),
+            ),
+            lines(
                 "S3 PUT latency",
                 "Duration of each put, including failed ones.",
                 units.Seconds,

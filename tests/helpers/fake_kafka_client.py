@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +11,7 @@ import faust
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.types import TP
 
+from lakefeed_common.lake.records import Partition
 from lakefeed_consumer.faust_driver.group_consumer import GroupConsumer
 from lakefeed_consumer.faust_driver.hooks import Hooks
 from lakefeed_consumer.faust_driver.topic_ids import TopicIdsRequest
@@ -131,6 +132,7 @@ class InMemory:
         consumer: the one under test.
         client: the Kafka client below it.
         drain: what the consumer calls, with 2.5 seconds, to wait for events in flight.
+        resumed: where the consumer said, after each seek, that partitions are read from.
         lost: fails when the offsets refer to other records.
     """
 
@@ -141,8 +143,11 @@ class InMemory:
         self.app: Any = faust.App("in-memory", web_enabled=False)
         self.transport = Transport(self.app.conf.broker, self.app, loop=loop)
         self.lost: asyncio.Future[None] = loop.create_future()
+        self.resumed: list[Mapping[Partition, int]] = []
         self.drain: Callable[[float], Awaitable[int]] = self._nothing_in_flight
-        self.transport.hooks = Hooks(lambda seconds: self.drain(seconds), 2.5, self.lost, lambda *_: None)
+        self.transport.hooks = Hooks(
+            lambda seconds: self.drain(seconds), 2.5, self.resumed.append, self.lost, lambda *_: None
+        )
         self.app.transport = self.transport
 
         class Consumer(GroupConsumer):

@@ -10,7 +10,8 @@ from lakefeed_common.lake.records import Partition
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
-from lakefeed_consumer.sink.record_writer import Prefixes, RecordWriter
+from lakefeed_consumer.sink.placing import DeadLetterWriter, Placer
+from lakefeed_consumer.sink.record_writer import RecordWriter
 from lakefeed_consumer.sink.sink import Sink
 from lakefeed_consumer.sink.store_retry import StoreRetry
 from tests.helpers.memory_store import MemoryStore
@@ -26,7 +27,8 @@ class Bench:
         self.reported: list[tuple[Partition, int]] = []
         retry = StoreRetry(Backoff(0.0001, 0.001), self.metrics, self.health)
         limit = DeadLetterLimit(dead_letters, 0.1, 600)
-        writer = RecordWriter(store, Prefixes("events", "dead"), retry, limit, self.metrics)
+        placer = Placer(store, retry, self.metrics)
+        writer = RecordWriter(placer, "events", DeadLetterWriter(placer, "dead"), limit, self.metrics)
         self.sink = Sink(
             writer,
             in_flight,

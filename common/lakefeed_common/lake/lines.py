@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from binascii import b2a_base64
-from typing import Any
+from functools import lru_cache
 
 import orjson
 
@@ -21,6 +21,7 @@ from lakefeed_common.lake.records import Partition, Record
 KAFKA_FIELD = "_kafka"
 """The key that is added to each event; an event that has it already cannot be a line."""
 
+_SPACE, _OPEN_BRACE, _BRACE = b" {}"
 _MARK = b'"_kafka":{"p":'
 
 
@@ -32,25 +33,40 @@ def to_line(record: Record, value: bytes) -> bytes:
         value: the event: one JSON object on one line; white space may follow it.
     """
     partition, offset, timestamp_ms, key, _, headers = record
-    end = value.rindex(b"}")
-    # Before the last brace of an empty object there are only white space and the first one.
-    comma = b"" if value[:end].rstrip().endswith(b"{") else b","
-    if key is None and not headers and end == len(value) - 1:
-        return b'%b%b"_kafka":{"p":%d,"o":%d,"t":%d}}\n' % (
-            value[:end],
-            comma,
-            partition.number,
-            offset,
-            timestamp_ms,
-        )
-    fields: dict[str, Any] = {"p": partition.number, "o": offset, "t": timestamp_ms}
+    if value[-1] == _BRACE and value[-2] > _SPACE and value[-2] != _OPEN_BRACE:
+        begin, white = value[:-1] + b",", b""
+    else:
+        begin, white = _split(value)
+    more = b""
     if key is not None:
-        fields["k"] = encode(key)
+        more = b',"k":"%b"' % b2a_base64(key, newline=False)
     if headers:
-        fields["h"] = [[name, encode(each)] for name, each in headers]
-    if white := value[end + 1 :]:
-        fields["s"] = white.decode()
-    return b'%b%b"_kafka":%b}\n' % (value[:end], comma, orjson.dumps(fields))
+        more += b',"h":[%b]' % b",".join([_header(name, each) for name, each in headers])
+    if white:
+        more += b',"s":%b' % orjson.dumps(white.decode())
+    return b'%b"_kafka":{"p":%d,"o":%d,"t":%d%b}}\n' % (begin, partition[1], offset, timestamp_ms, more)
+
+
+def _split(value: bytes) -> tuple[bytes, bytes]:
+    """What precedes the key that is added, and the white space behind the event."""
+    end = value.rindex(b"}")
+    begin = value[:end]
+    # Before the last brace of an empty object there are only white space and the first one.
+    if not begin.rstrip().endswith(b"{"):
+        begin += b","
+    return begin, value[end + 1 :]
+
+
+def _header(name: str, value: bytes | None) -> bytes:
+    if value is None:
+        return b"[%b,null]" % _json(name)
+    return b'[%b,"%b"]' % (_json(name), b2a_base64(value, newline=False))
+
+
+# The records of a topic mostly have the same headers.
+@lru_cache(maxsize=256)
+def _json(name: str) -> bytes:
+    return orjson.dumps(name)
 
 
 def from_line(topic: str, line: bytes) -> Record:

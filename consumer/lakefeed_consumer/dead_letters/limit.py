@@ -55,16 +55,23 @@ class DeadLetterLimit:
         Raises:
             DeadLetterLimitError: this dead letter exceeds the limit, and so does each later one.
         """
+        slot = self._slot()
+        slot.events += 1
+        if reason is not None:
+            slot.dead += 1
+            self._forget_before(self._clock() - self._window_seconds)
+            self._check(record, reason)
+
+    def _slot(self) -> _Slot:
         now = self._clock()
         if now - self._slots[-1].began > self._window_seconds / _SLOTS:
             self._slots.append(_Slot(now))
             self._forget_before(now - self._window_seconds)
-        slot = self._slots[-1]
-        slot.events += 1
-        if reason is not None:
-            slot.dead += 1
-            self._forget_before(now - self._window_seconds)
-            self._check(record, reason)
+        return self._slots[-1]
+
+    def count_events(self, number: int) -> None:
+        """Count this many events at once."""
+        self._slot().events += number
 
     def _forget_before(self, began: float) -> None:
         while self._slots[0].began < began:

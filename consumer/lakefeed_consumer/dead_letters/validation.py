@@ -12,8 +12,12 @@ import orjson
 from lakefeed_common.tables import MAX_NAME_BYTES, PARTITION_KEY, folded
 
 
-def invalid_reason(value: bytes | None) -> str | None:
+def invalid_reason(value: bytes | None, added: str | None = None) -> str | None:
     """Why a record's value is not a valid event; None if it is.
+
+    Args:
+        value: of the record.
+        added: a key that will be added to the event, and that it may not have in any case.
 
     An event is one JSON object in UTF-8, on one line and with each key once, in any case: Athena's SerDe
     reads each line as a document and lowers the case of keys, and a single object that it cannot read makes
@@ -34,7 +38,7 @@ def invalid_reason(value: bytes | None) -> str | None:
     is_flat = value.count(b":") == len(document)
     if not is_flat and _has_duplicate_key(value, document):
         return "duplicate key: readers differ in which value they use, and Athena rejects the object"
-    reason = _no_column_reason(tuple(document))
+    reason = _no_column_reason(tuple(document), added)
     if reason is None and not is_flat and _inner_keys_differ_in_case(document):
         return _DIFFER_IN_CASE
     return reason
@@ -104,7 +108,7 @@ def _equal_in_lower_case(keys: tuple[str, ...]) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _no_column_reason(keys: tuple[str, ...]) -> str | None:
+def _no_column_reason(keys: tuple[str, ...], added: str | None) -> str | None:
     """Why the keys of an event cannot be columns of a table; None if they can."""
     if _equal_in_lower_case(keys):
         return _DIFFER_IN_CASE
@@ -113,6 +117,11 @@ def _no_column_reason(keys: tuple[str, ...]) -> str | None:
             return (
                 f"the key {key!r} has the name of the table's partition key, so Athena could not show its "
                 "value. Rename the key in the program that creates the events"
+            )
+        if added is not None and folded(key) == added:
+            return (
+                f"the key {key!r} has the name of the key that a batch adds to each event. Rename the key in "
+                "the program that creates the events"
             )
         if (size := len(key.encode())) > MAX_NAME_BYTES:
             return (

@@ -95,7 +95,7 @@ class GroupConsumer(driver.Consumer):
 
     async def _seek_back(self) -> None:
         try:
-            await self.perform_seek()
+            await self._seek_to_committed()
         except Exception as error:
             log.info("Seeking to the committed offsets is left to the end of the rebalance: %r", error)
 
@@ -188,8 +188,15 @@ class GroupConsumer(driver.Consumer):
 
         Faust would keep the position of a partition without a commit, after dropping what it had fetched.
         """
-        committed = await self._thread.call_thread(self._calls.seek, self.assignment())
+        committed = await self._seek_to_committed()
+        self._hooks.resume({Partition(*tp): offset or 0 for tp, offset in committed.items()})
+
+    async def _seek_to_committed(self) -> dict[PartitionKey, int | None]:
+        committed: dict[PartitionKey, int | None] = await self._thread.call_thread(
+            self._calls.seek, self.assignment()
+        )
         self._commits.resume(committed)
+        return committed
 
     async def wait_empty(self) -> None:
         """Wait until everything taken is stored, for at most `drain_seconds`, and commit.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from lakefeed_common.lake.records import Partition
@@ -16,6 +16,8 @@ class Hooks:
     Attributes:
         drain: waits up to this many seconds for events in flight; returns how many still are.
         drain_seconds: how long a stop or a rebalance waits.
+        resume: called after a rebalance, before records are delivered, with the committed offset of each
+            partition, or 0 without one.
         lost: fails when the offsets refer to other events than before, or the membership is lost.
         out_of_range: called in aiokafka's thread when the log does not have the offset to fetch, with the
             partition, that offset, and the start of the log, from which reading resumes.
@@ -23,6 +25,7 @@ class Hooks:
 
     drain: Callable[[float], Awaitable[int]]
     drain_seconds: float
+    resume: Callable[[Mapping[Partition, int]], None]
     lost: asyncio.Future[None]
     out_of_range: Callable[[Partition, int, int], None]
 

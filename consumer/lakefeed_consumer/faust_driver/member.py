@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 import faust
@@ -42,6 +42,9 @@ class BatchHandler(Protocol):
 
     def assign(self, partitions: Collection[Partition]) -> None:
         """This is the new assignment."""
+
+    def resume(self, positions: Mapping[Partition, int]) -> None:
+        """Records of these partitions follow: from the group's committed offsets on, or 0 without one."""
 
     def out_of_range(self, partition: Partition, offset: int, start: int) -> None:
         """The log does not have this offset, and is read from its start; called in another thread."""
@@ -76,7 +79,9 @@ class FaustMember:
         self.lost: asyncio.Future[None] = loop.create_future()
         self._app = app = _make_app(settings, self._folder.name)
         transport = Transport(app.conf.broker, app, loop=loop)
-        transport.hooks = Hooks(handler.drain, settings.drain_seconds, self.lost, handler.out_of_range)
+        transport.hooks = Hooks(
+            handler.drain, settings.drain_seconds, handler.resume, self.lost, handler.out_of_range
+        )
         app.transport = transport
         topic = app.topic(settings.topic, schema=_Batches())
         self._agent: Any = app.agent(topic, name="store_events")(self._consume)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from lakefeed_common.lake.records import Partition, Record
@@ -133,6 +133,9 @@ class Sink:
                 async with asyncio.timeout(seconds):
                     await self._settled.wait()
         return self._in_flight
+
+    def resume(self, positions: Mapping[Partition, int]) -> None:
+        """Do nothing: an object depends on its record alone."""
 
     def revoke(self, partitions: Iterable[Partition]) -> None:
         """Report no more offsets of these partitions; puts in flight continue, and are harmless."""

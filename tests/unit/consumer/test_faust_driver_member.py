@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +37,9 @@ class Handler:
 
     def assign(self, partitions: Collection[Partition]) -> None:
         self.calls.append(("assign", partitions))
+
+    def resume(self, positions: Mapping[Partition, int]) -> None:
+        raise AssertionError
 
     def out_of_range(self, partition: Partition, offset: int, start: int) -> None:
         raise AssertionError

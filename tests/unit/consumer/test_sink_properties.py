@@ -17,7 +17,8 @@ from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.object_store import NO_METADATA, ObjectExistsError, StoreUnavailableError
-from lakefeed_consumer.sink.record_writer import Prefixes, RecordWriter
+from lakefeed_consumer.sink.placing import DeadLetterWriter, Placer
+from lakefeed_consumer.sink.record_writer import RecordWriter
 from lakefeed_consumer.sink.sink import Sink
 from lakefeed_consumer.sink.store_retry import StoreRetry
 from tests.helpers.memory_store import MemoryStore
@@ -80,7 +81,8 @@ class Group:
         health = Health(metrics, ["bucket"], stall_seconds=30)
         retry = StoreRetry(Backoff(0.0, 0.0), metrics, health)
         limit = DeadLetterLimit(1_000, 1.0, 60.0)
-        writer = RecordWriter(self.store, Prefixes("events", "dead"), retry, limit, metrics)
+        placer = Placer(self.store, retry, metrics)
+        writer = RecordWriter(placer, "events", DeadLetterWriter(placer, "dead"), limit, metrics)
         self.sink = Sink(writer, SLOTS, self.stored, metrics)
 
     def record(self, partition: Partition, offset: int) -> Record:
