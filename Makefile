@@ -142,9 +142,9 @@ TOPIC ?= demo_testing
 export DATA TOPIC SQL NAME
 
 .PHONY: demo
-demo: setup ## run the pipeline from CSV to Athena on this computer: DATA=file.csv TOPIC=name KEEP=1 (until Ctrl-C)
+demo: setup ## run the pipeline from CSV to Athena on this computer: DATA=file.csv TOPIC=name LAYOUT=batches KEEP=1 (until Ctrl-C)
 	@$(BIN)/lakefeed-local demo --data "$$DATA" --topic "$$TOPIC" --report build/demo.json \
-		$(if $(filter data/prices.csv,$(DATA)),--named-query latest_price) $(if $(KEEP),--keep)
+		$(if $(filter data/prices.csv,$(DATA)),--named-query latest_price) $(if $(LAYOUT),--layout $(LAYOUT)) $(if $(KEEP),--keep)
 
 .PHONY: local
 local: setup ## run Kafka, ZooKeeper and the local AWS until Ctrl-C; prints the settings that point to them

@@ -61,16 +61,16 @@ class Catalogue(Protocol):
         ...
 
 
-def table_to_query(catalogue: Catalogue, settings: AnalyticsSettings, wanted: str | None) -> Table:
-    """The table of a named query: the one that is asked for, or the first topic's Iceberg table if it exists.
+def named_query_table(catalogue: Catalogue, settings: AnalyticsSettings, name: str | None) -> Table:
+    """The table that a named query runs on.
 
-    Raises:
-        MissingError: there is no such table.
+    Without a name it is the Iceberg table of the first topic, or that of its objects until there is one.
+    Raises MissingError.
     """
-    if wanted is not None:
-        return catalogue.table(wanted)
+    if name is not None:
+        return catalogue.table(name)
     try:
-        return catalogue.table(settings.default_table + ICEBERG_SUFFIX)
+        return catalogue.table(settings.default_iceberg_table)
     except MissingError:
         return catalogue.table(settings.default_table)
 

@@ -84,6 +84,15 @@ def tables(
 
 
 @app.command()
+def view() -> None:
+    """Print the statement that creates a view over the topic's tables of both layouts, for Athena."""
+    settings = _settings()
+    from lakefeed_analytics import commands
+
+    commands.view(settings)
+
+
+@app.command()
 def queries(*, form: _FormatOption = Format.TABLE) -> None:
     """List the named queries."""
     settings = _settings()
@@ -100,7 +109,7 @@ def query(
     table: Annotated[
         str | None,
         typer.Option(
-            help="Table of the named query; by default the first topic's Iceberg table, or its other one."
+            help="Table of the named query; by default the first topic's, in Iceberg if there is one."
         ),
     ] = None,
     limit: Annotated[int, typer.Option(help="Maximum number of rows to print; 0 for all.", min=0)] = 1000,

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lakefeed_analytics.athena import QueryEngine, QueryStatus, Value, wait_for_query
-from lakefeed_analytics.catalogue import Table, table_to_query
+from lakefeed_analytics.catalogue import Table, named_query_table
 from lakefeed_analytics.crawl import CrawlerStatus, wait_for_crawl
 from lakefeed_analytics.crawls import without_table
 from lakefeed_analytics.errors import CrawlFailedError, StatementError
+from lakefeed_analytics.layouts import both_layouts
 from lakefeed_analytics.output import PAGE, Format, show
 from lakefeed_analytics.parts import Parts, connect
 from lakefeed_analytics.queries import NamedQueries
@@ -76,6 +77,14 @@ def tables(
             show(["column", "type", "partition"], lines, form)
 
 
+def view(settings: AnalyticsSettings) -> None:
+    """Print the statement that creates a view over both layouts, for each topic."""
+    with _lake(settings) as parts:
+        for topic in settings.topic_names:
+            objects, batches = map(parts.catalogue.table, settings.raw_tables(topic))
+            print(both_layouts(f"{objects.name}_all", objects, batches) + ";")
+
+
 def queries(settings: AnalyticsSettings, form: Format) -> None:
     """Print the named queries."""
     found = NamedQueries(settings.queries_folder)
@@ -94,7 +103,7 @@ def query(
     with _lake(settings) as parts:
         if name is not None:
             named = NamedQueries(settings.queries_folder).get(name)
-            statement = named.over(table_to_query(parts.catalogue, settings, table).name)
+            statement = named.over(named_query_table(parts.catalogue, settings, table).name)
         else:
             statement = reading(_standard_input() if sql == "-" else _argument(sql or ""))
         _run(parts, settings, statement, form, limit)

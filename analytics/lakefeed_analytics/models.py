@@ -109,7 +109,8 @@ class RunIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     table: str | None = Field(
-        None, description="The table to query; by default the first topic's Iceberg table, or its other one."
+        None,
+        description="The table to query; by default the first topic's Iceberg table, or that of its objects.",
     )
 
 

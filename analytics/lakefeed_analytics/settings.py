@@ -119,6 +119,15 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
         """The table that the crawler makes of a topic's objects."""
         return self.table_prefix + table_name(topic)
 
+    def raw_tables(self, topic: str) -> tuple[str, str]:
+        """The tables of a topic's one-event objects and of its batches."""
+        return table_name(topic), _BATCHES_TABLE_PREFIX + table_name(topic)
+
+    @property
+    def default_iceberg_table(self) -> str:
+        """The Iceberg table of the first topic."""
+        return table_name(self.topic_names[0]) + ICEBERG_SUFFIX
+
     @property
     def default_table(self) -> str:
         """The table of the first topic."""

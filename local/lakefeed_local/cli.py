@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 app = console.command_line("Kafka, ZooKeeper and AWS on this computer, without Docker, Java or Maven.")
 
+Layout = Literal["objects", "batches"]
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Folder = Annotated[
@@ -145,9 +146,12 @@ def demo(
         str | None, typer.Option(help="Named query to run instead of showing the first rows.")
     ] = None,
     report: Annotated[Path, typer.Option(help="File for the counts.")] = Path("build/demo.json"),
+    layout: Annotated[
+        Layout, typer.Option(help="How events are stored: one object each, or in batches.")
+    ] = "objects",
     keep: Annotated[bool, typer.Option("--keep", help="Keep everything running until Ctrl-C.")] = False,
 ) -> None:
-    """Run the whole pipeline once: CSV, Kafka, S3 objects, Glue table, Athena query.
+    """Run the whole pipeline once: CSV, Kafka, S3 objects, Glue and Iceberg tables, Athena query.
 
     Starts everything on free ports, counts at each step, and fails if the counts differ.
     """
@@ -155,7 +159,7 @@ def demo(
     from lakefeed_local import commands
     from lakefeed_local.demo import DemoOptions
 
-    commands.demo(settings, DemoOptions(data, topic, named_query, report), keep=keep)
+    commands.demo(settings, DemoOptions(data, topic, named_query, report, layout), keep=keep)
 
 
 # ---- Kafka's own tools ----------------------------------------------------------------------

@@ -12,15 +12,13 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from textwrap import indent
-from urllib.parse import urlencode
-from xml.etree import ElementTree
+from typing import Literal
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -28,6 +26,7 @@ from lakefeed_common.errors import ExitCode, LakefeedError
 from lakefeed_common.settings import PREFIX, KafkaSettings, LakeSettings, variable_name
 from lakefeed_local.aws import LocalAws
 from lakefeed_local.broker import Broker
+from lakefeed_local.bucket import count_lines, fetch, keys
 from lakefeed_local.process import Child, free_port
 from lakefeed_local.progress import counting
 from lakefeed_local.settings import LocalSettings
@@ -45,13 +44,17 @@ class DemoError(LakefeedError):
 class Counts:
     """The counts of each step of the pipeline; the content of the demo's report."""
 
+    layout: str = "objects"
     rows_read: int = 0
     rows_rejected: int = 0
     events_delivered: int = 0
     objects_stored: int = 0
+    events_stored: int = 0
     dead_letters: int = 0
     rows_queried: int = 0
     table: str = ""
+    iceberg_rows: int = 0
+    iceberg_table: str = ""
     seconds: float = 0.0
 
     def disagreements(self) -> list[str]:
@@ -62,15 +65,17 @@ class Counts:
                 f"{self.rows_read} rows were read, but {self.events_delivered} delivered "
                 f"and {self.rows_rejected} rejected"
             )
-        if self.events_delivered != self.objects_stored + self.dead_letters:
+        if self.events_delivered != self.events_stored + self.dead_letters:
             found.append(
-                f"{self.events_delivered} events were delivered, but {self.objects_stored} objects "
+                f"{self.events_delivered} events were delivered, but {self.events_stored} events "
                 f"and {self.dead_letters} dead letters are in the bucket"
             )
-        if self.objects_stored != self.rows_queried:
-            found.append(
-                f"{self.objects_stored} objects are stored, but Athena counts {self.rows_queried} rows"
-            )
+        tables = {self.table: self.rows_queried, self.iceberg_table: self.iceberg_rows}
+        found += [
+            f"{self.events_stored} events are stored, but Athena counts {rows} rows in the table {table}"
+            for table, rows in tables.items()
+            if rows != self.events_stored
+        ]
         return found
 
 
@@ -83,12 +88,14 @@ class DemoOptions:
         topic: name of the topic and of the table.
         named_query: the named query to run; without one, the first rows are shown.
         report: file for the counts; the rows that cannot become events are written next to it.
+        layout: how the consumer stores events.
     """
 
     data: Path
     topic: str
     named_query: str | None
     report: Path
+    layout: Literal["objects", "batches"] = "objects"
 
 
 class Demo:
@@ -111,7 +118,7 @@ class Demo:
         self._began = time.monotonic()
         self._environment: dict[str, str] = {}
         self._services: dict[str, Child] = {}
-        self.counts = Counts()
+        self.counts = Counts(layout=options.layout)
         # Addresses to show while it runs, and whether each program is running.
         self.addresses: dict[str, str] = {}
         self.watched: dict[str, Callable[[], bool]] = {}
@@ -128,11 +135,14 @@ class Demo:
         self._start_services(running)
         self._say(f"Publishing {self._data} to the topic {self._topic}")
         self._publish()
-        self._say("Storing each event as its own object")
+        batches = self.counts.layout == "batches"
+        self._say("Storing events in batches" if batches else "Storing each event as its own object")
         self._wait_until_stored()
         self._say("Crawling the objects into a Glue table")
         self._command("analytics", "crawl")
         self._count_rows()
+        self._say("Compacting the objects into an Iceberg table")
+        self._compact()
         self._show_answer()
         self.counts.seconds = round(time.monotonic() - self._began, 1)
         wrong = self.counts.disagreements()
@@ -158,7 +168,9 @@ class Demo:
             "LAKEFEED_BUCKET": _BUCKET,
             "LAKEFEED_CREATE_BUCKET": "true",
             "LAKEFEED_CRAWL_POLL_SECONDS": "2",
+            "LAKEFEED_LAYOUT": self.counts.layout,
         }
+        self._environment.setdefault("LAKEFEED_BATCH_LINGER_SECONDS", "1")
 
     def _start_services(self, running: ExitStack) -> None:
         for name, command in (("analytics", "serve"), ("consumer", "run")):
@@ -189,14 +201,22 @@ class Demo:
             self._follow_consumer(show)
         # Counted in the bucket, independently of the consumer's metrics.
         bucket = f"{self._environment['AWS_ENDPOINT_URL']}/{_BUCKET}"
-        self.counts.objects_stored = _count_objects(bucket, f"events/{self._topic}/")
-        self.counts.dead_letters = _count_objects(bucket, f"dead-letters/{self._topic}/")
+        batches = self.counts.layout == "batches"
+        stored = list(keys(bucket, f"{'batches' if batches else 'events'}/{self._topic}/"))
+        self.counts.objects_stored = len(stored)
+        self.counts.events_stored = (
+            sum(count_lines(bucket, key) for key in stored) if batches else len(stored)
+        )
+        self.counts.dead_letters = sum(1 for _ in keys(bucket, f"dead-letters/{self._topic}/"))
 
-    def _follow_consumer(self, show: Callable[[int], None]) -> None:
+    def _follow_consumer(
+        self, show: Callable[[int], None], metric: str = "lakefeed_consumer_objects_total"
+    ) -> None:
+        """Wait until a metric of the consumer, which counts events, has reached all events."""
         consumer, address = self._services["consumer"], self.addresses["consumer metrics"]
         stored, moved = 0, time.monotonic()
         while stored < self.counts.events_delivered:
-            now = _metric(address, "lakefeed_consumer_objects_total")
+            now = _metric(address, metric)
             if now > stored:
                 stored, moved = now, time.monotonic()
                 show(stored)
@@ -208,23 +228,42 @@ class Demo:
             time.sleep(0.2)
 
     def _count_rows(self) -> None:
-        tables = json.loads(self._command("analytics", "tables", "--format", "json"))
+        tables = self._tables()
         if not tables:
             raise DemoError("The crawl created no table")
         self.counts.table = str(tables[0]["table"])
-        count = f'SELECT count(*) AS events FROM "{self.counts.table}"'  # noqa: S608 - a name in the catalogue
+        self.counts.rows_queried = self._count(self.counts.table)
+
+    def _compact(self) -> None:
+        # Only what is committed is compacted; in a new topic the offsets count the events.
+        self._follow_consumer(lambda _: None, "lakefeed_consumer_committed_offset")
+        print(indent(self._command("analytics", "compact"), " " * 10), file=sys.stderr, flush=True)
+        tables = {str(each["table"]) for each in self._tables()}
+        tables.discard(self.counts.table)
+        if not tables:
+            raise DemoError("The compaction created no table")
+        self.counts.iceberg_table = tables.pop()
+        self.counts.iceberg_rows = self._count(self.counts.iceberg_table)
+
+    def _count(self, table: str) -> int:
+        count = f'SELECT count(*) AS events FROM "{table}"'  # noqa: S608 - a name in the catalogue
         self._say(f"Querying Athena: {count}")
         answer = json.loads(self._command("analytics", "query", count, "--format", "json"))
-        self.counts.rows_queried = int(answer[0]["events"])
+        return int(answer[0]["events"])
+
+    def _tables(self) -> list[dict[str, object]]:
+        listed: list[dict[str, object]] = json.loads(self._command("analytics", "tables", "--format", "json"))
+        return listed
 
     def _show_answer(self) -> None:
+        table = self.counts.iceberg_table
         if self._named_query is None:
-            title, sql = "first rows", f'SELECT * FROM "{self.counts.table}" LIMIT 10'  # noqa: S608
+            title, sql = "first rows", f'SELECT * FROM "{table}" LIMIT 10'  # noqa: S608
             query = [sql]
         else:
-            named = json.loads(_fetch(f"{self._analytics}/v1/named-queries/{self._named_query}"))
+            named = json.loads(fetch(f"{self._analytics}/v1/named-queries/{self._named_query}"))
             title = f"named query {self._named_query}, {named['title'].lower()}"
-            sql = named["sql"].replace("${table}", self.counts.table)
+            sql = named["sql"].replace("${table}", table)
             query = ["--name", self._named_query]
         self._say(f"Querying Athena: {title}")
         print(indent(sql.strip(), " " * 10), file=sys.stderr, flush=True)
@@ -278,16 +317,10 @@ def _program(service: str) -> str:
     return str(Path(sys.executable).with_name(f"lakefeed-{service}"))
 
 
-def _fetch(address: str) -> bytes:
-    with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - the address of a program of this run
-        body: bytes = answer.read()
-        return body
-
-
 def _answers(address: str) -> Callable[[], bool]:
     def answers() -> bool:
         try:
-            _fetch(address)
+            fetch(address)
         except OSError:
             return False
         return True
@@ -298,7 +331,7 @@ def _answers(address: str) -> Callable[[], bool]:
 def _metric(address: str, name: str) -> int:
     """A counter, summed over its labels; 0 while the service does not respond."""
     try:
-        page = _fetch(address).decode()
+        page = fetch(address).decode()
     except OSError:
         return 0
     return int(
@@ -309,16 +342,3 @@ def _metric(address: str, name: str) -> int:
             if sample.name == name
         )
     )
-
-
-def _count_objects(bucket: str, prefix: str) -> int:
-    """How many objects the local AWS has under a prefix; it answers requests that are not signed as well."""
-    count, after = 0, ""
-    while True:
-        query = urlencode({"list-type": "2", "prefix": prefix, "start-after": after})
-        page = ElementTree.fromstring(_fetch(f"{bucket}?{query}"))  # noqa: S314 - it is MiniStack's
-        keys = [key.text or "" for key in page.iterfind("./{*}Contents/{*}Key")]
-        count += len(keys)
-        if page.findtext("./{*}IsTruncated") != "true":
-            return count
-        after = keys[-1]

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lakefeed_analytics.crawl import wait_for_crawl
+from lakefeed_analytics.layouts import both_layouts
 from lakefeed_analytics.parts import Parts, connect
 from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_common.lake.keys import batch_key, event_key
 from lakefeed_common.lake.lines import to_line
 from lakefeed_common.lake.records import Partition, Record
-from tests.helpers.athena import failure, rows
+from tests.helpers.athena import failure, rows, run
 
 if TYPE_CHECKING:
     from mypy_boto3_athena import AthenaClient
@@ -95,3 +96,18 @@ def test_a_changed_layout_keeps_the_other_layouts_table(
     put_event(s3, bucket, record(3))
     assert rows(athena, bucket, "SELECT count(*) FROM orders_eu") == [["2"]]
     assert rows(athena, bucket, "SELECT count(*) FROM batches_orders_eu") == [["2"]]
+
+    # One view over both, with each event's place: an event in both layouts would be seen.
+    with connect(settings) as parts:
+        objects, batches = map(parts.catalogue.table, settings.raw_tables(_TOPIC))
+    statement = both_layouts("orders_all", objects, batches)
+    for _ in range(2):
+        status, _ = run(athena, bucket, statement)
+        assert status["State"] == "SUCCEEDED", status
+    merged = "SELECT kafka_partition, kafka_offset, n, dt FROM orders_all ORDER BY kafka_offset"
+    assert rows(athena, bucket, merged) == [["0", str(offset), "1", "2026-01-01"] for offset in range(4)]
+    by_day = 'WITH d AS (SELECT dt, count(*) AS c FROM "orders_all" GROUP BY dt) SELECT c FROM d'
+    assert rows(athena, bucket, by_day) == [["4"]]
+    assert "already exists" in failure(athena, bucket, "CREATE VIEW orders_eu AS SELECT 1 AS a")
+    assert run(athena, bucket, "DROP VIEW orders_all")[0]["State"] == "SUCCEEDED"
+    assert "orders_all" in failure(athena, bucket, merged)

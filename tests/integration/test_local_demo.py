@@ -98,7 +98,7 @@ def test_each_step_is_shown_and_counted_and_keep_runs_until_ctrl_c(folder: Path)
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "LAKEFEED_BUCKET": "someone-elses",
     }
-    options = ["--topic", "My.Prices", "--named-query", "latest_price", "--keep"]
+    options = ["--topic", "My.Prices", "--named-query", "latest_price", "--layout", "batches", "--keep"]
     with demo(folder, *options, **settings) as process:
         said = until(process, "Ready. Stop with Ctrl-C")
         kept = left(folder)
@@ -112,17 +112,21 @@ def test_each_step_is_shown_and_counted_and_keep_runs_until_ctrl_c(folder: Path)
     counts = json.loads((folder / "build" / "demo.json").read_text())
     assert counts.pop("seconds") > 0
     assert counts == {
+        "layout": "batches",
         "rows_read": 4,
         "rows_rejected": 1,
         "events_delivered": 3,
-        "objects_stored": 3,
+        "objects_stored": 1,
+        "events_stored": 3,
         "dead_letters": 0,
         "rows_queried": 3,
-        "table": "my_prices",
+        "table": "batches_my_prices",
+        "iceberg_rows": 3,
+        "iceberg_table": "my_prices_iceberg",
     }
     assert "430.47" in out
     assert "named query latest_price, latest price of each company" in said
-    assert 'from "my_prices"' in said
+    assert 'from "my_prices_iceberg"' in said
     assert "3 of 3 events stored" in said
     assert sorted(path.name for path in (folder / "build").iterdir()) == ["demo-rejects.jsonl", "demo.json"]
     assert left(folder) == []

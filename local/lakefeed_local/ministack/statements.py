@@ -10,7 +10,7 @@ Token = tuple[str, str, int, int]
 """Kind, text, start and end, as MiniStack reads SQL: `name` in lower case, `punct` of one character."""
 
 _READS = ("select", "with", "values", "explain")
-_RUN = "SELECT, WITH, VALUES, EXPLAIN, CREATE EXTERNAL TABLE and DROP TABLE"
+_RUN = "SELECT, WITH, VALUES, EXPLAIN, CREATE EXTERNAL TABLE, DROP TABLE, CREATE VIEW and DROP VIEW"
 # The second word says what is created, as in CREATE VIEW.
 _TWO_WORDS = ("create", "alter", "drop", "show", "describe")
 
@@ -19,19 +19,28 @@ class UnsupportedError(LakefeedError):
     """The local Athena cannot do this; Athena can. The query's state becomes FAILED with this message."""
 
 
-def check(tokens: Iterable[Token], catalog: str | None) -> None:
-    """Check one statement that is no CREATE EXTERNAL TABLE and no DROP TABLE, which MiniStack runs itself.
+def single(tokens: Iterable[Token]) -> list[Token]:
+    """The tokens of one statement, without a semicolon at its end.
 
     Raises:
-        UnsupportedError: it is no statement that reads, or reads from another catalogue than Glue's.
+        UnsupportedError: there are several statements.
     """
     found = list(tokens)
     if found and found[-1][:2] == ("punct", ";"):
         found.pop()
     if any(token[:2] == ("punct", ";") for token in found):
         raise UnsupportedError("Only one sql statement is allowed")
-    words = [text for kind, text, _, _ in found if kind == "name"]
-    first = next((text for kind, text, _, _ in found if (kind, text) != ("punct", "(")), "")
+    return found
+
+
+def check(tokens: Sequence[Token], catalog: str | None) -> None:
+    """Check that a statement reads, from Glue's catalogue.
+
+    Raises:
+        UnsupportedError: it is another one.
+    """
+    words = [text for kind, text, _, _ in tokens if kind == "name"]
+    first = next((text for kind, text, _, _ in tokens if (kind, text) != ("punct", "(")), "")
     if first not in _READS:
         raise UnsupportedError(_refusal(_named(words) or first))
     if catalog and catalog.lower().startswith("s3tablescatalog"):

@@ -30,6 +30,7 @@ _PLAIN = {
 }
 # Where MiniStack puts a query's copies of the objects.
 _COPIES = re.compile(r"(.*/ministack-athena-[^/]+/)")
+_PATH = "$path"
 _KEY = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
 
 
@@ -75,13 +76,20 @@ def is_json(table: dict[str, Any]) -> bool:
     return kind == "json" and bool(storage.get("Columns"))
 
 
-def relation(table: dict[str, Any], files: Sequence[str], partitions: Iterable[dict[str, Any]]) -> str:
+def relation(
+    table: dict[str, Any],
+    files: Sequence[str],
+    partitions: Iterable[dict[str, Any]],
+    *,
+    with_path: bool = False,
+) -> str:
     """DuckDB's relation over the copies of a table's objects.
 
     Args:
         table: a JSON table with columns, as Glue's API shows it.
         files: the copies of all objects under its location.
         partitions: the table's partitions, as Glue's API shows them; only a table with keys has any.
+        with_path: whether there is a column `$path`, the object's address; in Athena it is hidden.
     """
     columns = {
         _text(column, "Name").lower(): _type(column) for column in table["StorageDescriptor"]["Columns"]
@@ -89,7 +97,8 @@ def relation(table: dict[str, Any], files: Sequence[str], partitions: Iterable[d
     keys = {_text(key, "Name"): _type(key) for key in table.get("PartitionKeys") or []}
     read = [file for file in _files(table, files, partitions) if lower_keys(Path(file))]
     if not read:
-        return f"(SELECT {', '.join(_null(*each) for each in (columns | keys).items())} WHERE FALSE)"
+        empty = columns | keys | ({_PATH: "VARCHAR"} if with_path else {})
+        return f"(SELECT {', '.join(_null(*each) for each in empty.items())} WHERE FALSE)"
     # Athena has a key's value from the partition, DuckDB from the folder, if that names the key.
     in_folders = {key: kind for key, kind in keys.items() if all(f"/{key}=" in file for file in read)}
     shown = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in columns.items())
@@ -101,6 +110,11 @@ def relation(table: dict[str, Any], files: Sequence[str], partitions: Iterable[d
         options.append("hive_partitioning = false")
     selected = [_name(column) for column in columns]
     selected += [_name(key) if key in in_folders else _null(key, kind) for key, kind in keys.items()]
+    if with_path:
+        options.append(f"filename = {literal(_PATH)}")
+        location = _folder(table["StorageDescriptor"]["Location"])
+        copied = len(read[0]) - len(_COPIES.sub("", read[0], count=1)) + 1
+        selected.append(f"{literal(location)} || substr({_name(_PATH)}, {copied}) AS {_name(_PATH)}")
     listed = ", ".join(literal(file) for file in read)
     return f"(SELECT {', '.join(selected)} FROM read_json([{listed}], {', '.join(options)}))"  # noqa: S608
 

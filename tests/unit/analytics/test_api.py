@@ -119,6 +119,10 @@ def test_named_queries(lake: Lake) -> None:
     run = lake.http.post("/v1/named-queries/volatility/run")
     assert run.status_code == 202
     assert 'from "prices"' in run.json()["sql"]
+    # Where there is an Iceberg table, it is faster and cheaper.
+    lake.catalogue.add("prices_iceberg")
+    run = lake.http.post("/v1/named-queries/volatility/run")
+    assert 'from "prices_iceberg"' in run.json()["sql"]
     run = lake.http.post("/v1/named-queries/volatility/run", json={"table": "other"})
     assert 'from "other"' in run.json()["sql"]
     problem(lake.http.post("/v1/named-queries/volatility/run", json={"table": 'x" --'}), 404)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lakefeed_local.ministack.statements import Token, UnsupportedError, check, check_metadata_table
+from lakefeed_local.ministack.statements import Token, UnsupportedError, check, check_metadata_table, single
 
 
 def tokens(sql: str) -> Iterator[Token]:
@@ -30,7 +30,7 @@ def tokens(sql: str) -> Iterator[Token]:
     ],
 )
 def test_what_reads_is_run(sql: str) -> None:
-    check(tokens(sql), "AwsDataCatalog")
+    check(single(tokens(sql)), "AwsDataCatalog")
 
 
 @pytest.mark.parametrize(
@@ -53,17 +53,17 @@ def test_what_reads_is_run(sql: str) -> None:
 )
 def test_what_only_athena_does_is_refused(sql: str, named: str) -> None:
     with pytest.raises(UnsupportedError, match=f"^NOT_SUPPORTED: the local Athena does not {named}"):
-        check(tokens(sql), None)
+        check(single(tokens(sql)), None)
 
 
 def test_one_statement_at_a_time() -> None:
     with pytest.raises(UnsupportedError, match="Only one sql statement"):
-        check(tokens("SELECT 1; SELECT 2"), None)
+        single(tokens("SELECT 1; SELECT 2"))
 
 
 def test_other_catalogs_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="S3 table buckets"):
-        check(tokens("SELECT 1"), "s3tablescatalog/b")
+        check(single(tokens("SELECT 1")), "s3tablescatalog/b")
 
 
 def test_metadata_tables_are_refused() -> None:
