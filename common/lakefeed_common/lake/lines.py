@@ -9,7 +9,8 @@ say: `k`, the key in base64; `h`, the headers as pairs of name and base64 (null 
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from base64 import b64decode
+from binascii import b2a_base64
 from typing import Any
 
 import orjson
@@ -85,7 +86,7 @@ def from_line(topic: str, line: bytes) -> Record:
 
 def encode(data: bytes | None) -> str | None:
     """Bytes as base64; None stays None."""
-    return None if data is None else b64encode(data).decode("ascii")
+    return None if data is None else b2a_base64(data, newline=False).decode("ascii")
 
 
 def decode(text: str | None) -> bytes | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
+from urllib.parse import quote, unquote
 
 import orjson
 
@@ -16,6 +17,8 @@ from lakefeed_common.lake.records import Record
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html: 2 KB of names and values; what
 # else is in the metadata takes some of it.
 MAX_METADATA_BYTES = 1800
+# Some servers drop empty values. No base64 is this one, and no quoted name.
+_EMPTY = "="
 _TIMESTAMP, _KEY, _HEADERS, _OMITTED = (
     "lakefeed-timestamp",
     "lakefeed-key",
@@ -83,20 +86,27 @@ def hash_of(record: Record) -> str:
 def event_metadata(record: Record) -> dict[str, str]:
     """Metadata of an event's own object: timestamp, key and headers of its record.
 
+    The key is in base64. Headers are `name:value` with commas between them, the name as in a URL and the
+    value in base64; a name alone has no value.
+
     Key or headers that are too long for S3 are left out, and named in `lakefeed-omitted`.
     """
     metadata, omitted = {_TIMESTAMP: str(record.timestamp_ms)}, []
     room = MAX_METADATA_BYTES
     if record.key is not None:
-        text = encode(record.key) or ""
+        text = encode(record.key) or _EMPTY
         if len(text) <= room:
             metadata[_KEY] = text
             room -= len(text)
         else:
             omitted.append("key")
     if record.headers:
-        pairs = [[name, encode(value)] for name, value in record.headers]
-        text = b64encode(orjson.dumps(pairs)).decode("ascii")
+        text = ",".join(
+            [
+                _quoted(name) if value is None else f"{_quoted(name)}:{encode(value)}"
+                for name, value in record.headers
+            ]
+        )
         if len(text) <= room:
             metadata[_HEADERS] = text
         else:
@@ -104,6 +114,17 @@ def event_metadata(record: Record) -> dict[str, str]:
     if omitted:
         metadata[_OMITTED] = " ".join(omitted)
     return metadata
+
+
+# The records of a topic mostly have the same headers.
+@lru_cache(maxsize=256)
+def _quoted(name: str) -> str:
+    return quote(name, safe="") or _EMPTY
+
+
+def _header(text: str) -> tuple[str, bytes | None]:
+    name, colon, value = text.partition(":")
+    return "" if name == _EMPTY else unquote(name, errors="strict"), decode(value) if colon else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +149,14 @@ class EventMetadata:
             InputError: the timestamp is missing (objects of before this metadata), or something is damaged.
         """
         try:
-            headers = orjson.loads(decode(metadata[_HEADERS]) or b"") if _HEADERS in metadata else []
+            headers = metadata[_HEADERS].split(",") if _HEADERS in metadata else []
             return cls(
                 int(metadata[_TIMESTAMP]),
-                decode(metadata.get(_KEY)),
-                tuple((str(name), decode(value)) for name, value in headers),
+                b"" if metadata.get(_KEY) == _EMPTY else decode(metadata.get(_KEY)),
+                tuple(map(_header, headers)),
                 tuple(metadata.get(_OMITTED, "").split()),
             )
         except KeyError as error:
             raise InputError(f"the object has no metadata {error.args[0]}") from error
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise InputError(f"the object's metadata is damaged: {error}") from error

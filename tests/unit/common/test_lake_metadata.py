@@ -42,12 +42,23 @@ def test_records_that_differ_have_different_hashes(other: Record) -> None:
 
 
 @pytest.mark.parametrize("key", [None, b"", b"\0\xff"])
-@pytest.mark.parametrize("headers", [(), (("source", b"a.csv"), ("\u00fc", None))])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        (("source", b"a.csv"), ("\u00fc", None)),
+        (("a:b,c=%", b""), ("", None), ("a:b,c=%", b":,")),
+        (("", None),),
+        (("", b""),),
+    ],
+)
 def test_metadata_of_an_event_survives_in_ascii(
     key: bytes | None, headers: tuple[tuple[str, bytes | None], ...]
 ) -> None:
     metadata = event_metadata(record(key, headers))
-    assert all(f"{name}{value}".isascii() and "\n" not in value for name, value in metadata.items())
+    assert all(
+        value and f"{name}{value}".isascii() and value == value.strip() for name, value in metadata.items()
+    )
     assert EventMetadata.parse(metadata) == EventMetadata(1_790_000_000_000, key, headers, ())
 
 
