@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,7 @@ def read(kafka: str, topic: str, partition: int) -> list[Record]:
     config = {"bootstrap.servers": kafka, "group.id": "tests", "enable.auto.commit": False}
     consumer = Consumer({**config, "enable.partition.eof": True, "isolation.level": "read_uncommitted"})
     consumer.assign([TopicPartition(topic, partition, 0)])
-    found = []
+    found: list[Record] = []
     while True:
         for message in consumer.consume(10_000, timeout=1):
             if (error := message.error()) is not None:
@@ -91,14 +93,17 @@ def test_killed_in_the_middle_and_started_again_every_record_is_there_once_as_it
     store(seaweed, lake, [one for records in expected for one in batches(records, 200)])
     arguments = ("restore", f"s3://{lake}/batches/prices", "--to", topic)
     settings = access(seaweed.endpoint_url)
+
+    def reached(goal: int, run: subprocess.Popen[str]) -> bool:
+        return size(kafka, topic, 3) >= goal or run.poll() is not None
+
     for goal in (300, 900):
         with start(tmp_path, *arguments, "--rate", "400", kafka=kafka, topic=topic, **settings) as run:
-            wait_for(lambda goal=goal, run=run: size(kafka, topic, 3) >= goal or run.poll() is not None, 90)
+            wait_for(partial(reached, goal, run), 90)
             assert run.poll() is None, "it ended before it could be killed"
             run.kill()
     with start(tmp_path, *arguments, "--rate", "100", kafka=kafka, topic=topic, **settings) as first:
-        before = size(kafka, topic, 3)
-        wait_for(lambda: size(kafka, topic, 3) > before + 50 or first.poll() is not None, 90)
+        wait_for(partial(reached, size(kafka, topic, 3) + 50, first), 90)
         assert first.poll() is None
         # Two files: only the first one's has what the first one sent.
         second = restore(tmp_path, *arguments, "--offset-map", "second.jsonl", kafka=kafka, seaweed=seaweed)
