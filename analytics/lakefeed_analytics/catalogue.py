@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lakefeed_analytics.edge import explained
-from lakefeed_analytics.settings import ICEBERG_SUFFIX, AnalyticsSettings
+from lakefeed_analytics.settings import AnalyticsSettings
 from lakefeed_common.errors import MissingError
 
 if TYPE_CHECKING:

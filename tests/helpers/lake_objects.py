@@ -63,7 +63,7 @@ def batch(records: Sequence[Record], start: int | None = None, end: int | None =
 
 
 def batches(records: Sequence[Record], size: int) -> Iterator[Stored]:
-    """A chain of batches of up to so many records, each of one day."""
+    """A chain of batches of up to `size` records, each of one day."""
     begin = 0
     while begin < len(records):
         day = records[begin].timestamp_ms // DAY_MS

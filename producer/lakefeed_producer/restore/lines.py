@@ -66,14 +66,14 @@ class _Cursor:
     at: Numbers
 
     def has(self, text: bytes) -> Flags:
-        """Whether each line goes on with a text."""
+        """Whether a text follows in each line."""
         found = np.ones(len(self.at), np.bool_)
         for place, byte in enumerate(text):
             found &= self.data[self.at + place] == byte
         return found
 
     def expect(self, text: bytes) -> None:
-        """Move behind a text that each line must go on with."""
+        """Move behind a text that must follow in each line."""
         if not self.has(text).all():
             raise _OtherFormError
         self.at = self.at + len(text)

@@ -71,7 +71,7 @@ def mapped(path: Path) -> dict[tuple[int, int], int]:
 
 
 def random_chain(choose: random.Random, records: Sequence[Record]) -> list[Stored]:
-    """Batches of random sizes, each of one day; now and then one repeats records of those before it."""
+    """Batches of random sizes, each of one day; some repeat records of those before it."""
     stored, starts, begin = [], set[int](), 0
     while begin < len(records):
         first = max(0, begin - choose.randrange(60)) if begin and choose.random() < 0.2 else begin
