@@ -368,6 +368,17 @@ def test_two_compactions_at_once_add_each_row_once(
         assert offsets(read_table(s3, settings, topic)) == expected((0, 0, end))
 
 
+def test_a_compaction_calls_no_more_than_its_documented_permissions_allow(
+    s3: S3Client, faulty: FaultyAws, settings: CompactSettings, topic: str, bucket: str
+) -> None:
+    for end in (3, 6):
+        put_batch(s3, bucket, prices(topic, 0, range(end - 3, end)), end - 3, end)
+        faulty.calls.clear()
+        compact(settings, topic, {0: end})
+        called = {call.action for call in faulty.calls} - {"S3"}
+        assert called == {"GetDatabase", "GetTable", "UpdateTable", *(["CreateTable"] if end == 3 else [])}
+
+
 @pytest.mark.parametrize("fault", [lost, reset, error("InternalServiceException", status=500)])
 def test_a_commit_whose_answer_is_lost_or_that_never_arrives_adds_each_row_once(
     s3: S3Client, faulty: FaultyAws, settings: CompactSettings, topic: str, bucket: str, fault: Any
