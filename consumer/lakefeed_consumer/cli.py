@@ -11,7 +11,7 @@ from lakefeed_common import console
 from lakefeed_consumer.dead_letters import cli as dead_letters_cli
 
 app = console.command_line(
-    "Store each event of a Kafka topic as a JSON object of its own in S3. "
+    "Store each event of a Kafka topic in S3, as a JSON object of its own or in a batch. "
     "Settings are environment variables: LAKEFEED_…, and those of AWS.",
 )
 app.add_typer(dead_letters_cli.app, name="dead-letters")

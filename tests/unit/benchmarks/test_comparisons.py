@@ -49,6 +49,6 @@ def test_a_missing_program_is_named_with_its_package_before_anything_is_measured
 
 
 def test_every_suite_is_found_and_none_knows_another() -> None:
-    assert set(suite.find()) == {"sink", "producer", "latency", "memory", "startup", "query"}
+    assert set(suite.find()) == {*("sink", "batches", "producer", "latency", "memory", "startup", "query")}
     for module in (ROOT / "benchmarks" / "suites").glob("*.py"):
         assert not re.search(r"^(from|import) .*\bsuites\b", module.read_text(), re.MULTILINE), module
