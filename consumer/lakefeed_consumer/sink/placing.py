@@ -53,6 +53,27 @@ class Placer:
             await self._retry.wait(failures)
         return None
 
+    async def keys_before(self, key: str) -> list[str]:
+        """The keys of the same folder and partition that sort before a key, the last one first."""
+        folder, _, name = key.rpartition("/")
+        return await self._retry.call(self._keys_between, folder, f"{folder}/{name.partition('-')[0]}-", key)
+
+    async def _keys_between(self, folder: str, after: str, before: str) -> list[str]:
+        found: list[str] = []
+        async for key in self._store.keys(folder, after):
+            if key >= before:
+                break
+            found.append(key)
+        return found[::-1]
+
+    async def metadata(self, key: str) -> dict[str, str] | None:
+        """The metadata of an object; None if there is no object."""
+        return await self._retry.call(self._store.metadata, key)
+
+    async def read(self, key: str) -> bytes | None:
+        """The body of an object; None if there is no object."""
+        return await self._retry.call(self._store.read, key)
+
     async def _create(self, key: str, body: bytes, metadata: Mapping[str, str]) -> bool:
         started = time.perf_counter()
         try:

@@ -15,7 +15,7 @@ from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.dead_letters.limit import DeadLetterLimit
 from lakefeed_consumer.metrics import ConsumerMetrics
 from lakefeed_consumer.sink.batches.batch import Batch
-from lakefeed_consumer.sink.batches.batch_writer import BatchWriter
+from lakefeed_consumer.sink.batches.batch_writer import BatchWriter, Holder
 from lakefeed_consumer.sink.batches.chain import Answer, Chain, Limits
 from lakefeed_consumer.sink.sink import StoredUpTo
 
@@ -142,6 +142,12 @@ class BatchSink:
     async def _put_one_by_one(self, chain: Chain) -> None:
         try:
             while (batch := chain.next()) is not None:
+                if not chain.anchored and batch.lines:
+                    holder = await self._writer.holder(batch)
+                    if chain.ended:
+                        return
+                    self._anchor(chain, batch, holder)
+                    continue
                 existing = await self._writer.write(batch)
                 if chain.ended:
                     return
@@ -152,6 +158,22 @@ class BatchSink:
         finally:
             del self._tasks[chain]
             self._changed.set()
+
+    def _anchor(self, chain: Chain, batch: Batch, holder: Holder | None) -> None:
+        answer = chain.anchor(None if holder is None else holder.end)
+        if holder is None or answer is None:
+            return
+        log.warning(
+            "%s, partition %d: the committed offset %d is within a batch that is stored already, %s; reading "
+            "continues at %d, where it ends",
+            *chain.partition,
+            batch.start,
+            holder.key,
+            holder.end,
+        )
+        self._count(batch, answer)
+        self._on_stored(chain.partition, chain.position - 1)
+        self._changed.set()
 
     def _apply(self, chain: Chain, batch: Batch, existing: Mapping[str, str] | None) -> None:
         before = chain.position

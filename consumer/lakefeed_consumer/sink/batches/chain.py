@@ -103,6 +103,8 @@ class Chain:
         last: the last offset taken; -1 before the first.
         records, size: how many records, and about how many bytes, are taken and not stored yet.
         opened: how many runs were opened: it tells one from the next.
+        anchored: whether the position is known to be where a batch ends or starts, and not within one: then the
+            group's offset was set by hand.
         ended: whether the partition was revoked, or is read again.
     """
 
@@ -111,6 +113,7 @@ class Chain:
         "_limits",
         "_open",
         "_sealed",
+        "anchored",
         "ended",
         "last",
         "opened",
@@ -123,6 +126,7 @@ class Chain:
         self.position = position
         self.last = -1
         self.opened = 0
+        self.anchored = position == 0
         self.ended = False
         self._limits = limits
         self._open: _Run | None = None
@@ -240,6 +244,11 @@ class Chain:
             run.stamps,
             self._conflict,
         )
+
+    def anchor(self, end: int | None) -> Answer | None:
+        """Continue behind a batch that has the next events already and ends there; None: there is none."""
+        self.anchored = True
+        return None if end is None else Answer("adopted", self._advance(end))
 
     def answer(self, batch: Batch, existing: Mapping[str, str] | None) -> Answer:
         """Continue after the put of the next batch.
