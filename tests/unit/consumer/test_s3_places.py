@@ -216,7 +216,7 @@ async def by_fast(settings: ConsumerSettings, fallback: ObstoreObjectStore) -> t
     store = FastObjectStore(settings, fallback)
     keys = store._keys.current(0)
     assert keys is not None
-    head = store._signer.header(KEY, b"{}", keys, 0).decode()
+    head = store._signer.header(KEY, b"{}", {}, keys, 0).decode()
     path, host = head.split(" ")[1], head.split("Host: ")[1].split("\r\n")[0]
     server = store._connections.server
     scheme = "https" if server.tls else "http"
