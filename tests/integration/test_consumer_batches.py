@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -53,10 +53,11 @@ def records_of(kafka: str, topic: str) -> set[Record]:
     partitions = [TopicPartition(topic, number, 0) for number in range(PARTITIONS)]
     consumer.assign(partitions)
     left = sum(consumer.get_watermark_offsets(each, timeout=20)[1] for each in partitions)
-    found = set()
+    found: set[Record] = set()
     while len(found) < left:
         for message in consumer.consume(1000, 5):
-            headers = tuple((name, value) for name, value in message.headers() or ())
+            given: Any = message.headers() or ()
+            headers = tuple((name, value) for name, value in given)
             where = Partition(topic, message.partition() or 0)
             stamp = message.timestamp()[1]
             found.add(Record(where, message.offset() or 0, stamp, message.key(), message.value(), headers))
@@ -66,7 +67,7 @@ def records_of(kafka: str, topic: str) -> set[Record]:
 
 def stored_records(s3: S3Client, bucket: str, topic: str) -> list[Record]:
     """The records of all batches; checks that these are links of one chain for each partition."""
-    found = []
+    found: list[Record] = []
     ends: dict[int, int] = {}
     for key, body in sorted(
         objects(s3, bucket, "batches/").items(), key=lambda each: each[0].rsplit("/", 1)[1]

@@ -229,7 +229,7 @@ def test_a_group_that_committed_offset_0_starts_there() -> None:
         memory.client.group |= {ONE: 0, TWO: 8}
         await memory.consumer.perform_seek()
         assert memory.client.positions == {ONE: 0, TWO: 8}, "not at the start, which retention has moved"
-        assert memory.resumed == [{ONE: 0, TWO: 8}]
+        assert memory.resumed == [{Partition(*ONE): 0, Partition(*TWO): 8}]
 
     run(scenario, {ONE: (7, 100), TWO: (7, 100)})
 
@@ -239,7 +239,7 @@ def test_a_chain_without_a_commit_starts_at_0_wherever_the_log_starts() -> None:
         memory.client.group |= {TWO: 8}
         await memory.consumer.perform_seek()
         assert memory.client.positions == {ONE: 7, TWO: 8}
-        assert memory.resumed == [{ONE: 0, TWO: 8}]
+        assert memory.resumed == [{Partition(*ONE): 0, Partition(*TWO): 8}]
 
     run(scenario, {ONE: (7, 100), TWO: (7, 100)})
 

@@ -106,9 +106,9 @@ class Signer:
         digest, checksum = hashed.hex(), b2a_base64(hashed, newline=False).decode("ascii")
         names, signed, fields = "", "", ""
         if metadata:
-            select, names, signed, fields = _metadata(tuple(metadata))
-            values = select(metadata)
-            signed, fields = signed % values, fields % values
+            written = _metadata(tuple(metadata))
+            values = written.values(metadata)
+            names, signed, fields = written.signed, written.canonical % values, written.sent % values
         before, between, after, token, end = self._canonical
         request = f"PUT\n{path}{before}{checksum}{between}{digest}{after}{signed}{token}{names}{end}{digest}"
         sent, inner, outer = self._headers, self._inner.copy(), self._outer.copy()
