@@ -53,7 +53,7 @@ class Delivery:
         tick: called often, also while waiting.
 
     Attributes:
-        records, value_bytes: acknowledged so far.
+        records: acknowledged so far.
     """
 
     def __init__(
@@ -73,7 +73,6 @@ class Delivery:
         self._queued_bytes = 0
         self._last_answer = time.monotonic()
         self.records = 0
-        self.value_bytes = 0
 
     @property
     def in_flight(self) -> int:
@@ -162,7 +161,6 @@ class Delivery:
             )
         self._map.add(partition, columns.offsets, np.arange(end - count, end))
         self.records += count
-        self.value_bytes += int(columns.values.lengths().sum())
 
 
 _RESUME = "Run the same command again to resume"

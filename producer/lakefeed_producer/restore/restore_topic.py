@@ -64,7 +64,6 @@ class RestoreTopic:
         self._reading = reading
         self._encoder = encoder
         self._pace = Pace(rate)
-        self._limited = rate is not None
         self._stop = stop
         self._observe = observe
         self._start = self._last_snapshot = time.monotonic()
