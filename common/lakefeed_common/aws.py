@@ -188,7 +188,7 @@ def client(
     `attempt` is called before and after each attempt of a call, in the calling thread: a sign of progress,
     however often a call is retried and however many pages it has.
     """
-    options = Config(
+    options: Any = Config(  # the stubs lack its attributes
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": 4},

@@ -158,7 +158,7 @@ def test_a_profile_that_requires_a_code_is_reported_without_a_prompt(
 
 def test_a_callers_options_take_precedence_and_the_others_remain() -> None:
     settings = AwsSettings(aws_endpoint_url="http://127.0.0.1:1")
-    own = {
+    own: dict[str, Any] = {
         "connect_timeout": 7,
         "retries": {"total_max_attempts": 2},
         "s3": {"payload_signing_enabled": True},
