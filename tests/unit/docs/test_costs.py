@@ -72,7 +72,7 @@ def test_sizes_in_parquet(events: list[dict[str, str | float]]) -> None:
 
 def test_arithmetic() -> None:
     objects, batches = costs.objects(), costs.batches(10_000)
-    # 1,000,000 times $5 / 1,000,000, and 100 × the same.
+    # 1,000,000 times $5 / 1,000,000, and 100 times the same.
     assert objects.stored == pytest.approx(5.0)
     assert batches.stored == pytest.approx(0.0005)
     # Athena bills 10 MB at least: $0.00005.
