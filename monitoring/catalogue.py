@@ -63,21 +63,21 @@ class BrokerMetric:
     labels: tuple[str, ...]
 
 
-def metrics_class(part: str) -> type[Any] | None:
-    """The catalogue class of a part, or None if it has none."""
+def metrics_classes(part: str) -> list[type[Any]]:
+    """The catalogue classes of a part: one for each of its services."""
     module = f"lakefeed_{part}.metrics"
     if find_spec(module) is None:
-        return None
-    for found in vars(import_module(module)).values():
-        if isinstance(found, type) and issubclass(found, ServiceMetrics) and found.__module__ == module:
-            return found
-    return None
+        return []
+    return [
+        found
+        for found in vars(import_module(module)).values()
+        if isinstance(found, type) and issubclass(found, ServiceMetrics) and found.__module__ == module
+    ]
 
 
 def service_metrics(part: str) -> list[Metric]:
-    """All metrics of a service, including those of every service; none if it has no catalogue."""
-    cls = metrics_class(part)
-    return [] if cls is None else _metrics(cls())
+    """All metrics of a part's services, including those of every service; none if it has no catalogue."""
+    return list(dict.fromkeys(metric for cls in metrics_classes(part) for metric in _metrics(cls())))
 
 
 def shared_metrics() -> list[Metric]:

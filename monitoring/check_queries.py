@@ -24,6 +24,8 @@ _MONITORING = Path(__file__).resolve().parent
 # Longest name first: `$__rate_interval` must not match a shorter variable.
 _VARIABLES = {"__rate_interval": "1m", "__interval": "15s", "__range": "1h"}
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
+_COMPACTOR_PREFIX = "lakefeed_analytics_compact_"
+_COMPACTOR = f"{_COMPACTOR_PREFIX}last_success_timestamp_seconds"
 
 
 def dashboards() -> dict[str, dict[str, Any]]:
@@ -75,8 +77,16 @@ def substitute(expression: str) -> str:
 
 
 def empty(prometheus_url: str) -> list[tuple[str, str, str]]:
-    """The queries that return no data: source, expression, and the reason."""
-    results = ((source, expr, _reason_for_no_data(prometheus_url, expr)) for source, expr in queries())
+    """The queries that return no data: source, expression, and the reason.
+
+    Those of the compactor, which is optional, are left out if there is none.
+    """
+    optional = _reason_for_no_data(prometheus_url, _COMPACTOR) is not None
+    results = (
+        (source, expr, _reason_for_no_data(prometheus_url, expr))
+        for source, expr in queries()
+        if not (optional and _COMPACTOR_PREFIX in expr)
+    )
     return [(source, expr, reason) for source, expr, reason in results if reason is not None]
 
 

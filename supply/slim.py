@@ -1,8 +1,8 @@
 """Removes from an environment what no program needs at run time: `python slim.py FOLDER [SERVICE …]`.
 
 Runs in the build stage of the images and needs the standard library only. Packages bring their tests, and
-headers and sources for compilers. pyarrow brings clients of Flight and S3 that nothing here imports, and
-botocore the descriptions of 400 services of AWS, of which the named ones are kept.
+headers and sources for compilers. pyarrow brings clients of Flight, which nothing here imports, and of S3,
+for PyIceberg alone; botocore describes 400 services of AWS, of which the named ones are kept.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ _PYARROW = (
     "include",
     "src",
     "*_flight*",
-    "libarrow_s3.so*",
-    "_s3fs*.so",
     # The wheel has each library under three names; programs are linked to the one with the main version.
     "libarrow_python*.so",
     "libarrow_python*.so.*.*.*",
 )
+_PYARROW_S3 = ("libarrow_s3.so*", "_s3fs*.so")
 # Credentials of AWS come by these, whatever a program asks of AWS.
 _CREDENTIALS = {"signin", "sso", "sso-oidc", "sts"}
 
@@ -39,7 +38,7 @@ def unneeded(packages: Path, services: set[str]) -> Iterator[Path]:
     for path in sorted(packages.rglob("*")):
         if path.suffix in _SOURCES or (path.name == "tests" and path.parent != packages):
             yield path
-    for pattern in _PYARROW:
+    for pattern in _PYARROW if (packages / "pyiceberg").exists() else _PYARROW + _PYARROW_S3:
         yield from (packages / "pyarrow").glob(pattern)
     for folder in (packages / "botocore" / "data").glob("*/"):
         if folder.name not in _CREDENTIALS | services:

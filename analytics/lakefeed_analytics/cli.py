@@ -20,6 +20,7 @@ app = console.command_line(
 )
 
 S = TypeVar("S", bound="AnalyticsSettings")
+_UNITS = {"s": 1, "m": 60, "h": 3600}
 _FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How the result is printed.")]
 
 
@@ -108,7 +109,7 @@ def query(
     table: Annotated[
         str | None,
         typer.Option(
-            help="Table of the named query; by default the first topic's, in Iceberg if there is one."
+            help="Table of the named query; by default the first topic's Iceberg table, or its other one."
         ),
     ] = None,
     limit: Annotated[int, typer.Option(help="Maximum number of rows to print; 0 for all.", min=0)] = 1000,
@@ -125,16 +126,57 @@ def query(
     commands.query(settings, sql, name, table, form, limit)
 
 
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")]
+
+
 @app.command()
 def compact(
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be added.")] = False,
+    every: Annotated[
+        str | None,
+        typer.Option(help="Run as a service that repeats this at an interval, such as 30s, 5m or 1h."),
+    ] = None,
+    dry_run: _DryRun = False,
 ) -> None:
     """Add the events that the consumer group has committed to the topics' Iceberg tables."""
+    if every is not None and dry_run:
+        raise typer.BadParameter("give either --every or --dry-run")
+    seconds = None if every is None else _seconds(every)
     settings = _compact_settings()
+    if seconds is not None:
+        from lakefeed_analytics.iceberg import service
+
+        service.serve(settings, seconds)
+        return
     from lakefeed_analytics.iceberg import commands
 
     commands.compact(settings, dry_run=dry_run)
+
+
+@app.command()
+def rebuild(*, dry_run: _DryRun = False) -> None:
+    """Make the topics' Iceberg tables again from the objects, with columns as wide as all values need."""
+    settings = _compact_settings()
+    from lakefeed_analytics.iceberg import commands
+
+    commands.rebuild(settings, dry_run=dry_run)
+
+
+@app.command()
+def maintain(*, dry_run: _DryRun = False) -> None:
+    """Remove orphan files of the topics' Iceberg tables, and run Athena's OPTIMIZE and VACUUM."""
+    settings = _compact_settings()
+    from lakefeed_analytics.iceberg import commands
+
+    commands.maintain(settings, dry_run=dry_run)
+
+
+def _seconds(text: str) -> int:
+    """A duration such as `5m` in seconds."""
+    number, unit = text[:-1], text[-1:]
+    if not number.isdecimal() or not int(number) or unit not in _UNITS:
+        raise typer.BadParameter(f"--every {text}: it should be like 30s, 5m or 1h")
+    return int(number) * _UNITS[unit]
 
 
 def _settings() -> AnalyticsSettings:

@@ -115,3 +115,79 @@ class AnalyticsMetrics(ServiceMetrics):
         self.query_seconds.observe(status.seconds)
         self.scanned_bytes.inc(status.scanned_bytes)
         self.cost.inc(status.cost_usd(price_per_terabyte))
+
+
+class CompactMetrics(ServiceMetrics):
+    """The metrics of `lakefeed-analytics compact --every`."""
+
+    def __init__(self, topics: Iterable[str] = ()) -> None:
+        """Start at 0, with a series for each topic."""
+        super().__init__("analytics")
+        own = self.registry
+        self.watermark = Gauge(
+            "lakefeed_analytics_compact_watermark",
+            "Offset below which a topic's Iceberg table has every event of a partition.",
+            ["topic", "partition"],
+            registry=own,
+        )
+        self.lag = Gauge(
+            "lakefeed_analytics_compact_lag_events",
+            "Offsets that the consumer group has committed and a topic's Iceberg table does not have.",
+            ["topic", "partition"],
+            registry=own,
+        )
+        self.success = Gauge(
+            "lakefeed_analytics_compact_last_success_timestamp_seconds",
+            "When a topic's Iceberg table last had everything that was committed, in Unix time; before the "
+            "first time, when the service started.",
+            ["topic"],
+            registry=own,
+        )
+        self.commits = Counter(
+            "lakefeed_analytics_compact_commits_total",
+            "Commits to a topic's Iceberg table.",
+            ["topic"],
+            registry=own,
+        )
+        self.refused = Counter(
+            "lakefeed_analytics_compact_refused_commits_total",
+            "Attempts that were refused because another commit came first, or failed; all are repeated.",
+            ["topic"],
+            registry=own,
+        )
+        self.rows = Counter(
+            "lakefeed_analytics_compact_rows_total",
+            "Rows added to a topic's Iceberg table.",
+            ["topic"],
+            registry=own,
+        )
+        self.unfit = Counter(
+            "lakefeed_analytics_compact_unfit_rows_total",
+            "Added rows with a value that does not fit its column.",
+            ["topic"],
+            registry=own,
+        )
+        self.files = Counter(
+            "lakefeed_analytics_compact_files_total",
+            "Data files added to a topic's Iceberg table.",
+            ["topic"],
+            registry=own,
+        )
+        self.bytes = Counter(
+            "lakefeed_analytics_compact_written_bytes_total",
+            "Size of the data files added to a topic's Iceberg table.",
+            ["topic"],
+            registry=own,
+        )
+        self.seconds = Histogram(
+            "lakefeed_analytics_compact_seconds",
+            "Duration of compactions of a topic, including those that failed.",
+            ["topic"],
+            buckets=_CRAWL_BUCKETS,
+            registry=own,
+        )
+        for topic in topics:
+            self.success.labels(topic).set_to_current_time()
+            self.seconds.labels(topic)
+            for counter in (self.commits, self.refused, self.rows, self.unfit, self.files, self.bytes):
+                counter.labels(topic)

@@ -56,7 +56,8 @@ def build() -> dict[str, Any]:
         )
     )
     return assemble(
-        board, [_overview(), _csv_to_kafka(), _kafka(), _kafka_to_s3(), _glue(), _athena(), _health()]
+        board,
+        [_overview(), _csv_to_kafka(), _kafka(), _kafka_to_s3(), _glue(), _athena(), _iceberg(), _health()],
     )
 
 
@@ -365,7 +366,8 @@ def _glue() -> Section:
             ),
             lines(
                 "Tables",
-                "Tables in the Glue database: one per topic. More of them mean that a crawl split a topic.",
+                "Tables in the Glue database: one per topic, and its Iceberg table. More of them mean that a "
+                "crawl split a topic.",
                 _COUNT,
                 Query("max(lakefeed_analytics_tables)", "tables"),
                 width=12,
@@ -376,6 +378,74 @@ def _glue() -> Section:
                 _COUNT,
                 Query("max by (table) (lakefeed_analytics_partitions)", "{{table}}"),
                 width=12,
+            ),
+        ],
+    )
+
+
+def _iceberg() -> Section:
+    return Section(
+        "Iceberg",
+        [
+            lines(
+                "Events not in the table",
+                "Committed events that the topic's Iceberg table does not have yet.",
+                _COUNT,
+                Query("sum by (topic) (lakefeed_analytics_compact_lag_events)", "{{topic}}"),
+            ),
+            lines(
+                "Watermark",
+                "Offset below which the topic's Iceberg table has every event of a partition.",
+                _COUNT,
+                Query(
+                    "max by (topic, partition) (lakefeed_analytics_compact_watermark)",
+                    "{{topic}} {{partition}}",
+                ),
+            ),
+            lines(
+                "Rows added",
+                "Rows added to Iceberg tables, and those with a value that does not fit its column.",
+                units.CountsPerSecond,
+                Query(rate("lakefeed_analytics_compact_rows_total", by="topic"), "{{topic}}"),
+                Query(rate("lakefeed_analytics_compact_unfit_rows_total", by="topic"), "{{topic}}, unfit"),
+            ),
+            lines(
+                "Compaction duration",
+                "Duration of the compactions of the last hour, including those that failed.",
+                units.Seconds,
+                *quantiles("lakefeed_analytics_compact_seconds", window="1h"),
+            ),
+            lines(
+                "Commits and refused attempts",
+                "Commits to Iceberg tables since the compactor started, and attempts that failed or that "
+                "another commit refused. Refused attempts are repeated and add nothing twice.",
+                _COUNT,
+                Query("sum by (topic) (lakefeed_analytics_compact_commits_total)", "{{topic}}"),
+                Query(
+                    "sum by (topic) (lakefeed_analytics_compact_refused_commits_total)", "{{topic}}, refused"
+                ),
+            ),
+            lines(
+                "Files added",
+                "Data files that the compactor has added since it started. Small files make queries slow: "
+                "`lakefeed-analytics maintain` rewrites them.",
+                _COUNT,
+                Query("sum by (topic) (lakefeed_analytics_compact_files_total)", "{{topic}}"),
+            ),
+            lines(
+                "Bytes added",
+                "Size of the data files that the compactor has added since it started.",
+                units.BytesIEC,
+                Query("sum by (topic) (lakefeed_analytics_compact_written_bytes_total)", "{{topic}}"),
+            ),
+            lines(
+                "Since the table was complete",
+                "Time since the topic's Iceberg table had everything that was committed.",
+                units.Seconds,
+                Query(
+                    "time() - max by (topic) (lakefeed_analytics_compact_last_success_timestamp_seconds)",
+                    "{{topic}}",
+                ),
             ),
         ],
     )

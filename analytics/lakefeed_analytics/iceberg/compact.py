@@ -155,21 +155,30 @@ class Compactor:
             The table's columns with new ones, the files, and how many rows have values that do not fit.
         """
         try:
-            return columns, *self._build(state, part, columns, extend=True)
+            return columns, *self.write(state, part, columns, extend=True)
         except _NewKeyError:
             # Their types follow from all of the commit's events.
             wider = {**self.discovered(columns, part), **columns}
-            return wider, *self._build(state, part, wider, extend=False)
+            return wider, *self.write(state, part, wider)
 
-    def _build(
-        self, state: State, part: Sequence[Range], columns: Columns, *, extend: bool
+    def write(
+        self, state: State, part: Sequence[Range], columns: Columns, *, extend: bool = False
     ) -> tuple[list[DataFile], int]:
+        """Write data files with these columns; with `extend`, keys that could be columns end it.
+
+        Returns:
+            The files, and how many rows have values that do not fit.
+        """
         reader = RowReader(columns)
         unfit = 0
         with self.new_files(self.table.schema_with(state, columns)) as files:
             for each in part:
                 position = each.start
                 for lines, start, end in self.source.lines(each.objects):
+                    if not lines.data:
+                        # A batch of dead letters alone.
+                        position = end
+                        continue
                     rows, known = reader.read(lines)
                     if extend and not known:
                         raise _NewKeyError

@@ -6,17 +6,20 @@ import asyncio
 import logging
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import AuthorizationError, KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common import kafka_client
-from lakefeed_common.errors import RefusedError, UnavailableError
+from lakefeed_common.errors import MissingError, RefusedError, UnavailableError
+
+_PAUSE = 0.3
 
 
 def committed_offsets(settings: CompactSettings, topic: str) -> dict[int, int]:
     """The committed offset of each partition of a topic; only partitions that have one.
 
     Raises:
+        MissingError: no partition has one.
         UnavailableError: Kafka does not answer.
         RefusedError: it refuses the connection or the group.
     """
@@ -33,24 +36,43 @@ async def _committed_offsets(settings: CompactSettings, topic: str) -> dict[int,
         request_timeout_ms=int(settings.kafka_timeout_seconds * 1000),
         **kafka_client.options(settings),
     )
+    last: Exception = TimeoutError()
     try:
-        async with asyncio.timeout(2 * settings.kafka_timeout_seconds):
+        async with asyncio.timeout(settings.kafka_timeout_seconds):
             await client.start()
-            found = await client.list_consumer_group_offsets(settings.consumer_group)
-    except AuthorizationError as error:
+            while True:
+                try:
+                    found = await client.list_consumer_group_offsets(settings.consumer_group)
+                    break
+                except KafkaError as error:
+                    # A broker that has just started has no coordinator yet.
+                    if not error.retriable:
+                        raise
+                    last = error
+                    await asyncio.sleep(_PAUSE)
+    except (GroupAuthorizationFailedError, TopicAuthorizationFailedError) as error:
         raise RefusedError(
             f"{where}: Kafka refuses to show them ({error!r}). This user needs the right to describe the "
             "group and the topic"
         ) from error
     except (KafkaError, OSError, TimeoutError) as error:
+        reason = last if isinstance(error, TimeoutError) else error
         raise UnavailableError(
-            f"{where}: Kafka does not answer ({error!r}). Check LAKEFEED_KAFKA_BOOTSTRAP_SERVERS and "
+            f"{where}: Kafka does not answer ({reason!r}). Check LAKEFEED_KAFKA_BOOTSTRAP_SERVERS and "
             "LAKEFEED_KAFKA_SECURITY_PROTOCOL"
         ) from error
     finally:
         await client.close()
-    return {
+    offsets = {
         place.partition: offset.offset
         for place, offset in found.items()
         if place.topic == topic and offset.offset >= 0
     }
+    if not offsets:
+        # Kafka also answers so if this user may not describe the group.
+        raise MissingError(
+            f"{where}: there are none of the topic {topic}. The consumer commits the first ones when it has "
+            "stored events. Check LAKEFEED_CONSUMER_GROUP and LAKEFEED_TOPIC, and that this user may describe"
+            " the group and the topic"
+        )
+    return offsets

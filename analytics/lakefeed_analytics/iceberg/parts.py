@@ -35,11 +35,15 @@ class TopicParts:
 
 @contextmanager
 def connect(
-    settings: CompactSettings, topic: str, attempt: Callable[[], None] = lambda: None
+    settings: CompactSettings,
+    topic: str,
+    attempt: Callable[[], None] = lambda: None,
+    progress: Callable[[], None] = lambda: None,
 ) -> Iterator[TopicParts]:
     """Create the parts for a topic; connections are closed at the end. No request is sent yet.
 
-    `attempt` is called before and after each attempt of a call to AWS, in the calling thread.
+    `attempt` is called before and after each attempt of a call to AWS, in the calling thread, and `progress`
+    while a file is uploaded.
     """
     with ExitStack() as held:
         with explained(settings, "preparing to call AWS"):
@@ -65,7 +69,7 @@ def connect(
         compactor = Compactor(
             table,
             Source(s3, settings, topic),
-            partial(DataFiles, s3, settings, settings.iceberg_location(topic)),
+            partial(DataFiles, s3, settings, settings.iceberg_location(topic), progress),
             settings.compact_commit_bytes,
             first_types,
         )

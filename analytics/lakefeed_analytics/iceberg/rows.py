@@ -71,6 +71,8 @@ class Lines(NamedTuple):
 
 def found_types(lines: Lines) -> list[tuple[str, ColumnType]]:
     """Keys of the events, in order of their first appearance, and the narrowest types for their values."""
+    if not lines.data:
+        return []
     table = _parsed(lines.data, None)
     if table is None:
         return _types_one_by_one(lines)
@@ -131,13 +133,12 @@ class RowReader:
 
     def _expected(self) -> pa.Schema:
         nulls = self._nulls.difference(self._keys.values())
-        return pa.schema(
-            [
-                *((self._keys[name], ARROW_TYPES[kind]) for name, kind in self._columns.items()),
-                *((key, pa.null()) for key in sorted(nulls)),
-                (KAFKA_FIELD, _KAFKA),
-            ]
-        )
+        expected: list[tuple[str, Any]] = [
+            *((self._keys[name], ARROW_TYPES[kind]) for name, kind in self._columns.items()),
+            *((key, pa.null()) for key in sorted(nulls)),
+            (KAFKA_FIELD, _KAFKA),
+        ]
+        return pa.schema(expected)
 
     def _one_by_one(self, lines: Lines) -> tuple[pa.Table, bool]:
         values: dict[str, list[Any]] = {name: [] for name in self._columns}
@@ -196,9 +197,10 @@ def _parsed(data: bytes, schema: pa.Schema | None) -> pa.Table | None:
     if b"\r" in data:
         # For Arrow it ends a line.
         return None
+    source: Any = pa.BufferReader(data)
     try:
         table = arrow_json.read_json(
-            pa.BufferReader(data),
+            source,
             read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(data) + 1),
             parse_options=arrow_json.ParseOptions(
                 explicit_schema=schema or pa.schema([(KAFKA_FIELD, _KAFKA)]),

@@ -23,7 +23,7 @@ from pyiceberg.exceptions import (
     ValidationException,
 )
 from pyiceberg.io import PY_IO_IMPL
-from pyiceberg.manifest import DataFile
+from pyiceberg.manifest import DataFile, ManifestFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
@@ -139,6 +139,32 @@ class LakeTable:
         except MissingError:
             return None
         return self._state(table)
+
+    def files(self) -> set[str]:
+        """Locations of all files that the table refers to: metadata, manifests and data of each snapshot.
+
+        Raises:
+            MissingError: there is no table.
+        """
+        state = self.load()
+        if state is None:
+            raise MissingError(f"there is no table {self.name}; `lakefeed-analytics compact` creates it")
+        table = state.table
+        found = {table.metadata_location, *(each.metadata_file for each in table.metadata.metadata_log)}
+        found.update(each.statistics_path for each in table.metadata.statistics)
+        manifests: dict[str, ManifestFile] = {}
+        with self._translated(f"reading the manifests of {self.name}"):
+            for snapshot in table.snapshots():
+                found.add(snapshot.manifest_list)
+                manifests.update((each.manifest_path, each) for each in snapshot.manifests(table.io))
+            for manifest in manifests.values():
+                entries: Any = manifest.fetch_manifest_entry(table.io, discard_deleted=False)
+                found.update(entry.data_file.file_path for entry in entries)
+        return found | manifests.keys()
+
+    def rows(self, state: State) -> int:
+        """How many rows the table has."""
+        return sum(each.record_count for each in _data_files(state.table))
 
     def create(self, columns: Columns) -> State:
         """Create the table, or load it if another compaction has just created it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -58,6 +59,21 @@ class _Open:
         self.file.close()
 
 
+class _Watched:
+    """A file whose upload shows progress: a slow one is not a stall."""
+
+    def __init__(self, file: IO[bytes], progress: Callable[[], None]) -> None:
+        self._file = file
+        self._progress = progress
+
+    def read(self, size: int = -1) -> bytes:
+        self._progress()
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 class DataFiles:
     """The data files of one commit; what was written is in `finished` after the `with` block.
 
@@ -65,11 +81,20 @@ class DataFiles:
         s3: to which they are uploaded.
         settings: sizes and places.
         location: the table's folder.
+        progress: is called while a file is uploaded.
         schema: the table's, with the ids of its columns.
     """
 
-    def __init__(self, s3: S3Client, settings: CompactSettings, location: str, schema: Schema) -> None:
+    def __init__(
+        self,
+        s3: S3Client,
+        settings: CompactSettings,
+        location: str,
+        progress: Callable[[], None],
+        schema: Schema,
+    ) -> None:
         self._s3 = s3
+        self._progress = progress
         self._settings = settings
         self._location = location
         self._names = [each.name for each in schema.fields]
@@ -127,7 +152,8 @@ class DataFiles:
         bucket, key = place_of(location)
         opened.file.seek(0)
         with explained(self._settings, f"writing {location}"):
-            self._s3.put_object(Bucket=bucket, Key=key, Body=opened.file)
+            body: Any = _Watched(opened.file, self._progress)
+            self._s3.put_object(Bucket=bucket, Key=key, Body=body)
         opened.file.close()
         self.finished.append(
             DataFile.from_args(

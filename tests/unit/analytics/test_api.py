@@ -130,6 +130,15 @@ def test_named_queries(lake: Lake) -> None:
     problem(lake.http.post("/v1/named-queries/nope/run"), 404)
 
 
+def test_named_queries_run_on_the_iceberg_table_where_it_exists(lake: Lake) -> None:
+    lake.catalogue.add("prices")
+    lake.catalogue.add("prices_iceberg")
+    run = lake.http.post("/v1/named-queries/volatility/run")
+    assert 'from "prices_iceberg"' in run.json()["sql"]
+    run = lake.http.post("/v1/named-queries/volatility/run", json={"table": "prices"})
+    assert 'from "prices"' in run.json()["sql"]
+
+
 def test_what_is_not_there_is_404(lake: Lake) -> None:
     for path in (
         "/v1/tables/nope",

@@ -48,6 +48,9 @@ def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
         ["query", "SELECT 1", "--limit", "-1"],
         ["tables", "--rows", "5"],
         ["tables", "x", "--rows", "5", "--partitions"],
+        ["compact", "--every", "5"],
+        ["compact", "--every", "0s"],
+        ["compact", "--every", "5m", "--dry-run"],
     ],
     ids=" ".join,
 )

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 CLIENTS = {"aiokafka", "boto3", "botocore", "confluent_kafka", "faust", "obstore"}
 HEAVY = CLIENTS | {
-    *("duckdb", "fastapi", "numpy", "pandas", "prometheus_client", "pyarrow"),
+    *("duckdb", "fastapi", "numpy", "pandas", "prometheus_client", "pyarrow", "pyiceberg"),
     *("pydantic", "pydantic_settings", "rich", "uvicorn", "uvloop"),
 }
 # Runs a command as its script does, and prints its exit code and the packages that it has loaded.
@@ -46,6 +46,7 @@ def loaded(part: str, *arguments: str) -> tuple[int, set[str]]:
         ("analytics", ("--help",)),
         ("analytics", ("query", "--no-such-option")),
         ("analytics", ("crawl", "--help")),
+        ("analytics", ("compact", "--help")),
         ("local", ("--help",)),
         ("local", ("demo", "--no-such-option")),
     ],

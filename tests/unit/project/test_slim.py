@@ -52,6 +52,15 @@ def test_what_is_removed(
     assert f"{tmp_path}: 0 MB removed" in capsys.readouterr().out
 
 
+def test_the_s3_client_that_pyiceberg_imports_is_kept(tmp_path: Path) -> None:
+    packages = tmp_path / "site-packages"
+    (packages / "pyiceberg").mkdir(parents=True)
+    (packages / "pyarrow").mkdir()
+    client = packages / "pyarrow" / "libarrow_s3.so.2600"
+    client.touch()
+    assert client not in slim.unneeded(packages, set())
+
+
 def test_a_folder_without_packages_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, slim.__file__, tmp_path], capture_output=True, text=True, check=False
