@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lakefeed_analytics import documentation, models, problems
 from lakefeed_analytics.athena import wait_for_query
-from lakefeed_analytics.catalogue import named_query_table
+from lakefeed_analytics.catalogue import table_to_query
 from lakefeed_analytics.metrics import FREE, SAMPLE, AnalyticsMetrics
 from lakefeed_analytics.origin import OwnOrigin
 from lakefeed_analytics.parts import Parts
@@ -225,7 +225,7 @@ def _named_queries(context: Context) -> APIRouter:
         """Start a named query on a table."""
         named = context.named.get(name)
         wanted = (run.table if run else None) or None
-        table = named_query_table(context.parts.catalogue, context.settings, wanted)
+        table = table_to_query(context.parts.catalogue, context.settings, wanted)
         return _start(context, named.over(table.name), named.name, response)
 
     return router

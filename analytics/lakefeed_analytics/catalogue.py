@@ -61,14 +61,14 @@ class Catalogue(Protocol):
         ...
 
 
-def named_query_table(catalogue: Catalogue, settings: AnalyticsSettings, name: str | None) -> Table:
-    """The table that a named query runs on.
+def table_to_query(catalogue: Catalogue, settings: AnalyticsSettings, wanted: str | None) -> Table:
+    """The table of a named query: the one that is asked for, or the first topic's Iceberg table if it exists.
 
-    Without a name it is the Iceberg table of the first topic, or that of its objects until there is one.
-    Raises MissingError.
+    Raises:
+        MissingError: there is no such table.
     """
-    if name is not None:
-        return catalogue.table(name)
+    if wanted is not None:
+        return catalogue.table(wanted)
     try:
         return catalogue.table(settings.default_iceberg_table)
     except MissingError:

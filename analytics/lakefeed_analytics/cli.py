@@ -109,7 +109,7 @@ def query(
     table: Annotated[
         str | None,
         typer.Option(
-            help="Table of the named query; by default the first topic's, in Iceberg if there is one."
+            help="Table of the named query; by default the first topic's Iceberg table, or its other one."
         ),
     ] = None,
     limit: Annotated[int, typer.Option(help="Maximum number of rows to print; 0 for all.", min=0)] = 1000,

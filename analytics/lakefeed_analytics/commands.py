@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lakefeed_analytics.athena import QueryEngine, QueryStatus, Value, wait_for_query
-from lakefeed_analytics.catalogue import Table, named_query_table
+from lakefeed_analytics.catalogue import Table, table_to_query
 from lakefeed_analytics.crawl import CrawlerStatus, wait_for_crawl
 from lakefeed_analytics.crawls import without_table
 from lakefeed_analytics.errors import CrawlFailedError, StatementError
@@ -103,7 +103,7 @@ def query(
     with _lake(settings) as parts:
         if name is not None:
             named = NamedQueries(settings.queries_folder).get(name)
-            statement = named.over(named_query_table(parts.catalogue, settings, table).name)
+            statement = named.over(table_to_query(parts.catalogue, settings, table).name)
         else:
             statement = reading(_standard_input() if sql == "-" else _argument(sql or ""))
         _run(parts, settings, statement, form, limit)

@@ -109,8 +109,7 @@ class RunIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     table: str | None = Field(
-        None,
-        description="The table to query; by default the first topic's Iceberg table, or that of its objects.",
+        None, description="The table to query; by default the first topic's Iceberg table, or its other one."
     )
 
 

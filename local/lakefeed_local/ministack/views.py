@@ -69,7 +69,11 @@ def parse(query: str, tokens: Sequence[Token]) -> CreateView | DropView | None:
         ("drop", "view", "if", "exists"): DropView,
     }.items():
         after = list(tokens[len(words) :])
-        if tuple(token[1] for token in tokens[: len(words)]) != words or after[:1] == [] or _goes_on(after):
+        if (
+            tuple(token[1] for token in tokens[: len(words)]) != words
+            or after[:1] == []
+            or _conditional(after)
+        ):
             continue
         database, name, rest = _name(after)
         if made is DropView and not rest:
@@ -81,7 +85,7 @@ def parse(query: str, tokens: Sequence[Token]) -> CreateView | DropView | None:
     return None
 
 
-def _goes_on(after: Sequence[Token]) -> bool:
+def _conditional(after: Sequence[Token]) -> bool:
     return tuple(token[1] for token in after[:2]) == ("if", "exists")
 
 

@@ -76,6 +76,6 @@ def test_the_beginning_of_compressed_text() -> None:
     members = gzip.compress(b"one\n") + gzip.compress(b"two\n")
     assert beginning(members, 100) == (b"one\ntwo\n", len(members))
     assert beginning(members, 5)[0] == b"one\nt"
-    # The file goes on, or is none.
+    # The file continues, or has another format.
     assert beginning(members[:-9], 100)[0].startswith(b"one\n")
     assert beginning(b"plain", 100)[0] == b""
