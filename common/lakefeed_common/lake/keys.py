@@ -56,17 +56,13 @@ def folder(prefix: str, topic: str, day: str) -> str:
     return f"{prefix}/{topic}/{PARTITION_KEY}={day}/"
 
 
-def day_of(timestamp_ms: int) -> str:
+@lru_cache(maxsize=64)
+def _day(day: int) -> str:
     """The UTC day of a record's timestamp: `YYYY-MM-DD`.
 
     A record without a timestamp has -1, and one in micro- or nanoseconds is in a year that no date has: they
     get the first and the last day.
     """
-    return _day(timestamp_ms // _DAY_MS)
-
-
-@lru_cache(maxsize=64)
-def _day(day: int) -> str:
     return date.fromordinal(_EPOCH + min(max(day, 0), _LAST_DAY)).isoformat()
 
 

@@ -103,8 +103,8 @@ class Chain:
         last: the last offset taken; -1 before the first.
         records, size: how many records, and about how many bytes, are taken and not stored yet.
         opened: how many runs were opened: it tells one from the next.
-        anchored: whether the position is known to be where a batch ends or starts, and not within one: then the
-            group's offset was set by hand.
+        anchored: whether the position is known not to be within a batch, as it can be if someone has set the
+            group's offset.
         ended: whether the partition was revoked, or is read again.
     """
 
