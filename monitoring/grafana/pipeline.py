@@ -257,13 +257,6 @@ def _kafka_to_s3() -> Section:
                 Query(rate("lakefeed_consumer_objects_total", by="outcome"), "{{outcome}}"),
             ),
             lines(
-                "Batches",
-                "Batches by outcome, per second, with LAKEFEED_LAYOUT=batches: stored, adopted from an "
-                "earlier put of the same records, or kept as a conflict.",
-                units.OpsPerSecond,
-                Query(rate("lakefeed_consumer_batches_total", by="outcome"), "{{outcome}}"),
-            ),
-            lines(
                 "S3 PUT latency",
                 "Duration of each put, including failed ones.",
                 units.Seconds,
@@ -331,6 +324,24 @@ def _kafka_to_s3() -> Section:
                 units.Seconds,
                 Query("lakefeed:consumer_lag_events:sum / lakefeed:consumer_objects:rate5m", "to catch up"),
                 width=8,
+            ),
+            lines(
+                "Batches",
+                "Batches by outcome, per second, with LAKEFEED_LAYOUT=batches: stored, adopted from an "
+                "earlier put of the same records, or kept as a conflict.",
+                units.OpsPerSecond,
+                Query(rate("lakefeed_consumer_batches_total", by="outcome"), "{{outcome}}"),
+                width=12,
+            ),
+            lines(
+                "Events per batch",
+                "Mean of the batches that were stored in the last 5 minutes.",
+                _COUNT,
+                Query(
+                    f"{rate('lakefeed_consumer_batch_events_sum')} / {rate('lakefeed_consumer_batch_events_count')}",
+                    "mean",
+                ),
+                width=12,
             ),
         ],
     )

@@ -48,7 +48,10 @@ def test_a_missing_program_is_named_with_its_package_before_anything_is_measured
     assert not (tmp_path / "build").exists()
 
 
+SUITES = ("sink", "batches", "producer", "restore", "latency", "memory", "startup", "query", "compact")
+
+
 def test_every_suite_is_found_and_none_knows_another() -> None:
-    assert set(suite.find()) == {*("sink", "batches", "producer", "latency", "memory", "startup", "query")}
+    assert set(suite.find()) == set(SUITES)
     for module in (ROOT / "benchmarks" / "suites").glob("*.py"):
         assert not re.search(r"^(from|import) .*\bsuites\b", module.read_text(), re.MULTILINE), module

@@ -188,7 +188,7 @@ def create_consumer() -> tuple[Any, ConsumerThread, FaustMember]:
     """aiokafka's consumer as Faust's thread creates it; it connects to nothing yet."""
     member = FaustMember(
         load(ConsumerSettings, {"topic": "t"}),
-        handler=SimpleNamespace(drain=None, out_of_range=None),
+        handler=SimpleNamespace(drain=None, resume=None, out_of_range=None),
     )
     thread = member._app.consumer._thread
     return thread._create_worker_consumer(member._app.transport), thread, member

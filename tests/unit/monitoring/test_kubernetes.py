@@ -39,7 +39,7 @@ def test_jobs_and_their_ports_are_those_of_the_containers() -> None:
     jobs = {job["job_name"]: job for job in in_pods(config)["scrape_configs"]}
     assert list(jobs) == [job["job_name"] for job in config["scrape_configs"]]
     ports = {name: job["dns_sd_configs"][0]["port"] for name, job in jobs.items() if name != "prometheus"}
-    assert ports == {"producer": 8001, "consumer": 8002, "analytics": 8003, "kafka": 7071}
+    assert ports == {"producer": 8001, "consumer": 8002, "analytics": 8003, "compactor": 8003, "kafka": 7071}
 
 
 @pytest.mark.parametrize(
