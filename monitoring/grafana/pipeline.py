@@ -338,7 +338,8 @@ def _kafka_to_s3() -> Section:
                 "Mean of the batches that were stored in the last 5 minutes.",
                 _COUNT,
                 Query(
-                    f"{rate('lakefeed_consumer_batch_events_sum')} / {rate('lakefeed_consumer_batch_events_count')}",
+                    f"{rate('lakefeed_consumer_batch_events_sum')} "
+                    f"/ {rate('lakefeed_consumer_batch_events_count')}",
                     "mean",
                 ),
                 width=12,
