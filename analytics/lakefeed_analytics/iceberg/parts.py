@@ -15,9 +15,10 @@ from lakefeed_analytics.iceberg.compact import Compactor
 from lakefeed_analytics.iceberg.source import CONNECTIONS, Source
 from lakefeed_analytics.iceberg.table import LakeTable
 from lakefeed_analytics.iceberg.writing import DataFiles
-from lakefeed_analytics.settings import CompactSettings, table_name
+from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common import aws
 from lakefeed_common.errors import MissingError
+from lakefeed_common.lake.lines import KAFKA_FIELD
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -57,13 +58,13 @@ def connect(
         def first_types() -> Columns:
             """The columns of the table that a crawler has made of the objects, if there is one."""
             try:
-                raw = GlueCatalogue(glue, settings).table(table_name(topic))
+                raw = GlueCatalogue(glue, settings).table(settings.raw_table(topic))
             except MissingError:
                 return {}
             return {
                 each.name: from_glue(each.type)
                 for each in raw.columns
-                if not each.partition and can_be_column(each.name)
+                if not each.partition and each.name != KAFKA_FIELD and can_be_column(each.name)
             }
 
         compactor = Compactor(

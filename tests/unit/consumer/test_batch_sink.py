@@ -385,3 +385,41 @@ def test_an_outage_is_reported_and_survived() -> None:
         assert bench.health.readiness().ok
 
     run(scenario, MemoryStore(fault))
+
+
+def test_an_offset_set_by_hand_into_the_middle_of_a_batch_doubles_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    records = [record(offset, b"no json" if offset == 5 else b'{"n":%d}' % offset) for offset in range(12)]
+
+    async def scenario(bench: BatchBench) -> None:
+        await bench.sink.submit(records[:8])
+        await bench.sink.drain(60)
+        for position in (3, 5, 7):
+            bench.sink.resume({P0: position})
+            await bench.sink.submit(records[position:10])
+            await bench.sink.drain(60)
+        events = [each for each in records if each.offset != 5]
+        assert bench.batches() == {(0, 0): events[:7], (0, 8): events[7:9]}
+        assert bench.reported[-1] == (P0, 9)
+        assert bench.value("lakefeed_consumer_batches_total", outcome="adopted") == 5
+
+    run(scenario)
+    (first, *_) = [each.message for each in caplog.records if "is within a batch" in each.message]
+    assert first.startswith(
+        "t, partition 0: the committed offset 3 is within a batch that is stored already, "
+    )
+
+
+def test_a_batch_with_other_events_at_these_offsets_is_not_adopted() -> None:
+    async def scenario(bench: BatchBench) -> None:
+        await bench.sink.submit([record(offset) for offset in range(8)])
+        await bench.sink.drain(60)
+        # The topic was recreated, and its first events were committed by an earlier run.
+        bench.sink.resume({P0: 3})
+        others = [record(offset, b'{"other":%d}' % offset) for offset in range(3, 6)]
+        await bench.sink.submit(others)
+        await bench.sink.drain(60)
+        assert bench.batches()[0, 3] == others
+
+    run(scenario)
