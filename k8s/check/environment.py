@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from k8s.check import services
 from k8s.check.manifests import Container, Pod, Rendering
@@ -51,17 +52,23 @@ def check_variables(rendering: Rendering) -> Iterator[Problem]:
 
 def _variable_problems(rendering: Rendering, container: Container, part: str) -> Iterator[str]:
     try:
-        own = services.variables_of(part).keys() | services.AWS_VARIABLES
+        cls = services.settings_of(part, container.body.get("args", []))
     except KeyError:
         yield f"there is no component {part} with settings"
         return
+    own = services.variables_of(cls).keys() | services.AWS_VARIABLES
     for variable in container.body.get("env", []):
         name = variable["name"]
         if services.concerns_us(name) and name not in own:
             yield f"{name} is not a setting of {part}"
-    wrong = services.wrong_values(part, variables(rendering, container))
+    given = variables(rendering, container)
+    wrong = services.wrong_values(cls, given)
     if wrong is not None:
         yield f"it would not start: {wrong}"
+    mounted = [PurePosixPath(mount["mountPath"]) for mount in container.body.get("volumeMounts", [])]
+    for name, file in services.files(cls, given).items():
+        if file and not any(PurePosixPath(file).is_relative_to(path) for path in mounted):
+            yield f"it would not start: {name}={file}: no volume is mounted there"
 
 
 def check_http_ports(rendering: Rendering) -> Iterator[Problem]:

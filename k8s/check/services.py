@@ -46,8 +46,8 @@ FOREIGN_PATHS = {
 }
 
 
-def settings_of(part: str) -> type[Settings]:
-    """The settings class of a part.
+def settings_of(part: str, arguments: Sequence[str] | None = None) -> type[Settings]:
+    """The settings class of a part when it is started with these arguments; None for all of its settings.
 
     Raises:
         KeyError: there is no such part.
@@ -55,19 +55,21 @@ def settings_of(part: str) -> type[Settings]:
     cls = service_class(part) if part in PARTS else None
     if cls is None:
         raise KeyError(part)
+    if part == "analytics" and arguments is not None and not _is_iceberg(part, arguments):
+        return AnalyticsSettings
     return cls
 
 
 @cache
-def variables_of(part: str) -> dict[str, str]:
-    """The variables that a part reads, each with its field's name."""
-    return {variable_name(name, field): name for name, field in settings_of(part).model_fields.items()}
+def variables_of(cls: type[Settings]) -> dict[str, str]:
+    """The variables of a settings class, each with its field's name."""
+    return {variable_name(name, field): name for name, field in cls.model_fields.items()}
 
 
 @cache
 def all_variables() -> frozenset[str]:
     """The variables that any part reads."""
-    return frozenset(name for part in PARTS for name in variables_of(part)) | AWS_VARIABLES
+    return frozenset(name for part in PARTS for name in variables_of(settings_of(part))) | AWS_VARIABLES
 
 
 def concerns_us(variable: str) -> bool:
@@ -75,21 +77,27 @@ def concerns_us(variable: str) -> bool:
     return variable.startswith((PREFIX, "AWS_"))
 
 
-def wrong_values(part: str, variables: Mapping[str, str]) -> str | None:
+def files(cls: type[Settings], variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables that name a file which is read at startup, with the file."""
+    fields = variables_of(cls)
+    return {name: value for name, value in variables.items() if fields.get(name, "").endswith("_file")}
+
+
+def wrong_values(cls: type[Settings], variables: Mapping[str, str]) -> str | None:
     """The error of a component for its environment at startup; None if it would start.
 
     Files that a variable names are on a pod's volumes and not here, so those variables are left out.
     """
-    fields = variables_of(part)
-    here = {name: value for name, value in variables.items() if not fields.get(name, "").endswith("_file")}
-    return _refused(part, tuple(sorted(here.items())))
+    elsewhere = files(cls, variables)
+    here = {name: value for name, value in variables.items() if name not in elsewhere}
+    return _refused(cls, tuple(sorted(here.items())))
 
 
 @cache
-def _refused(part: str, variables: tuple[tuple[str, str], ...]) -> str | None:
+def _refused(cls: type[Settings], variables: tuple[tuple[str, str], ...]) -> str | None:
     with _environment(dict(variables)):
         try:
-            load(settings_of(part))
+            load(cls)
         except SettingsError as error:
             return str(error)
     return None
@@ -119,11 +127,16 @@ def is_local_aws(part: str | None, arguments: Sequence[str]) -> bool:
     return part == "local" and list(arguments[:1]) == ["aws"]
 
 
+def _is_iceberg(part: str | None, arguments: Sequence[str]) -> bool:
+    """Whether these arguments are a command on Iceberg tables, which also reads Kafka's settings."""
+    return part == "analytics" and not {"compact", "rebuild", "maintain"}.isdisjoint(arguments[:1])
+
+
 def answers(image: str, part: str | None, arguments: Sequence[str], path: str) -> bool | None:
     """Whether a program serves this path; None if the program is unknown."""
     if is_local_aws(part, arguments):
         return path in FOREIGN_PATHS["MiniStack"]
-    if part == "analytics":
+    if part == "analytics" and not _is_iceberg(part, arguments):
         return path in _analytics_paths()
     if part is not None:
         return _status_server_has(path)

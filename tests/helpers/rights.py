@@ -17,7 +17,10 @@ import yaml
 
 ACCOUNT = "000000000000"
 # By role, the access key of its calls; a crawl's is its account's number.
-ACCESS_KEYS = {"consumer": "consumer", "analytics": "analytics", "crawler": ACCOUNT}
+ACCESS_KEYS = {
+    **{role: role for role in ("consumer", "consumer-batches", "analytics", "compactor", "maintain")},
+    "crawler": ACCOUNT,
+}
 
 Policy = dict[str, Any]
 """A policy document, as IAM has it."""
@@ -66,6 +69,9 @@ def wanted(calls: list[Call]) -> dict[Right, Call]:
 
 def _wanted(call: Call, workgroups: set[str]) -> Iterator[Right]:
     match call.service:
+        case "s3" if "delete" in call.query:
+            for key in call.body["Keys"]:
+                yield Right("s3:DeleteObject", f"arn:aws:s3:::{call.path.strip('/')}/{key}")
         case "s3":
             yield _of_s3(call)
         case "glue":

@@ -15,7 +15,7 @@ from tests.infra.conftest import Tutorial
 
 ROLES = {
     name: f"arn:aws:iam::123456789012:role/lakefeed-eks-{name}"
-    for name in ("analytics", "consumer", "producer")
+    for name in ("analytics", "compactor", "consumer", "maintain", "producer")
 }
 BROKER = "127.0.0.1:9092"
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
@@ -51,7 +51,9 @@ def test_the_overlay_is_filled_in_with_what_terraform_made(tutorial: Tutorial, t
     fill_in(tmp_path, {**tutorial.terraform.environment, **given})
     file = tmp_path / "k8s" / "overlays" / "aws" / "kustomization.yaml"
     file.write_text(
-        file.read_text().replace("components/msk-iam", "components/tls\n  - ../../components/sasl")
+        file.read_text()
+        .replace("components/msk-iam", "components/tls\n  - ../../components/sasl")
+        .replace("# - ../../components/compactor", "- ../../components/compactor")
     )
 
     overlay = render(Kustomization("overlays/aws", file.parent))
@@ -61,7 +63,8 @@ def test_the_overlay_is_filled_in_with_what_terraform_made(tutorial: Tutorial, t
         assert account is not None
         assert account.body["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": role}
         (container,) = (each for pod in overlay.pods() for each in pod.containers if each.name == name)
-        assert container.image.startswith(f"{REGISTRY}/lakefeed-{name}:")
+        image = name if name in ("analytics", "consumer", "producer") else "analytics"
+        assert container.image.startswith(f"{REGISTRY}/lakefeed-{image}:")
         assert variables(overlay, container).items() >= tutorial.outputs["settings"].items()
         assert variables(overlay, container)["LAKEFEED_KAFKA_BOOTSTRAP_SERVERS"] == BROKER
     policy = overlay.find("NetworkPolicy", "to-kafka")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,11 @@ import httpx
 import pytest
 from confluent_kafka import Producer
 
+from lakefeed_analytics.iceberg.maintain import orphans, remove
+from lakefeed_analytics.iceberg.parts import connect
+from lakefeed_analytics.settings import CompactSettings
+from lakefeed_common.settings import load
+from tests.helpers.infra import terraform
 from tests.helpers.rights import (
     ACCESS_KEYS,
     ACCOUNT,
@@ -31,18 +38,21 @@ from tests.infra.conftest import BUCKET, REGION, Cloud, Tutorial
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPLAINED = Path(__file__).with_name("unused_rights.yml")
-TOPIC = "demo_testing"
+TOPIC, BATCHED = "demo_testing", "batched"
 ROWS = 60
 
 pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def policies(tutorial: Tutorial, cloud: Cloud) -> dict[str, Policy]:
-    """The policies by role, as IAM has them."""
+def policies(tutorial: Tutorial, cloud: Cloud, infra: Path) -> dict[str, Policy]:
+    """The policies by role, as IAM has them; the consumer's of the other layout as Terraform plans it."""
+    lake = terraform.Terraform(infra / "modules" / "lake", terraform.environment(cloud.endpoint_url))
+    lake.init()
+    planned = lake.planned(f"-var=bucket={BUCKET}", "-var=layout=batches")["planned_values"]["outputs"]
     iam = cloud.client("iam")
-    found: dict[str, Policy] = {}
-    for service in ("consumer", "analytics"):
+    found: dict[str, Policy] = {"consumer-batches": json.loads(planned["policies"]["value"]["consumer"])}
+    for service in ("consumer", "analytics", "compactor", "maintain"):
         arn = f"arn:aws:iam::{ACCOUNT}:policy/lakefeed-{service}"
         version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
         found[service] = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
@@ -97,6 +107,25 @@ def used(tutorial: Tutorial, cloud: Cloud, kafka: str, tmp_path_factory: pytest.
             wait_for(lambda: api.get("/v1/crawls").json()["state"] == "READY", 60, "its end", every=0.3)
             api.delete("/v1/crawls")
         running.stop()
+    # A topic of its own in the other layout, which a table of each topic is made of.
+    for _ in range(3):
+        broker.produce(BATCHED, b'{"ticker": "AAPL"}')
+    assert broker.flush(20) == 0
+    batches = {
+        **consumer,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEYS["consumer-batches"],
+        "LAKEFEED_LAYOUT": "batches",
+        "LAKEFEED_TOPIC": BATCHED,
+        "LAKEFEED_BATCH_LINGER_SECONDS": "0.5",
+    }
+    store(3, folder / "batches", batches)
+    # Another group finds the batch there.
+    store(3, folder / "adopted", {**batches, "LAKEFEED_CONSUMER_GROUP": "second"})
+    tables = {**common, "LAKEFEED_TOPICS": f"{TOPIC},{BATCHED}"}
+    compactor = {**tables, "AWS_ACCESS_KEY_ID": ACCESS_KEYS["compactor"]}
+    assert f"{BATCHED}_iceberg: 3 rows" in command("analytics", compactor, "compact")
+    command("analytics", compactor, "rebuild")
+    maintain({**tables, "AWS_ACCESS_KEY_ID": ACCESS_KEYS["maintain"]}, cloud)
     return (folder / "analytics").read_text()
 
 
@@ -105,16 +134,38 @@ def store(count: int, log: Path, settings: dict[str, str]) -> None:
     with Service("consumer", "run", log=log, **settings) as consumer:
         objects = "lakefeed_consumer_objects_total"
         wait_for(lambda: consumer.metric(objects) >= count, 120, lambda: consumer.log)
-        consumer.stop()
+        assert consumer.stop() == 0, consumer.log
+
+
+def maintain(settings: dict[str, str], cloud: Cloud) -> None:
+    """Maintain the tables; the local Athena refuses the first statement, after the orphan files."""
+    done = run("analytics", settings, "maintain")
+    assert done.returncode == 1, done.stderr
+    assert "removed 0 orphan files" in done.stdout
+    key = f"tables/{TOPIC}/data/orphan.parquet"
+    cloud.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        loaded = load(CompactSettings)
+        with connect(loaded, TOPIC) as parts:
+            later = datetime.now(UTC) + timedelta(days=8)
+            found = orphans(parts.s3, loaded, parts.table, TOPIC, later)
+            assert [each.key for each in found] == [key]
+            remove(parts.s3, loaded, found)
 
 
 def command(service: str, settings: dict[str, str], *arguments: str) -> str:
-    program = str(Path(sys.executable).with_name(f"lakefeed-{service}"))
-    done = subprocess.run(
-        [program, *arguments], env={**os.environ, **settings}, capture_output=True, text=True, check=False
-    )
+    done = run(service, settings, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def run(service: str, settings: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = str(Path(sys.executable).with_name(f"lakefeed-{service}"))
+    return subprocess.run(
+        [program, *arguments], env={**os.environ, **settings}, capture_output=True, text=True, check=False
+    )
 
 
 def ask(api: httpx.Client) -> None:
@@ -191,6 +242,18 @@ GLUE = f"arn:aws:glue:{REGION}:{ACCOUNT}"
         ("analytics", "glue:GetTable", f"{GLUE}:table/another/demo_testing"),
         ("analytics", "athena:StartQueryExecution", f"arn:aws:athena:{REGION}:{ACCOUNT}:workgroup/primary"),
         ("analytics", "iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/lakefeed-crawler"),
+        # Consumers of one layout cannot store in the other.
+        ("consumer", "s3:PutObject", f"{LAKE}/batches/demo_testing/a.json.gz"),
+        ("consumer-batches", "s3:PutObject", f"{LAKE}/events/demo_testing/a.json"),
+        ("consumer-batches", "s3:DeleteObject", f"{LAKE}/batches/demo_testing/a.json.gz"),
+        ("analytics", "s3:PutObject", f"{LAKE}/tables/demo_testing/a.parquet"),
+        ("compactor", "s3:PutObject", f"{LAKE}/batches/demo_testing/a.json.gz"),
+        ("compactor", "s3:DeleteObject", f"{LAKE}/tables/demo_testing/a.parquet"),
+        ("compactor", "glue:DeleteTable", f"{GLUE}:table/lakefeed/demo_testing_iceberg"),
+        ("compactor", "athena:StartQueryExecution", f"arn:aws:athena:{REGION}:{ACCOUNT}:workgroup/lakefeed"),
+        ("maintain", "s3:GetObject", f"{LAKE}/events/demo_testing/a.json"),
+        ("maintain", "s3:DeleteObject", f"{LAKE}/events/demo_testing/a.json"),
+        ("maintain", "glue:CreateTable", f"{GLUE}:table/lakefeed/demo_testing_iceberg"),
         ("crawler", "s3:PutObject", f"{LAKE}/events/demo_testing/a.json"),
         ("crawler", "s3:GetObject", f"{LAKE}/dead-letters/demo_testing/a.json"),
         ("crawler", "glue:DeleteTable", f"{GLUE}:table/lakefeed/demo_testing"),

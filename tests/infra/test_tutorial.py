@@ -72,7 +72,7 @@ def trusted(role: dict[str, Any]) -> Any:
 def test_each_role_is_taken_by_whom_it_is_for(tutorial: Tutorial, cloud: Cloud) -> None:
     roles = {each["RoleName"]: each for each in cloud.client("iam").list_roles()["Roles"]}
     assert trusted(roles["lakefeed-crawler"]) == {"Service": "glue.amazonaws.com"}
-    for service in ("consumer", "analytics"):
+    for service in ("consumer", "analytics", "compactor", "maintain"):
         # The caller of Terraform, here the root of the account.
         assert trusted(roles[f"lakefeed-{service}"]) == {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
         attached = cloud.client("iam").list_attached_role_policies(RoleName=f"lakefeed-{service}")

@@ -15,6 +15,7 @@ module "lake" {
   name          = var.name
   bucket        = var.bucket
   topics        = var.topics
+  layout        = var.layout
   budget_usd    = var.budget_usd
   budget_emails = var.budget_emails
 }

@@ -98,6 +98,13 @@ variable "csv_locations" {
   nullable    = false
 }
 
+variable "layout" {
+  description = "How the consumer stores events: `objects`, one object per event, or `batches`, many events per object. Stop all consumers before you change it."
+  type        = string
+  default     = "objects"
+  nullable    = false
+}
+
 variable "budget_usd" {
   description = "Monthly budget of the account in US dollars; budget_emails are notified."
   type        = number

@@ -50,6 +50,7 @@ module "lake" {
   name          = var.name
   bucket        = var.bucket
   topics        = [var.topic]
+  layout        = var.layout
   trusted_arns  = [data.aws_iam_session_context.current.issuer_arn]
   budget_usd    = var.budget_usd
   budget_emails = var.budget_emails

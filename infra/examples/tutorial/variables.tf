@@ -36,6 +36,13 @@ variable "ami_id" {
   default     = null
 }
 
+variable "layout" {
+  description = "How the consumer stores events: `objects`, one object per event, or `batches`, many events per object. Stop all consumers before you change it."
+  type        = string
+  default     = "objects"
+  nullable    = false
+}
+
 variable "budget_usd" {
   description = "Monthly budget of the account in US dollars; budget_emails are notified."
   type        = number

@@ -34,6 +34,23 @@ data "aws_iam_policy_document" "kafka_consumer" {
   }
 }
 
+data "aws_iam_policy_document" "kafka_compactor" {
+  for_each = var.policy_arns.compactor == null ? {} : local.msk
+
+  statement {
+    sid       = "Connect"
+    actions   = ["kafka-cluster:Connect"]
+    resources = [each.value.arn]
+  }
+
+  statement {
+    # It only reads the group's committed offsets.
+    sid       = "Offsets"
+    actions   = ["kafka-cluster:DescribeTopic", "kafka-cluster:DescribeGroup"]
+    resources = concat(each.value.topics, each.value.groups)
+  }
+}
+
 data "aws_iam_policy_document" "kafka_producer" {
   for_each = local.msk
 
@@ -63,6 +80,14 @@ resource "aws_iam_role_policy" "kafka_consumer" {
 
   name   = "kafka"
   role   = aws_iam_role.this["consumer"].id
+  policy = each.value.json
+}
+
+resource "aws_iam_role_policy" "kafka_compactor" {
+  for_each = data.aws_iam_policy_document.kafka_compactor
+
+  name   = "kafka"
+  role   = aws_iam_role.this["compactor"].id
   policy = each.value.json
 }
 

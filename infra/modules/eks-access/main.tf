@@ -3,7 +3,8 @@
 
 locals {
   issuer   = split("oidc-provider/", var.oidc_provider_arn)[1]
-  services = toset(["consumer", "analytics", "producer"])
+  policies = { for service, arn in var.policy_arns : service => arn if arn != null }
+  services = setunion(["producer"], keys(local.policies))
   tags     = merge({ Project = "lakefeed" }, var.tags)
 }
 
@@ -42,7 +43,7 @@ resource "aws_iam_role" "this" {
 }
 
 resource "aws_iam_role_policy_attachment" "lake" {
-  for_each = var.policy_arns
+  for_each = local.policies
 
   role       = aws_iam_role.this[each.key].name
   policy_arn = each.value

@@ -22,7 +22,7 @@ variable "oidc_provider_arn" {
 }
 
 variable "namespace" {
-  description = "Namespace of the service accounts `consumer`, `analytics` and `producer`."
+  description = "Namespace of the service accounts."
   type        = string
   default     = "lakefeed"
   nullable    = false
@@ -34,9 +34,14 @@ variable "namespace" {
 }
 
 variable "policy_arns" {
-  description = "ARNs of the policies of `consumer` and `analytics`: the output policy_arns of modules/lake."
-  type        = object({ consumer = string, analytics = string })
-  nullable    = false
+  description = "ARNs of the policies of `consumer`, `analytics` and, for Iceberg tables, `compactor` and `maintain`: the output policy_arns of modules/lake. Each one given has a role."
+  type = object({
+    consumer  = string
+    analytics = string
+    compactor = optional(string)
+    maintain  = optional(string)
+  })
+  nullable = false
 }
 
 variable "msk" {

@@ -3,9 +3,10 @@
 
 data "aws_iam_policy_document" "consumer" {
   statement {
+    # A consumer that was left running in the other layout cannot store anything.
     sid       = "CreateAndRead"
     actions   = ["s3:PutObject", "s3:GetObject"]
-    resources = [local.events_arn, local.dead_letter_arn]
+    resources = [local.layout_arn, local.dead_letter_arn]
   }
 
   statement {
@@ -21,7 +22,7 @@ data "aws_iam_policy_document" "analytics" {
   statement {
     sid       = "ReadEvents"
     actions   = ["s3:GetObject"]
-    resources = [local.events_arn]
+    resources = [local.events_arn, local.batches_arn, local.tables_arn]
   }
 
   statement {
@@ -85,11 +86,83 @@ data "aws_iam_policy_document" "analytics" {
   }
 }
 
+data "aws_iam_policy_document" "compactor" {
+  statement {
+    sid       = "ReadEvents"
+    actions   = ["s3:GetObject"]
+    resources = [local.events_arn, local.batches_arn]
+  }
+
+  statement {
+    sid       = "WriteTables"
+    actions   = ["s3:PutObject", "s3:GetObject"]
+    resources = [local.tables_arn]
+  }
+
+  statement {
+    sid       = "List"
+    actions   = ["s3:ListBucket"]
+    resources = [local.bucket_arn]
+  }
+
+  statement {
+    sid       = "CommitTables"
+    actions   = ["glue:GetTable", "glue:CreateTable", "glue:UpdateTable"]
+    resources = local.table_arns
+  }
+}
+
+data "aws_iam_policy_document" "maintain" {
+  statement {
+    # With VACUUM, Athena removes files with the permissions of the user who runs it.
+    sid = "RewriteTables"
+    actions = [
+      "s3:PutObject",
+      "s3:GetObject",
+      "s3:DeleteObject",
+      "s3:AbortMultipartUpload",
+      "s3:ListMultipartUploadParts",
+    ]
+    resources = [local.tables_arn]
+  }
+
+  statement {
+    sid       = "WriteResults"
+    actions   = ["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+    resources = [local.results_arn]
+  }
+
+  statement {
+    sid       = "List"
+    actions   = ["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"]
+    resources = [local.bucket_arn]
+  }
+
+  statement {
+    sid       = "CommitTables"
+    actions   = ["glue:GetDatabase", "glue:GetTable", "glue:UpdateTable"]
+    resources = local.table_arns
+  }
+
+  statement {
+    # Athena checks it before each query.
+    sid       = "DefaultDatabase"
+    actions   = ["glue:GetDatabase"]
+    resources = ["${local.glue_arn}:catalog", "${local.glue_arn}:database/default"]
+  }
+
+  statement {
+    sid       = "Query"
+    actions   = ["athena:StartQueryExecution", "athena:GetQueryExecution", "athena:StopQueryExecution"]
+    resources = [local.workgroup_arn]
+  }
+}
+
 data "aws_iam_policy_document" "crawler" {
   statement {
     sid       = "ReadEvents"
     actions   = ["s3:GetObject"]
-    resources = [local.events_arn]
+    resources = [local.layout_arn]
   }
 
   statement {
@@ -152,6 +225,8 @@ locals {
   services = {
     consumer  = { policy = data.aws_iam_policy_document.consumer.json, does = "stores events in ${var.bucket}" }
     analytics = { policy = data.aws_iam_policy_document.analytics.json, does = "crawls and queries ${var.bucket}" }
+    compactor = { policy = data.aws_iam_policy_document.compactor.json, does = "adds events to Iceberg tables of ${var.bucket}" }
+    maintain  = { policy = data.aws_iam_policy_document.maintain.json, does = "maintains Iceberg tables of ${var.bucket}" }
   }
 }
 

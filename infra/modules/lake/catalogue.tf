@@ -9,6 +9,7 @@ resource "aws_glue_crawler" "this" {
   description   = "Makes one table of each topic's folder"
   role          = aws_iam_role.crawler.arn
   database_name = aws_glue_catalog_database.this.name
+  table_prefix  = var.layout == "batches" ? "batches_" : null
   schedule      = var.crawler_schedule
   tags          = local.tags
 
@@ -16,7 +17,7 @@ resource "aws_glue_crawler" "this" {
     for_each = var.topics
 
     content {
-      path = "s3://${aws_s3_bucket.this.id}/${var.events_prefix}/${s3_target.value}/"
+      path = "s3://${aws_s3_bucket.this.id}/${local.layout_prefix}/${s3_target.value}/"
     }
   }
 
@@ -34,7 +35,7 @@ resource "aws_glue_crawler" "this" {
     Grouping = {
       TableGroupingPolicy = "CombineCompatibleSchemas"
       # The bucket is level 1, so each topic's folder becomes one table.
-      TableLevelConfiguration = 2 + length(split("/", var.events_prefix))
+      TableLevelConfiguration = 2 + length(split("/", local.layout_prefix))
     }
     CrawlerOutput = {
       Partitions = { AddOrUpdateBehavior = "InheritFromTable" }

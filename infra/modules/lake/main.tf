@@ -14,11 +14,17 @@ locals {
   crawler_role   = "${var.name}-crawler"
   results_prefix = "athena-results"
 
+  # What the consumer stores and the crawler reads.
+  layout_prefix = var.layout == "batches" ? var.batches_prefix : var.events_prefix
+  layout_arn    = var.layout == "batches" ? local.batches_arn : local.events_arn
+
   tags = merge({ Project = "lakefeed" }, var.tags)
 
   # Built from names instead of resource attributes, so that a plan shows the complete policies.
   bucket_arn      = "arn:${local.partition}:s3:::${var.bucket}"
   events_arn      = "${local.bucket_arn}/${var.events_prefix}/*"
+  batches_arn     = "${local.bucket_arn}/${var.batches_prefix}/*"
+  tables_arn      = "${local.bucket_arn}/${var.tables_prefix}/*"
   dead_letter_arn = "${local.bucket_arn}/${var.dead_letter_prefix}/*"
   results_arn     = "${local.bucket_arn}/${local.results_prefix}/*"
   glue_arn        = "arn:${local.partition}:glue:${local.region}:${local.account}"

@@ -24,17 +24,17 @@ output "crawler_role_arn" {
 }
 
 output "policy_arns" {
-  description = "ARNs of the policies of `consumer` and `analytics`, for roles that are created elsewhere, such as in modules/eks-access."
+  description = "ARNs of the policies of `consumer`, `analytics`, `compactor` and `maintain`, for roles that are created elsewhere, such as in modules/eks-access."
   value       = { for service, policy in aws_iam_policy.service : service => policy.arn }
 }
 
 output "role_arns" {
-  description = "ARNs of the roles of `consumer` and `analytics`; none without trusted_arns."
+  description = "ARNs of the roles of `consumer`, `analytics`, `compactor` and `maintain`; none without trusted_arns."
   value       = { for service, role in aws_iam_role.service : service => role.arn }
 }
 
 output "policies" {
-  description = "The policies of `consumer`, `analytics` and `crawler` as JSON."
+  description = "The policies of `consumer`, `analytics`, `compactor`, `maintain` and `crawler` as JSON."
   value = merge(
     { for service, each in local.services : service => each.policy },
     { crawler = data.aws_iam_policy_document.crawler.json },
@@ -42,13 +42,16 @@ output "policies" {
 }
 
 output "settings" {
-  description = "Environment variables of consumer and analytics that match these resources."
+  description = "Environment variables of the services that match these resources."
   value = {
     AWS_REGION                  = local.region
     LAKEFEED_TOPIC              = var.topics[0]
     LAKEFEED_TOPICS             = join(",", var.topics)
     LAKEFEED_BUCKET             = aws_s3_bucket.this.id
+    LAKEFEED_LAYOUT             = var.layout
     LAKEFEED_EVENTS_PREFIX      = var.events_prefix
+    LAKEFEED_BATCHES_PREFIX     = var.batches_prefix
+    LAKEFEED_TABLES_PREFIX      = var.tables_prefix
     LAKEFEED_DEAD_LETTER_PREFIX = var.dead_letter_prefix
     LAKEFEED_GLUE_DATABASE      = aws_glue_catalog_database.this.name
     LAKEFEED_CRAWLER            = aws_glue_crawler.this.name

@@ -38,6 +38,18 @@ variable "topics" {
   }
 }
 
+variable "layout" {
+  description = "How the consumer stores events, LAKEFEED_LAYOUT: `objects`, one object per event, or `batches`, many events per object. Stop all consumers before you change it."
+  type        = string
+  default     = "objects"
+  nullable    = false
+
+  validation {
+    condition     = contains(["objects", "batches"], var.layout)
+    error_message = "layout is \"${var.layout}\": it must be objects or batches."
+  }
+}
+
 variable "events_prefix" {
   description = "Prefix of the keys of event objects."
   type        = string
@@ -47,6 +59,30 @@ variable "events_prefix" {
   validation {
     condition     = can(regex("^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$", var.events_prefix))
     error_message = "events_prefix is \"${var.events_prefix}\": use letters, digits, `_`, `.` and `-`, with single slashes between and none at either end."
+  }
+}
+
+variable "batches_prefix" {
+  description = "Prefix of the keys of batch objects."
+  type        = string
+  default     = "batches"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$", var.batches_prefix))
+    error_message = "batches_prefix is \"${var.batches_prefix}\": use letters, digits, `_`, `.` and `-`, with single slashes between and none at either end."
+  }
+}
+
+variable "tables_prefix" {
+  description = "Prefix of the keys of Iceberg tables."
+  type        = string
+  default     = "tables"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$", var.tables_prefix))
+    error_message = "tables_prefix is \"${var.tables_prefix}\": use letters, digits, `_`, `.` and `-`, with single slashes between and none at either end."
   }
 }
 
@@ -62,16 +98,21 @@ variable "dead_letter_prefix" {
   }
 
   validation {
-    condition     = !startswith("${var.events_prefix}/", "${var.dead_letter_prefix}/") && !startswith("${var.dead_letter_prefix}/", "${var.events_prefix}/")
-    error_message = "events_prefix and dead_letter_prefix must not contain one another: the crawler would read dead letters as events."
+    condition = alltrue([
+      for pair in setproduct(
+        [var.events_prefix, var.batches_prefix, var.tables_prefix, var.dead_letter_prefix],
+        [var.events_prefix, var.batches_prefix, var.tables_prefix, var.dead_letter_prefix],
+      ) : pair[0] == pair[1] || !startswith("${pair[0]}/", "${pair[1]}/")
+    ]) && length(distinct([var.events_prefix, var.batches_prefix, var.tables_prefix, var.dead_letter_prefix])) == 4
+    error_message = "events_prefix, batches_prefix, tables_prefix and dead_letter_prefix must not contain one another: the crawler would read the objects of one as those of another."
   }
 
   validation {
     condition = alltrue([
-      for prefix in [var.events_prefix, var.dead_letter_prefix] :
+      for prefix in [var.events_prefix, var.batches_prefix, var.tables_prefix, var.dead_letter_prefix] :
       !startswith("${prefix}/", "athena-results/") && !startswith("athena-results/", "${prefix}/")
     ])
-    error_message = "events_prefix and dead_letter_prefix must not overlap with athena-results/, which contains query results that expire."
+    error_message = "No prefix may overlap with athena-results/, which contains query results that expire."
   }
 }
 
@@ -141,7 +182,7 @@ variable "force_destroy" {
 }
 
 variable "trusted_arns" {
-  description = "Users and roles that may assume the roles of consumer and analytics, such as your own. Empty if these roles are not needed, because modules/eks-access creates others."
+  description = "Users and roles that may assume the roles of the services, such as your own. Empty if these roles are not needed, because modules/eks-access creates others."
   type        = list(string)
   default     = []
   nullable    = false

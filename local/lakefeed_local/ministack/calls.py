@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, TextIO
 from urllib.parse import parse_qs
+from xml.sax.saxutils import unescape
 
 from lakefeed_local.ministack.asgi import App, Receive, Scope, Send, credential, header, read_body, replay
+
+# DeleteObjects: `POST /bucket?delete`.
+_DELETE = re.compile(rb"(^|&)delete(=|&|$)")
+_KEY = re.compile(rb"<Key>(.*?)</Key>", re.DOTALL)
 
 
 class CallLog:
@@ -26,6 +32,11 @@ class CallLog:
                 body = await read_body(receive)
                 receive = replay(body, receive)
                 data = json.loads(body or b"{}")
+            elif _DELETE.search(scope.get("query_string", b"")):
+                # What it deletes is in the body alone.
+                body = await read_body(receive)
+                receive = replay(body, receive)
+                data = {"Keys": [unescape(key.decode()) for key in _KEY.findall(body)]}
             call = {
                 "access_key": signed.access_key,
                 "region": signed.region,

@@ -135,6 +135,12 @@ def test_the_three_newest_versions_of_kubernetes_are_asked() -> None:
             "'^[A-Za-z0-9._-]{1,249}$'. Topic of the events.",
         ),
         (
+            lambda b: b["ConfigMap"]["data"].update(LAKEFEED_KAFKA_SSL_CA_FILE="/etc/lakefeed/ca.crt"),
+            "Deployment/consumer",
+            "container consumer: it would not start: LAKEFEED_KAFKA_SSL_CA_FILE=/etc/lakefeed/ca.crt: no "
+            "volume is mounted there",
+        ),
+        (
             lambda b: container(b)["ports"][0].update(containerPort=8001),
             "Deployment/consumer",
             "container consumer: port http is 8001, and consumer listens on 8002",
@@ -239,6 +245,25 @@ def test_what_is_wrong_is_said(change: Callable[[Bodies], object], resource: str
     bodies = good()
     change(bodies)
     assert f"overlays/x: {resource} (k8s/x.yaml): {message}" in said(check([rendering(bodies)], GIVEN))
+
+
+def problems_of_analytics(*arguments: str) -> str:
+    bodies = good()
+    container(bodies).update(image="lakefeed-analytics:1", args=[*arguments])
+    container(bodies)["readinessProbe"]["httpGet"]["path"] = "/v1/tables"
+    return "\n".join(said(check([rendering(bodies)], GIVEN)))
+
+
+def test_a_command_on_iceberg_tables_reads_kafkas_settings_and_has_no_api() -> None:
+    found = problems_of_analytics("compact", "--every", "5m")
+    assert "is not a setting" not in found
+    assert "readinessProbe: lakefeed-analytics:1 does not serve /v1/tables" in found
+
+
+def test_the_analytics_service_has_an_api_and_does_not_read_kafkas_settings() -> None:
+    found = problems_of_analytics()
+    assert "LAKEFEED_KAFKA_SECURITY_PROTOCOL is not a setting of analytics" in found
+    assert "does not serve" not in found
 
 
 def schema_says(body: dict[str, Any]) -> list[str]:

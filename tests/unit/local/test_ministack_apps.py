@@ -91,16 +91,20 @@ def test_other_calls_pass_unchanged() -> None:
 
 
 def test_signed_calls_are_logged_and_passed_on() -> None:
-    behind, file = Recorder({}, {}, {}), io.StringIO()
+    behind, file = Recorder({}, {}, {}, {}), io.StringIO()
     app = CallLog(behind, file)
+    keys = b"<Delete><Object><Key>a &amp; b</Key></Object><Object><Key>c</Key></Object></Delete>"
+    delete = scope_of("", "maintain", method="POST", path="/lake", query_string=b"delete")
     put = scope_of("", "consumer", method="PUT", path="/lake/a b.json", query_string=b"x-id=PutObject")
     health = {**scope_of(""), "headers": []}
 
     call(app, "AWSGlue.GetTable", "analytics", Name="orders")
     asyncio.run(request(app, put, b"{}"))
+    asyncio.run(request(app, delete, keys))
     asyncio.run(request(app, health, b""))
 
-    glue, s3 = (json.loads(line) for line in file.getvalue().splitlines())
+    glue, s3, deleted = (json.loads(line) for line in file.getvalue().splitlines())
     assert (glue["access_key"], glue["target"], glue["body"]) == ("analytics", "GetTable", {"Name": "orders"})
     assert (s3["method"], s3["path"], s3["query"]) == ("PUT", "/lake/a b.json", {"x-id": ["PutObject"]})
-    assert behind.bodies == [b'{"Name": "orders"}', b"{}", b""]
+    assert deleted["body"] == {"Keys": ["a & b", "c"]}
+    assert behind.bodies == [b'{"Name": "orders"}', b"{}", keys, b""]

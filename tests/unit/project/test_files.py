@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lakefeed_common.settings import variable_name
+from lakefeed_consumer.settings import ConsumerSettings
 from lakefeed_producer.options import FILE_SETTINGS
 from tests.helpers.compose import ONE_SHOT
 
@@ -51,6 +53,19 @@ def test_what_the_messages_of_watch_advise_can_be_set_for_its_container() -> Non
     options = {f"LAKEFEED_{name.upper()}" for name in FILE_SETTINGS}
     # A path is the container's own.
     assert options - {"LAKEFEED_SCHEMA_FILE"} <= environment.keys()
+
+
+def test_batches_are_set_for_every_container_that_knows_the_layout() -> None:
+    consumer = {
+        variable_name(name, field): field.default for name, field in ConsumerSettings.model_fields.items()
+    }
+    batches = {name: value for name, value in consumer.items() if name.startswith("LAKEFEED_BATCH_")}
+    assert {name: float(str(defaults()[name])) for name in batches} == batches
+    for file in COMPOSE:
+        services = yaml.safe_load(file.read_text().replace("!override", ""))["services"]
+        assert batches.keys() <= services["consumer"]["environment"].keys(), file
+        for name in ("consumer", "analytics", "compactor"):
+            assert "LAKEFEED_LAYOUT" in services[name]["environment"], (file, name)
 
 
 def test_ports_are_published_on_the_loopback_only() -> None:

@@ -30,12 +30,15 @@ run "each_role_is_of_one_service_account" {
   }
 
   assert {
-    condition     = { for service, each in aws_iam_role_policy_attachment.lake : service => each.policy_arn } == var.policy_arns
+    condition = { for service, each in aws_iam_role_policy_attachment.lake : service => each.policy_arn } == {
+      consumer  = var.policy_arns.consumer
+      analytics = var.policy_arns.analytics
+    }
     error_message = "A role has another policy than the lake's."
   }
 
   assert {
-    condition     = length(aws_iam_role_policy.kafka_consumer) + length(aws_iam_role_policy.kafka_producer) + length(aws_iam_role_policy.csv) == 0
+    condition     = length(aws_iam_role.this) == 3 && length(aws_iam_role_policy.kafka_consumer) + length(aws_iam_role_policy.kafka_producer) + length(aws_iam_role_policy.kafka_compactor) + length(aws_iam_role_policy.csv) == 0
     error_message = "A role may something that was not asked for."
   }
 }
@@ -67,6 +70,32 @@ run "msk_lets_each_do_its_part_on_its_topics" {
       !strcontains(jsonencode(each.Resource), "*") && !strcontains(jsonencode(each.Resource), ":group/")
     ])
     error_message = "The producer may more than write its topics."
+  }
+}
+
+run "services_of_iceberg_tables_have_a_role_if_they_have_a_policy" {
+  command = plan
+
+  variables {
+    policy_arns = {
+      consumer  = "arn:aws:iam::123456789012:policy/lakefeed-consumer"
+      analytics = "arn:aws:iam::123456789012:policy/lakefeed-analytics"
+      compactor = "arn:aws:iam::123456789012:policy/lakefeed-compactor"
+      maintain  = "arn:aws:iam::123456789012:policy/lakefeed-maintain"
+    }
+    msk = { cluster_arn = "arn:aws:kafka:eu-central-1:123456789012:cluster/lakefeed/id-1" }
+  }
+
+  assert {
+    condition     = toset(keys(aws_iam_role.this)) == toset(["consumer", "analytics", "producer", "compactor", "maintain"])
+    error_message = "There is not one role for each service."
+  }
+
+  assert {
+    condition = {
+      for each in jsondecode(aws_iam_role_policy.kafka_compactor["cluster"].policy).Statement : each.Sid => flatten([each.Action])
+    } == { Connect = ["kafka-cluster:Connect"], Offsets = ["kafka-cluster:DescribeTopic", "kafka-cluster:DescribeGroup"] }
+    error_message = "The compactor's rights are others: ${aws_iam_role_policy.kafka_compactor["cluster"].policy}"
   }
 }
 

@@ -103,6 +103,73 @@ run "the_consumer_creates_and_reads_and_nothing_else" {
   }
 }
 
+run "in_batches_consumer_and_crawler_are_about_batches" {
+  command = plan
+
+  variables {
+    layout         = "batches"
+    batches_prefix = "raw/batches"
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_policy.service["consumer"].policy).Statement[0].Resource == [
+      "arn:aws:s3:::lake-test/raw/batches/*", "arn:aws:s3:::lake-test/dead-letters/*",
+    ]
+    error_message = "The consumer may store in another layout: ${aws_iam_policy.service["consumer"].policy}"
+  }
+
+  assert {
+    condition     = jsondecode(aws_iam_role_policy.crawler.policy).Statement[0].Resource == "arn:aws:s3:::lake-test/raw/batches/*"
+    error_message = "The crawler may read something else than batches."
+  }
+
+  assert {
+    condition = [for each in aws_glue_crawler.this.s3_target : each.path] == ["s3://lake-test/raw/batches/demo_testing/"] && (
+      aws_glue_crawler.this.table_prefix == "batches_" &&
+      jsondecode(aws_glue_crawler.this.configuration).Grouping.TableLevelConfiguration == 4
+    )
+    error_message = "The crawler is not about the topics' batches."
+  }
+
+  assert {
+    condition     = output.settings.LAKEFEED_LAYOUT == "batches" && output.settings.LAKEFEED_BATCHES_PREFIX == "raw/batches"
+    error_message = "The settings of the services differ from the crawler."
+  }
+}
+
+run "only_maintenance_deletes_and_only_below_the_tables" {
+  command = plan
+
+  assert {
+    condition = {
+      for service, policy in aws_iam_policy.service : service => flatten([
+        for each in jsondecode(policy.policy).Statement : each.Resource
+        if anytrue([for action in flatten([each.Action]) : strcontains(action, "Delete")])
+      ])
+    } == { consumer = [], analytics = [], compactor = [], maintain = ["arn:aws:s3:::lake-test/tables/*"] }
+    error_message = "Something else may delete, or something else is deleted."
+  }
+
+  assert {
+    condition = toset(flatten([
+      for each in jsondecode(aws_iam_policy.service["compactor"].policy).Statement : each.Resource
+      if contains(flatten([each.Action]), "s3:PutObject")
+    ])) == toset(["arn:aws:s3:::lake-test/tables/*"])
+    error_message = "The compactor may write elsewhere."
+  }
+
+  assert {
+    condition = alltrue([
+      for action in flatten([
+        for service in ["compactor", "maintain"] : [
+          for each in jsondecode(aws_iam_policy.service[service].policy).Statement : each.Action
+        ]
+      ]) : !strcontains(action, "*")
+    ])
+    error_message = "A statement allows actions that do not exist yet."
+  }
+}
+
 run "analytics_writes_results_only_and_changes_no_definition" {
   command = plan
 
@@ -174,7 +241,7 @@ run "those_named_may_take_the_roles" {
   }
 
   assert {
-    condition     = toset(keys(aws_iam_role.service)) == toset(["consumer", "analytics"])
+    condition     = toset(keys(aws_iam_role.service)) == toset(["consumer", "analytics", "compactor", "maintain"])
     error_message = "There is not one role for each service."
   }
 
@@ -269,6 +336,26 @@ run "prefixes_within_one_another_are_refused" {
   }
 
   expect_failures = [var.dead_letter_prefix]
+}
+
+run "tables_among_the_batches_are_refused" {
+  command = plan
+
+  variables {
+    tables_prefix = "batches/tables"
+  }
+
+  expect_failures = [var.dead_letter_prefix]
+}
+
+run "another_layout_is_refused" {
+  command = plan
+
+  variables {
+    layout = "parquet"
+  }
+
+  expect_failures = [var.layout]
 }
 
 run "events_among_the_results_are_refused" {
