@@ -75,7 +75,7 @@ lock: $(UV) ## resolve all dependencies into the hashed locks (UPGRADE=1: newer 
 	$(BIN)/lakefeed-local lock
 
 .PHONY: docs
-docs: setup ## generate docs/configuration.md, docs/metrics.md, docs/decisions/README.md and the dashboards
+docs: setup ## generate docs/configuration.md, docs/metrics.md, docs/decisions/README.md, the dashboards, Prometheus's files for Kubernetes
 	@$(BIN)/python -m docs.generate
 
 # ---- tests --------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 from docs import configuration, decision_index, metrics
 from monitoring.generated import write_or_check
 from monitoring.grafana import generate as grafana
-from monitoring.prometheus import generate as prometheus
+from monitoring.prometheus import kubernetes
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -26,4 +26,4 @@ def files() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(write_or_check({**files(), **grafana.files(), **prometheus.files()}, sys.argv[1:]))
+    sys.exit(write_or_check({**files(), **grafana.files(), **kubernetes.files()}, sys.argv[1:]))

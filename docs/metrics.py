@@ -13,7 +13,7 @@ _HEAD = f"""{NOTE}
 
 Every service serves its metrics at `/metrics` in Prometheus's format; Prometheus adds the labels `job` and
 `instance`. Counters start at 0 when a service starts. A histogram `x` consists of `x_bucket` (with the
-label `le`), `x_sum` and `x_count`. The dashboard *Lakefeed: pipeline* shows them, and the
+label `le`), `x_sum` and `x_count`. The dashboard *Lakefeed: pipeline* shows nearly all of them, and the
 [runbook](runbook.md) says what to do when an alert fires.
 
 """

@@ -98,7 +98,8 @@ def _metric(family: Family, labels: tuple[str, ...] | None) -> Metric:
     suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
     if labels is None or family.type == "info":
         names = {name: None for sample in family.samples for name in sample.labels}
-        labels = tuple(names)
+        # `le` is a label of the buckets only.
+        labels = tuple(name for name in names if (family.type, name) != ("histogram", "le"))
     return Metric(family.name.removesuffix(suffix) + suffix, family.type, labels, family.documentation)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from lakefeed_common.settings import KafkaSettings, LakeSettings, ServiceSettings, setting
+
+S3Client = Literal["fast", "obstore"]
+S3_CLIENTS: tuple[S3Client, ...] = get_args(S3Client)
 
 
 class ConsumerSettings(ServiceSettings, KafkaSettings, LakeSettings):
@@ -20,7 +23,7 @@ class ConsumerSettings(ServiceSettings, KafkaSettings, LakeSettings):
         "Consumer group; the workers of a group share the topic's partitions.",
         pattern=r"^[A-Za-z0-9._-]{1,249}$",
     )
-    s3_client: Literal["fast", "obstore"] = setting(
+    s3_client: S3Client = setting(
         "fast",
         "Client that puts the objects: `fast`, which only does conditional puts and passes each one that is "
         "not confirmed on to obstore, or `obstore` alone.",

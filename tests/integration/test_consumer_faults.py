@@ -12,7 +12,7 @@ import pytest
 from lakefeed_common.settings import load
 from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError, StoreUnavailableError
 from lakefeed_consumer.s3.client import open_store
-from lakefeed_consumer.settings import ConsumerSettings
+from lakefeed_consumer.settings import S3_CLIENTS, ConsumerSettings
 from tests.helpers.consuming import run
 from tests.helpers.http_server import QuietServer
 
@@ -39,7 +39,7 @@ class Answers(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(params=["fast", "obstore"])
+@pytest.fixture(params=S3_CLIENTS)
 def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
     server = QuietServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever)

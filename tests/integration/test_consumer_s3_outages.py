@@ -20,7 +20,7 @@ from lakefeed_consumer.object_store import (
 )
 from lakefeed_consumer.s3.client import open_store
 from lakefeed_consumer.s3.obstore import ObstoreObjectStore
-from lakefeed_consumer.settings import ConsumerSettings
+from lakefeed_consumer.settings import S3_CLIENTS, ConsumerSettings
 from tests.chaos.run import read_bucket
 from tests.helpers.consuming import (
     by_position,
@@ -44,7 +44,7 @@ MEMORY = 80 << 20
 TAKEN = "lakefeed_consumer_events_taken_total"
 
 
-@pytest.fixture(params=["fast", "obstore"])
+@pytest.fixture(params=S3_CLIENTS)
 def store(
     request: pytest.FixtureRequest,
     seaweed: SeaweedS3,

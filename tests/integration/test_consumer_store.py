@@ -1,4 +1,4 @@
-"""The contract of `ObjectStore`, for the store in memory and for both clients with real S3 servers."""
+"""The contract of `ObjectStore`, for the store in memory and for each client with real S3 servers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ from lakefeed_consumer.object_store import (
 )
 from lakefeed_consumer.s3.client import open_store
 from lakefeed_consumer.s3.fast.store import FastObjectStore
-from lakefeed_consumer.settings import ConsumerSettings
+from lakefeed_consumer.settings import S3_CLIENTS, ConsumerSettings
 from tests.helpers.consuming import ReadsOnly, run
 from tests.helpers.memory_store import MemoryStore
 from tests.helpers.seaweed import SeaweedS3, access
 from tests.helpers.services import free_port
-
-CLIENTS = ("fast", "obstore")
 
 
 @pytest.fixture
@@ -36,10 +34,10 @@ def seaweed_bucket(seaweed: SeaweedS3, topic: str, monkeypatch: pytest.MonkeyPat
     return topic
 
 
-MEMORY_AND_MINISTACK = ["memory", *product(CLIENTS, ["bucket"])]
+MEMORY_AND_MINISTACK = ["memory", *product(S3_CLIENTS, ["bucket"])]
 
 
-@pytest.fixture(params=[*MEMORY_AND_MINISTACK, *product(CLIENTS, ["seaweed_bucket"])], ids=str)
+@pytest.fixture(params=[*MEMORY_AND_MINISTACK, *product(S3_CLIENTS, ["seaweed_bucket"])], ids=str)
 def store(request: pytest.FixtureRequest) -> ObjectStore:
     if request.param == "memory":
         return MemoryStore()
@@ -153,7 +151,7 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", S3_CLIENTS)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_missing_bucket_is_refused_and_named(
     aws: str, client: str, call: Callable[[ObjectStore], object]
@@ -164,7 +162,7 @@ def test_a_missing_bucket_is_refused_and_named(
     assert "LAKEFEED_BUCKET" in str(error)
 
 
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", S3_CLIENTS)
 @pytest.mark.parametrize("call", CALLS)
 def test_an_unreachable_server_is_unavailable(
     aws: str, monkeypatch: pytest.MonkeyPatch, client: str, call: Callable[[ObjectStore], object]

@@ -18,12 +18,10 @@ CREDENTIAL_SOURCES = (
 class Failure:
     """A failed request, in terms of S3; a client fills in what it knows.
 
-    It names no key: the message is the reason of a state, and must not change with each put.
-
     Attributes:
         status: HTTP status of the response; 0 without a response.
         code: S3's error code.
-        message: S3's own message, without the names of objects.
+        message: S3's own message.
         region: the bucket's region, if S3 names another one than the client used.
         no_response: why there is no response.
         detail: more about a missing response.
@@ -35,6 +33,10 @@ class Failure:
     region: str = ""
     no_response: Literal["timeout", "connection", "other"] = "other"
     detail: str = ""
+
+
+_OBJECT = re.compile(r"(arn:aws[\w-]*:s3:::[^/\s\"']+/)[^\s\"']+")
+_MAX_MESSAGE = 500
 
 
 class _Rule(NamedTuple):
@@ -115,14 +117,17 @@ _ADVICE = {
 
 
 def translate(failure: Failure, where: str) -> StoreUnavailableError | StoreRefusedError:
-    """The error of `ObjectStore` for a failed request; `where` names the bucket and its address."""
+    """The error of `ObjectStore` for a failed request; `where` names the bucket and its address.
+
+    Its message names no object: it is the reason of a state, and must not change with each put.
+    """
     rule = next(rule for rule in _RULES if rule.applies(failure))
-    advice = _advice(failure)
+    message, advice = _message(failure), _advice(failure)
     text = rule.text.format(
         status=failure.status,
         code=failure.code,
         code_or_status=failure.code or failure.status,
-        message=f": {failure.message}" if failure.message else "",
+        message=f": {message}" if message else "",
         region=failure.region,
         detail=failure.detail or rule.cause,
         advice=f" {advice}" if advice else "",
@@ -130,6 +135,12 @@ def translate(failure: Failure, where: str) -> StoreUnavailableError | StoreRefu
     if rule.cause == "refused":
         return StoreRefusedError(f"{where}: {text}")
     return StoreUnavailableError(f"{where}: {text}", rule.cause)
+
+
+def _message(failure: Failure) -> str:
+    """S3's own message on one line, without the names of objects."""
+    plain = " ".join(failure.message.split())
+    return _OBJECT.sub(r"\1*", plain).rstrip(".")[:_MAX_MESSAGE]
 
 
 def _advice(failure: Failure) -> str:

@@ -48,10 +48,8 @@ _REDIRECT = "Received redirect without LOCATION"
 _CODE = re.compile(r"<Code>\s*([\w.-]+)\s*</Code>")
 _MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
 _REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>")
-_OBJECT = re.compile(r"(arn:aws[\w-]*:s3:::[^/\s\"']+/)[^\s\"']+")
 _KIND = re.compile(r"kind: (\w+)")
 _DETAIL = re.compile(r'(?:message|error): "([^"]+)"')
-_MAX_MESSAGE = 500
 
 
 class ObstoreObjectStore:
@@ -170,12 +168,8 @@ def _code(text: str) -> str:
 
 
 def _message(text: str) -> str:
-    """S3's own message, without what differs from object to object."""
     message = _MESSAGE.search(text)
-    if message is None:
-        return ""
-    plain = " ".join(html.unescape(message[1]).split())
-    return _OBJECT.sub(r"\1*", plain).rstrip(".")[:_MAX_MESSAGE]
+    return html.unescape(message[1]) if message else ""
 
 
 def _place(settings: ConsumerSettings) -> aws_places.BucketPlace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from lakefeed_consumer.metrics import RETRY_CAUSES
 from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError, StoreUnavailableError
 from lakefeed_consumer.s3.client import open_store
 from lakefeed_consumer.s3.errors import Failure, translate
-from lakefeed_consumer.settings import ConsumerSettings
+from lakefeed_consumer.settings import S3_CLIENTS, ConsumerSettings
 from tests.helpers.http_server import QuietServer
 
 
@@ -56,8 +57,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Answers]]:
     thread.join()
 
 
-def put(client: str) -> None:
-    store: ObjectStore = open_store(load(ConsumerSettings, {"s3_client": client}))
+def put(client: str, **options: float) -> None:
+    store: ObjectStore = open_store(load(ConsumerSettings, {"s3_client": client, **options}))
 
     async def scenario() -> None:
         try:
@@ -105,13 +106,14 @@ REFUSED = [
 ]
 
 
+@pytest.mark.parametrize("client", S3_CLIENTS)
 @pytest.mark.parametrize(("status", "body", "expected"), REFUSED)
 def test_a_refusal_has_s3s_message_and_advice(
-    server: type[Answers], status: int, body: bytes, expected: str
+    client: str, server: type[Answers], status: int, body: bytes, expected: str
 ) -> None:
     server.status, server.body = status, body
     with pytest.raises(StoreRefusedError) as caught:
-        put("obstore")
+        put(client)
     assert expected in str(caught.value)
     assert "secret-key" not in str(caught.value)
     assert ("Check the AWS credentials" in str(caught.value)) == (
@@ -119,12 +121,39 @@ def test_a_refusal_has_s3s_message_and_advice(
     )
 
 
+@pytest.mark.parametrize("client", S3_CLIENTS)
 @pytest.mark.parametrize("code", ["ThrottlingException", "KMS.ThrottlingException", "SlowDown", "Throttling"])
-def test_throttling_is_retried_whatever_its_status(server: type[Answers], code: str) -> None:
+def test_throttling_is_retried_whatever_its_status(client: str, server: type[Answers], code: str) -> None:
     server.status, server.body = 400, error(code, "Rate exceeded")
     with pytest.raises(StoreUnavailableError, match=f"400 {code}: Rate exceeded") as caught:
-        put("obstore")
+        put(client)
     assert caught.value.cause == "slow_down"
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A port on which no process listens yet."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{bound.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+        yield bound
+
+
+@pytest.mark.parametrize("client", S3_CLIENTS)
+def test_a_refused_connection_is_unavailable(client: str, port: socket.socket) -> None:
+    with pytest.raises(StoreUnavailableError, match="Connection refused") as caught:
+        put(client)
+    assert caught.value.cause == "connection"
+
+
+@pytest.mark.parametrize("client", S3_CLIENTS)
+def test_a_server_that_does_not_answer_in_time_is_unavailable(client: str, port: socket.socket) -> None:
+    port.listen()
+    with pytest.raises(StoreUnavailableError, match="no answer") as caught:
+        put(client, put_timeout_seconds=0.5)
+    assert caught.value.cause == "timeout"
 
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
@@ -140,7 +169,7 @@ def test_a_credential_that_no_header_can_carry_is_named(
     assert not server.heads
 
 
-@pytest.mark.parametrize("client", ["fast", "obstore"])
+@pytest.mark.parametrize("client", S3_CLIENTS)
 def test_each_put_has_the_checksum_that_object_lock_requires(client: str, server: type[Answers]) -> None:
     put(client)
     (head,) = server.heads

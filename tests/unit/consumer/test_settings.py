@@ -9,7 +9,7 @@ import pytest
 from lakefeed_common.errors import SettingsError
 from lakefeed_common.settings import load
 from lakefeed_consumer import service
-from lakefeed_consumer.settings import ConsumerSettings
+from lakefeed_consumer.settings import S3_CLIENTS, ConsumerSettings
 
 
 def test_the_fast_client_is_accepted_under_its_old_name_and_deprecated(
@@ -21,7 +21,7 @@ def test_the_fast_client_is_accepted_under_its_old_name_and_deprecated(
     assert settings.deprecations == ("LAKEFEED_S3_CLIENT=lean is deprecated; set LAKEFEED_S3_CLIENT=fast",)
 
 
-@pytest.mark.parametrize("name", ["fast", "obstore"])
+@pytest.mark.parametrize("name", S3_CLIENTS)
 def test_a_clients_name_is_not_deprecated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEFEED_S3_CLIENT", name)
     settings = load(ConsumerSettings)

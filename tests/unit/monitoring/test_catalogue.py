@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monitoring.catalogue import BrokerMetric, Metric, all_series, broker_metrics, service_metrics
+from monitoring.catalogue import PARTS, BrokerMetric, Metric, all_series, broker_metrics, service_metrics
 
 
 def test_series_are_named_as_prometheus_sees_them() -> None:
@@ -23,6 +23,15 @@ def test_a_metric_is_what_its_class_says() -> None:
         ("topic", "partition"),
         "Events of an assigned partition that are not committed yet.",
     )
+
+
+def test_only_the_buckets_of_a_histogram_have_the_label_le() -> None:
+    histograms = [metric for part in PARTS for metric in service_metrics(part) if metric.kind == "histogram"]
+    assert histograms
+    for metric in histograms:
+        assert "le" not in metric.labels, metric.name
+        with_le = [name for name, labels in metric.series().items() if "le" in labels]
+        assert with_le == [f"{metric.name}_bucket"]
 
 
 def test_every_alternative_of_a_jmx_rule_is_a_metric(tmp_path: Path) -> None:

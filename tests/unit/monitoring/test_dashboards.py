@@ -10,7 +10,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from monitoring.catalogue import all_series
+from monitoring.catalogue import PARTS, all_series, service_metrics
 from monitoring.check_queries import dashboards, panels, rules
 from monitoring.generated import stale
 from monitoring.grafana.generate import DASHBOARDS, files
@@ -28,6 +28,13 @@ QUERIES = [
     for target in panel["targets"]
 ]
 board = pytest.mark.parametrize("board", [each for _, each in BOARDS], ids=[name for name, _ in BOARDS])
+
+
+# Metrics that neither the dashboards nor the rules read, and why.
+NOT_SHOWN = {
+    "lakefeed_consumer_last_stored_timestamp_seconds": "*Consumed and stored* shows when it stopped",
+    "lakefeed_analytics_crawl_last_success_timestamp_seconds": "*Crawls by outcome* shows it",
+}
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +112,19 @@ def test_a_query_reads_what_a_service_has(series: dict[str, frozenset[str]], exp
     assert grouped <= known
     # What is summed away is no longer there to be shown.
     assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= grouped
+
+
+def test_each_metric_is_in_a_panel_or_a_rule() -> None:
+    shown = [target["expr"] for _, board in BOARDS for panel in panels(board) for target in panel["targets"]]
+    read = {
+        selector.name
+        for expr in (*shown, *(rule["expr"] for rule in rules()))
+        for selector in selectors(expr)
+    }
+    unread = {
+        metric.name
+        for part in PARTS
+        for metric in service_metrics(part)
+        if metric.name.startswith("lakefeed_") and not read & metric.series().keys()
+    }
+    assert unread == NOT_SHOWN.keys(), "add a panel or a rule, or a reason to NOT_SHOWN"

@@ -9,7 +9,7 @@ import yaml
 
 from monitoring.catalogue import ROOT
 from monitoring.generated import stale
-from monitoring.prometheus.generate import files, in_pods, prometheus_rule
+from monitoring.prometheus.kubernetes import files, in_pods, prometheus_rule
 from monitoring.promql import narrowed
 
 MONITORING = ROOT / "monitoring"

@@ -15,6 +15,15 @@ PROMETHEUS = ROOT / "monitoring" / "prometheus"
 ALERTS = [pytest.param(rule, id=rule["alert"]) for rule in rules() if "alert" in rule]
 
 
+def promtool_cases() -> list[dict[str, Any]]:
+    return [
+        case
+        for path in (PROMETHEUS / "tests").glob("*.yml")
+        for test in yaml.safe_load(path.read_text())["tests"]
+        for case in test.get("alert_rule_test", [])
+    ]
+
+
 def test_rules_read_what_a_service_has() -> None:
     recorded = {rule["record"]: frozenset[str]() for rule in rules() if "record" in rule}
     series = {**all_series(), **recorded}
@@ -44,15 +53,25 @@ def test_the_runbook_has_no_heading_without_an_alert() -> None:
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_an_alert_is_tested_before_and_after_it_fires(alert: dict[str, Any]) -> None:
-    cases = [
-        case
-        for path in (PROMETHEUS / "tests").glob("*.yml")
-        for test in yaml.safe_load(path.read_text())["tests"]
-        for case in test.get("alert_rule_test", [])
-        if case["alertname"] == alert["alert"]
-    ]
+    cases = [case for case in promtool_cases() if case["alertname"] == alert["alert"]]
     assert any(case["exp_alerts"] for case in cases)
     assert any(not case["exp_alerts"] for case in cases)
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_promtool_expects_the_annotations_of_the_rule(alert: dict[str, Any]) -> None:
+    expected = [
+        firing["exp_annotations"]
+        for case in promtool_cases()
+        if case["alertname"] == alert["alert"]
+        for firing in case["exp_alerts"]
+    ]
+    assert expected
+    for texts in expected:
+        assert texts.keys() == alert["annotations"].keys()
+        for name, template in alert["annotations"].items():
+            fixed = re.split(r"\{\{.*?\}\}", template)
+            assert re.fullmatch(".*".join(map(re.escape, fixed)), texts[name]), texts[name]
 
 
 def test_jobs_are_those_that_rules_name() -> None:

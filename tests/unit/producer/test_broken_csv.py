@@ -42,6 +42,10 @@ def test_the_document_lists_the_same_kinds() -> None:
     assert expected in RELIABILITY.read_text(), f"put this into the section Broken CSV:\n{expected}"
 
 
+def test_each_reason_has_a_case() -> None:
+    assert {broken.outcome for broken in BROKEN if isinstance(broken.outcome, Reason)} == set(Reason)
+
+
 def shown(broken: Broken) -> str:
     if isinstance(broken.outcome, Reason):
         return f"rejected: `{broken.outcome}`"

@@ -1,4 +1,4 @@
-"""Generates Prometheus's files for Kubernetes: `python -m monitoring.prometheus.generate`.
+"""Generates Prometheus's files for Kubernetes: `python -m monitoring.prometheus.kubernetes`.
 
 With `--check` it only compares.
 
