@@ -32,7 +32,7 @@ STAGES = (
     Stage("infra-test", "make infra-test", after=["set-up"]),
     Stage("k8s-check", "make k8s-check", after=["lint"]),
     # Next to what computes it takes no less time on two cores, and its tests come closer to their limits.
-    # The instance goes on next to it: it mostly waits.
+    # The instance runs next to it and mostly waits.
     Stage("test-all", "make test-all", after=["infra-test", "k8s-check", "cluster", "images"]),
     # Pods and jobs wait most of the time, for images, probes and each other.
     Stage("k8s-e2e", '. "$CI_CLUSTER"; make k8s-e2e', after=["test-all", "infra-e2e"]),

@@ -24,7 +24,7 @@ BUCKET = "lakefeed"
 SAMPLE = (ROOT / "data" / "prices.csv").read_text().splitlines()
 SAMPLE_ROWS = len(SAMPLE) - 1
 
-# Rows a second: 1,500 rows take longer than anything that happens meanwhile.
+# Rows per second: 1,500 rows take longer than anything that happens meanwhile.
 _SLOW_RATE = 5
 
 Position = tuple[int, int]
