@@ -186,11 +186,15 @@ def repeated_reasons(log: str) -> list[str]:
 
     Reasons may alternate while a server starts or stops, but not in each round of asking.
     """
-    seen: Counter[str] = Counter()
+    seen: dict[str, Counter[str]] = {}
+    repeated: list[str] = []
     for line in log.splitlines():
         if match := _READINESS.search(line):
             if match["state"] == "can be used":
-                seen = Counter({text: count for text, count in seen.items() if count > _ALTERNATIONS})
-            else:
-                seen[match[0]] += 1
-    return [text for text, count in seen.items() if count > _ALTERNATIONS]
+                seen.pop(match["dependency"], None)
+                continue
+            reasons = seen.setdefault(match["dependency"], Counter())
+            reasons[match["state"]] += 1
+            if reasons[match["state"]] == _ALTERNATIONS + 1:
+                repeated.append(match[0])
+    return repeated

