@@ -108,14 +108,13 @@ def used(tutorial: Tutorial, cloud: Cloud, kafka: str, tmp_path_factory: pytest.
             api.delete("/v1/crawls")
         running.stop()
     # A topic of its own in the other layout, which a table of each topic is made of.
-    for _ in range(3):
-        broker.produce(BATCHED, b'{"ticker": "AAPL"}')
-    assert broker.flush(20) == 0
+    other = {"LAKEFEED_TOPIC": BATCHED}
+    command("producer", common | other, "publish", str(ROOT / "data" / "prices.csv"), "--limit", "3")
     batches = {
         **consumer,
+        **other,
         "AWS_ACCESS_KEY_ID": ACCESS_KEYS["consumer-batches"],
         "LAKEFEED_LAYOUT": "batches",
-        "LAKEFEED_TOPIC": BATCHED,
         "LAKEFEED_BATCH_LINGER_SECONDS": "0.5",
     }
     store(3, folder / "batches", batches)

@@ -35,7 +35,7 @@ data "aws_iam_policy_document" "kafka_consumer" {
 }
 
 data "aws_iam_policy_document" "kafka_compactor" {
-  for_each = var.policy_arns.compactor == null ? {} : local.msk
+  for_each = contains(keys(var.policy_arns), "compactor") ? local.msk : {}
 
   statement {
     sid       = "Connect"

@@ -3,8 +3,7 @@
 
 locals {
   issuer   = split("oidc-provider/", var.oidc_provider_arn)[1]
-  policies = { for service, arn in var.policy_arns : service => arn if arn != null }
-  services = setunion(["producer"], keys(local.policies))
+  services = setunion(["producer"], keys(var.policy_arns))
   tags     = merge({ Project = "lakefeed" }, var.tags)
 }
 
@@ -43,7 +42,7 @@ resource "aws_iam_role" "this" {
 }
 
 resource "aws_iam_role_policy_attachment" "lake" {
-  for_each = local.policies
+  for_each = var.policy_arns
 
   role       = aws_iam_role.this[each.key].name
   policy_arn = each.value

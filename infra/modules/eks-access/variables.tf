@@ -35,13 +35,16 @@ variable "namespace" {
 
 variable "policy_arns" {
   description = "ARNs of the policies of `consumer`, `analytics` and, for Iceberg tables, `compactor` and `maintain`: the output policy_arns of modules/lake. Each one given has a role."
-  type = object({
-    consumer  = string
-    analytics = string
-    compactor = optional(string)
-    maintain  = optional(string)
-  })
+  # A map, because an ARN can be unknown until the policy exists, but not which services have one.
+  type     = map(string)
   nullable = false
+
+  validation {
+    condition = length(setsubtract(["consumer", "analytics"], keys(var.policy_arns))) == 0 && (
+      length(setsubtract(keys(var.policy_arns), ["consumer", "analytics", "compactor", "maintain"])) == 0
+    )
+    error_message = "policy_arns: give `consumer` and `analytics`, and of others only `compactor` and `maintain`."
+  }
 }
 
 variable "msk" {

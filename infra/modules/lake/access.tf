@@ -107,7 +107,7 @@ data "aws_iam_policy_document" "compactor" {
 
   statement {
     sid       = "CommitTables"
-    actions   = ["glue:GetTable", "glue:CreateTable", "glue:UpdateTable"]
+    actions   = ["glue:GetDatabase", "glue:GetTable", "glue:CreateTable", "glue:UpdateTable"]
     resources = local.table_arns
   }
 }

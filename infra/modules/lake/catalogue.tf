@@ -17,7 +17,7 @@ resource "aws_glue_crawler" "this" {
     for_each = var.topics
 
     content {
-      path = "s3://${aws_s3_bucket.this.id}/${local.layout_prefix}/${s3_target.value}/"
+      path = "s3://${aws_s3_bucket.this.bucket}/${local.layout_prefix}/${s3_target.value}/"
     }
   }
 

@@ -144,3 +144,27 @@ run "an_address_for_a_provider_is_refused" {
 
   expect_failures = [var.oidc_provider_arn]
 }
+
+run "a_service_without_its_policy_is_refused" {
+  command = plan
+
+  variables {
+    policy_arns = { consumer = "arn:aws:iam::123456789012:policy/lakefeed-consumer" }
+  }
+
+  expect_failures = [var.policy_arns]
+}
+
+run "an_unknown_service_is_refused" {
+  command = plan
+
+  variables {
+    policy_arns = {
+      consumer  = "arn:aws:iam::123456789012:policy/lakefeed-consumer"
+      analytics = "arn:aws:iam::123456789012:policy/lakefeed-analytics"
+      compacter = "arn:aws:iam::123456789012:policy/lakefeed-compactor"
+    }
+  }
+
+  expect_failures = [var.policy_arns]
+}
