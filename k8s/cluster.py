@@ -204,11 +204,12 @@ class Deployment:
         """Apply the prepared kustomization."""
         kubectl("apply", "--kustomize", str(self._folder))
 
-    def prepare(self, version: str, **settings: str) -> None:
+    def prepare(self, version: str, components: Sequence[str] = (), **settings: str) -> None:
         """Load the images and write the kustomization; monitoring without its image is skipped.
 
         Args:
             version: tag of the project's images.
+            components: names of components that the overlay lacks.
             settings: variables of `lakefeed-settings` that differ.
 
         Raises:
@@ -216,11 +217,14 @@ class Deployment:
         """
         images = [{"name": f"lakefeed-{part}", "newTag": version} for part in PARTS]
         changed = {"name": "lakefeed-settings", "behavior": "merge", "literals": _literals(settings)}
+        overlay = yaml.safe_load((OVERLAY / "kustomization.yaml").read_text())
+        # First, because those of the overlay change them.
+        components = [f"../../components/{name}" for name in components] + overlay["components"]
         kustomization: dict[str, Any] = {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
+            **overlay,
             "namespace": self.namespace,
-            "resources": [os.path.relpath(OVERLAY, self._folder)],
+            "resources": self._relative(overlay["resources"]),
+            "components": self._relative(components),
             "images": images,
             "configMapGenerator": [changed] if settings else [],
         }
@@ -233,6 +237,10 @@ class Deployment:
             load(self._load, sorted(new))
             self._loaded |= new
         self._write({**kustomization, "patches": patches})
+
+    def _relative(self, folders: Sequence[str]) -> list[str]:
+        """Folders that the overlay names, as the kustomization names them."""
+        return [os.path.relpath(OVERLAY / each, self._folder) for each in folders]
 
     def _write(self, kustomization: dict[str, Any]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

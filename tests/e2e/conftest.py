@@ -87,6 +87,7 @@ def environment(data_folder: Path) -> Iterator[None]:
         patch.setenv("LAKEFEED_TOPIC_PARTITIONS", "3")
         patch.setenv("LAKEFEED_DATA", str(data_folder))
         patch.setenv("LAKEFEED_LOCAL_AWS_CALLS", CALLS)
+        patch.setenv("LAKEFEED_COMPACT_EVERY", "3s")
         yield
 
 
@@ -102,13 +103,13 @@ def docker_compose_project_name() -> str:
 
 @pytest.fixture(scope="session")
 def docker_setup(environment: None) -> list[str]:
-    compose("down", "-v", "--remove-orphans")
+    compose("--profile", "iceberg", "down", "-v", "--remove-orphans")
     return [f"up --build --wait --detach {' '.join(services())}"]
 
 
 @pytest.fixture(scope="session")
 def docker_cleanup() -> list[str]:
-    return ["down -v --remove-orphans"]
+    return ["--profile iceberg down -v --remove-orphans"]
 
 
 @pytest.fixture(scope="session")
@@ -122,10 +123,16 @@ def stack(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if request.session.testsfailed:
         EXPLANATIONS.append(state())
-    compose("down", "-v", "--remove-orphans")
+    compose("--profile", "iceberg", "down", "-v", "--remove-orphans")
     label = f"label=com.docker.compose.project={PROJECT}"
     for kind in (["container", "ls", "--all"], ["volume", "ls"], ["network", "ls"]):
         assert docker(*kind, "--quiet", "--filter", label) == "", "`docker compose down -v` left something"
+
+
+@pytest.fixture(scope="session")
+def compactor(stack: None) -> None:
+    """The compactor is up as well."""
+    compose("--profile", "iceberg", "up", "--detach", "--wait", "--no-recreate", "compactor")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import shutil
 import httpx
 import pytest
 
-from tests.e2e.conftest import CALLS, PORTS, compose
+from tests.e2e.conftest import CALLS, PORTS, compose, state
+from tests.e2e.pipeline import TOPIC, tables
 from tests.helpers.infra import terraform
 from tests.helpers.rights import ACCESS_KEYS, Policy, Right, giving, read_calls, wanted
 from tests.helpers.waiting import wait_for
@@ -46,9 +47,10 @@ def asked(role: str) -> list[Right]:
 
 
 @pytest.fixture(scope="module")
-def queried(stack: None, api: httpx.Client) -> None:
-    """The sample is stored, crawled and queried, whatever ran before."""
-    wait_for(lambda: api.get("/v1/tables").raise_for_status().json()["tables"], 180, "the table", every=1)
+def queried(stack: None, compactor: None, api: httpx.Client) -> None:
+    """The sample is stored, crawled, compacted and queried, whatever ran before."""
+    wait_for(lambda: tables(api), 180, "the table", every=1)
+    wait_for(lambda: f"{TOPIC}_iceberg" in tables(api), 120, state, every=1)
     api.post("/v1/named-queries/latest_price/run").raise_for_status()
 
 
@@ -59,6 +61,7 @@ def queried(stack: None, api: httpx.Client) -> None:
         ("consumer", "s3:PutObject"),
         ("analytics", "athena:StartQueryExecution"),
         ("crawler", "glue:CreateTable"),
+        ("compactor", "glue:UpdateTable"),
     ],
 )
 def test_the_policy_of_its_role_allows_every_call(

@@ -29,6 +29,10 @@ _SLOW_RATE = 5
 
 Position = tuple[int, int]
 
+_COUNT_COMPACTED = f"""
+SELECT count(*) AS events, count(DISTINCT (kafka_partition, kafka_offset)) AS places FROM "{TOPIC}_iceberg"
+"""  # noqa: S608
+
 # Runs in a pod: every record of the topic, a JSON object a line.
 _READ_TOPIC = """
 import base64, json
@@ -92,6 +96,18 @@ def wait_all_stored(pipeline: Deployment, rows: dict[str, int]) -> None:
     assert keys.keys() == records.keys()
     assert stored(pipeline, "dead-letters/") == {}
     print(f"{len(records)} records, {len(keys)} objects, no dead letter")
+
+
+def wait_committed(pipeline: Deployment, count: int) -> None:
+    """Wait until the group has committed as many events."""
+    tool = ["/opt/kafka/bin/kafka-consumer-groups.sh", "--bootstrap-server", "kafka:29092", "--describe"]
+
+    def committed() -> int:
+        lines = pipeline.kubectl("exec", "statefulset/kafka", "--", *tool, "--group", "lakefeed-consumer")
+        rows = [line.split() for line in lines.splitlines() if TOPIC in line.split()]
+        return sum(int(row[3]) for row in rows)
+
+    wait_for(lambda: committed() == count, 120, pipeline.state, every=2)
 
 
 def publish(pipeline: Deployment, name: str, rows: int) -> None:
@@ -271,6 +287,30 @@ def test_all_that_was_published_is_stored_byte_for_byte_and_counted(pipeline: De
     }
     print(f"restarts: {restarts}")
     assert not any(restarts.values())
+
+
+def test_batches_and_a_compactor_keep_each_event_once(pipeline: Deployment) -> None:
+    before = stored(pipeline)
+    pipeline.prepare(SECOND, ("compactor", "batches"), LAKEFEED_BATCH_LINGER_SECONDS="2")
+    pipeline.apply()
+    pipeline.wait_rolled_out()
+    publish(pipeline, "batched", 600)
+    count = len(before) + 600
+    assert len(topic_of(pipeline)) == count
+    wait_committed(pipeline, count)
+    # It compacts at its start, and then every five minutes.
+    pipeline.kubectl("rollout", "restart", "deployment/compactor")
+    pipeline.wait_rolled_out()
+
+    def compacted() -> bool:
+        with api_of(pipeline) as api:
+            events, places = answer(api, _COUNT_COMPACTED)[0]
+        assert int(str(events)) == int(str(places)) <= count
+        return int(str(events)) == count
+
+    wait_for(compacted, 180, pipeline.state, every=2)
+    assert stored(pipeline) == before
+    assert stored(pipeline, "dead-letters/") == {}
 
 
 def test_prometheus_sees_every_service_and_answers_the_dashboard(pipeline: Deployment) -> None:

@@ -1,0 +1,112 @@
+"""The pipeline's records, objects and answers, as its tests see them from outside of the containers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.e2e.conftest import PORTS, ROOT, compose
+from tests.helpers.waiting import wait_for
+
+TOPIC = "demo_testing"
+BUCKET = "lakefeed"
+
+Position = tuple[int, int]
+
+
+def stored(s3: Any, prefix: str = f"events/{TOPIC}/") -> dict[Position, str]:
+    """Keys in the bucket by partition and offset."""
+    keys = {}
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix):
+        for entry in page.get("Contents", []):
+            partition, offset = entry["Key"].rsplit("/", 1)[1].removesuffix(".json").split("-")
+            keys[int(partition), int(offset)] = entry["Key"]
+    return keys
+
+
+def read_topic(kafka: str) -> list[Any]:
+    """Every record of the topic. `Any`: by the stub a `Message` may lack its place and its value."""
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "e2e-reader", "enable.auto.commit": False})
+    found: list[Any] = []
+    try:
+        partitions = list(consumer.list_topics(TOPIC, timeout=20).topics[TOPIC].partitions)
+        ends = [consumer.get_watermark_offsets(TopicPartition(TOPIC, number))[1] for number in partitions]
+        consumer.assign([TopicPartition(TOPIC, number, 0) for number in partitions])
+        while len(found) < sum(ends):
+            found += consumer.consume(1000, timeout=10)
+            assert all(message.error() is None for message in found)
+    finally:
+        consumer.close()
+    return found
+
+
+def records(kafka: str) -> dict[Position, bytes]:
+    """Every record's value by partition and offset."""
+    return {(message.partition(), message.offset()): message.value() for message in read_topic(kafka)}
+
+
+@contextmanager
+def publishing(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Publish from this computer, as a user of a remote broker does; all must be delivered in the end."""
+    command = [str(Path(sys.executable).with_name("lakefeed-producer")), "publish", *options, str(path)]
+    address = ["--kafka-bootstrap-servers", f"localhost:{PORTS['KAFKA']}"]
+    with subprocess.Popen(
+        [*command, *address], cwd=path.parent, stderr=subprocess.PIPE, text=True
+    ) as producer:
+        yield producer
+        _, said = producer.communicate(timeout=240)
+        assert producer.returncode == 0, said
+
+
+def write_rows(path: Path, count: int) -> Path:
+    header, *rows = (ROOT / "data" / "prices.csv").read_text().splitlines()
+    path.write_text("\n".join([header, *(rows[n % len(rows)] for n in range(count))]) + "\n")
+    return path
+
+
+def wait_all_stored(kafka: str, s3: Any, timeout: float = 240) -> dict[Position, bytes]:
+    """Wait until each record has its object; returns the records."""
+    sent = records(kafka)
+    wait_for(
+        lambda: len(stored(s3)) >= len(sent),
+        timeout,
+        lambda: f"{len(stored(s3))} of {len(sent)} stored\n{compose('logs', '--tail', '40', 'consumer')}",
+        every=1,
+    )
+    assert stored(s3).keys() == sent.keys()
+    assert stored(s3, "dead-letters/") == {}
+    return sent
+
+
+def answer(api: httpx.Client, sql: str) -> list[dict[str, Any]]:
+    """Run a query through the API and page through its rows."""
+    started = api.post("/v1/queries", json={"sql": sql}).raise_for_status().json()
+
+    def end() -> Any:
+        query = api.get(f"/v1/queries/{started['id']}").raise_for_status().json()
+        return query if query["state"] in ("SUCCEEDED", "FAILED", "CANCELLED") else None
+
+    ended = wait_for(end, 120, f"the end of {sql}", every=0.5)
+    assert ended["state"] == "SUCCEEDED", ended
+    rows: list[dict[str, Any]] = []
+    page: str | None = None
+    while True:
+        parameters = {"limit": 1000} | ({"page": page} if page else {})
+        part = api.get(f"/v1/queries/{started['id']}/rows", params=parameters).raise_for_status().json()
+        names = [column["name"] for column in part["columns"]]
+        rows += [dict(zip(names, row, strict=True)) for row in part["rows"]]
+        page = part.get("next_page")
+        if not page:
+            return rows
+
+
+def tables(api: httpx.Client) -> list[str]:
+    """Names of the tables in the catalogue."""
+    return [table["name"] for table in api.get("/v1/tables").raise_for_status().json()["tables"]]
