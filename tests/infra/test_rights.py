@@ -20,6 +20,7 @@ from lakefeed_analytics.iceberg.parts import connect
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common.settings import load
 from tests.helpers.infra import terraform
+from tests.helpers.publishing import make_topic
 from tests.helpers.rights import (
     ACCESS_KEYS,
     ACCOUNT,
@@ -108,6 +109,7 @@ def used(tutorial: Tutorial, cloud: Cloud, kafka: str, tmp_path_factory: pytest.
             api.delete("/v1/crawls")
         running.stop()
     # A topic of its own in the other layout, which a table of each topic is made of.
+    make_topic(kafka, BATCHED)
     for _ in range(3):
         broker.produce(BATCHED, b'{"ticker": "AAPL"}')
     assert broker.flush(20) == 0
