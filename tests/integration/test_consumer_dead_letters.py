@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,14 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from lakefeed_common.lake.keys import event_key
+from lakefeed_common.lake.lines import to_line
 from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer import cli
 from lakefeed_consumer.dead_letters.format import DeadLetter
+from lakefeed_consumer.sink.batches.batch import Batch
 from tests.helpers.broken_records import KINDS, STORED
 from tests.helpers.consuming import committed, events, make_topic, objects, publish, wait_stored
+from tests.helpers.lake_objects import some_records
 from tests.helpers.services import Service, free_port
 from tests.helpers.waiting import wait_for
 
@@ -235,6 +239,7 @@ def test_dead_letters_are_listed_and_shown(bucket: str, s3: S3Client, consumer_s
         "partition": 2,
         "offset": 7,
         "replayed": False,
+        "records": 1,
         "reason": "not JSON: x",
         "damaged": False,
     }
@@ -340,6 +345,38 @@ def test_a_conflict_is_an_event_again_after_its_replay_to_another_topic(
         wait_stored(consumer, 1)
     assert list(objects(s3, bucket, "events/").values()) == [b'{"n":1}']
     assert [content(each) for each in log_of(kafka, f"{topic}-new")] == [content(record)]
+
+
+def test_a_batch_that_conflicts_is_shown_and_replayed_event_by_event(
+    kafka: str, topic: str, bucket: str, s3: S3Client, consumer_settings: Settings
+) -> None:
+    make_topic(kafka, f"{topic}-new")
+    records = some_records(range(3, 23), topic=topic)
+    lines_of = [to_line(record, record.value or b"") for record in records]
+    kept = Batch(records[0].partition, 3, 23, records[0], lines_of, (), (), conflict=True)
+    empty = Batch(Partition(topic, 1), 3, 23, records[0], (), (), (), conflict=True)
+    for batch, first in ((kept, records[0]), (empty, records[1]._replace(partition=Partition(topic, 1)))):
+        body, metadata = batch.encode()
+        key = replace(batch, first=first).key("batches", "dead-letters")
+        s3.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata.to_dict())
+    listed = lines(command(consumer_settings, "list", "--json", "--reason", "conflict"))
+    assert [(each["records"], each["offset"], each["damaged"]) for each in listed] == [
+        (20, 3, False),
+        (0, 3, False),
+    ]
+    shown = command(consumer_settings, "show", f"{topic}/0/3")
+    assert shown.stdout.count('"object"') == len(records), shown.stderr
+    preview = lines(
+        command(consumer_settings, "replay", "--topic", topic, "--to", f"{topic}-new", "--dry-run")
+    )
+    assert [each["offset"] for each in preview] == [record.offset for record in records]
+    done = command(consumer_settings, "replay", "--reason", "conflict", "--to", f"{topic}-new")
+    assert done.returncode == 0, done.stderr
+    assert f"-> {topic}-new/0/19 (the last of 20 records)\n" in done.stdout
+    assert "1 batches without events, 1 sent" in done.stderr
+    assert [content(each) for each in log_of(kafka, f"{topic}-new")] == [content(each) for each in records]
+    again = command(consumer_settings, "replay", "--reason", "conflict", "--to", f"{topic}-new")
+    assert "1 already replayed" in again.stderr
 
 
 def test_what_cannot_be_sent_is_reported_and_the_others_are_sent(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka.admin import AclOperation, ResourceType
 
+from tests.helpers.commands import Done
 from tests.helpers.credentials import PASSWORD, STRANGER, USER, unsecured_token
+from tests.helpers.lake_objects import batch, some_records
+from tests.helpers.publishing import start
 from tests.helpers.secure_broker import SecureBroker
 from tests.helpers.services import Service
 from tests.helpers.waiting import wait_for
@@ -252,6 +256,49 @@ def test_a_consumer_without_rights_waits_and_says_which(
         wait_for(lambda: stored() == 3, 60, lambda: service.log)
 
 
+def test_a_restore_needs_the_rights_that_are_documented_and_says_which(
+    secured: SecureBroker, topic: str, bucket: str, s3: S3Client, tmp_path: Path
+) -> None:
+    """docs/secured-brokers.md; WRITE and READ each include DESCRIBE."""
+    # Younger than the topic's retention.
+    records = some_records(range(5), start_ms=time.time_ns() // 1_000_000)
+    stored = batch(records)
+    s3.put_object(Bucket=bucket, Key=stored.key, Body=stored.body, Metadata=stored.metadata)
+    secured.make_topic(topic)
+
+    def restore() -> Done:
+        source = f"s3://{bucket}/batches/prices"
+        broker = secured.address("SASL")
+        with start(
+            tmp_path, "restore", source, "--to", topic, kafka=broker, topic=topic, **as_stranger(secured)
+        ) as run:
+            stdout, stderr = run.communicate(timeout=120)
+        return Done(run.returncode, stdout, stderr)
+
+    def allow(kind: ResourceType, name: str, operation: AclOperation) -> None:
+        secured.allow(STRANGER, kind, name, operation)
+
+    def refused(*said: str) -> None:
+        done = restore()
+        assert done.returncode == 1, done.stderr
+        assert all(text in done.stderr for text in said), done.stderr
+        assert "Traceback" not in done.stderr
+
+    allow(ResourceType.TOPIC, topic, AclOperation.READ)
+    refused(f"does not allow this user to read the configuration of the topic {topic}", "DESCRIBE_CONFIGS")
+    allow(ResourceType.TOPIC, topic, AclOperation.DESCRIBE_CONFIGS)
+    refused(f"use the transactional id lakefeed-restore-{topic}", "WRITE and DESCRIBE")
+    allow(ResourceType.TRANSACTIONAL_ID, f"lakefeed-restore-{topic}", AclOperation.WRITE)
+    refused("does not allow this user to write to the topic", "WRITE and READ")
+    allow(ResourceType.TOPIC, topic, AclOperation.WRITE)
+    done = restore()
+    assert done.returncode == 0, done.stderr
+    # What is there is read back.
+    done = restore()
+    assert done.returncode == 0, done.stderr
+    assert "resuming" in done.stderr
+
+
 # There is no MSK to test against. So its token is looked at by itself (tests/unit/common/test_kafka.py), and
 # the way of a token, from the function that makes it to the broker and on to a new one, is gone with unsigned
 # tokens at a broker that takes them: Kafka's own validator for tests.
@@ -265,6 +312,7 @@ def with_tokens(made: Path, *command: str) -> str:
 import sys, time
 from pathlib import Path
 from lakefeed_common import kafka
+from tests.helpers.commands import Done
 from tests.helpers.credentials import unsecured_token
 
 def token(region):

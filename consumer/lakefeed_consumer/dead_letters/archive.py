@@ -1,5 +1,7 @@
 """The dead letters of a bucket: found by topic and day, read, and marked as replayed.
 
+A batch that conflicts with another one is one object here, and a dead letter for each of its records.
+
 The marker is an object of its own next to the dead letter, `<key of the dead letter>.replayed`. It sorts
 directly after the dead letter, so one pass over the keys, with two of them in memory, finds which have one.
 """
@@ -17,27 +19,31 @@ from typing import NamedTuple, TypeVar
 import orjson
 
 from lakefeed_common.errors import InputError, MissingError
+from lakefeed_common.lake.keys import BATCH_SUFFIX
+from lakefeed_common.lake.metadata import BatchMetadata
 from lakefeed_consumer.backoff import Backoff
-from lakefeed_consumer.dead_letters.format import DeadLetter
+from lakefeed_consumer.dead_letters.format import DeadLetter, conflict_reason, parse_batch
 from lakefeed_consumer.object_store import ObjectExistsError, ObjectStore, StoreUnavailableError
 
 T = TypeVar("T")
 
 _MARKER = ".replayed"
-# A conflict whose key another dead letter holds has a digest in its key.
+# A conflict whose key another dead letter holds has a digest in its key. So has each batch that conflicts.
 _KEY = re.compile(
-    r"(?P<topic>[^/]+)/dt=(?P<day>\d{4}-\d\d-\d\d)/(?P<partition>\d{5,})-(?P<offset>\d{20})(-[0-9a-f]{16})?\.json"
+    r"(?P<topic>[^/]+)/dt=(?P<day>\d{4}-\d\d-\d\d)/(?P<partition>\d{5,})-(?P<offset>\d{20})"
+    r"(-[0-9a-f]{16}\.json\.gz|(-[0-9a-f]{16})?\.json)"
 )
 _POSITION = re.compile(r"([^/]+)/(\d+)/(\d+)")
 # How many are read at the same time, and kept in memory.
 _BATCH = 50
+_DELETED = "damaged: it was deleted meanwhile"
 _ATTEMPTS = 5
 _SNAPSHOT_BYTES_IN_MEMORY = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """The key of a dead letter and what it contains; `day` is `YYYY-MM-DD`."""
+    """The key of a dead letter and what it contains; `day` is `YYYY-MM-DD`, `offset` the start of a batch."""
 
     key: str
     topic: str
@@ -45,6 +51,11 @@ class Location:
     partition: int
     offset: int
     replayed: bool = False
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether it is a batch that conflicts with another one."""
+        return self.key.endswith(BATCH_SUFFIX)
 
 
 class Position(NamedTuple):
@@ -75,11 +86,29 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A dead letter that was read; `dead_letter` is None if it is damaged, and `reason` says how."""
+    """An object of the archive that was read: one dead letter, or the metadata of a batch that conflicts.
+
+    Attributes:
+        location: of the object.
+        dead_letter: None if it is a batch, or damaged.
+        reason: why it is here, or how it is damaged.
+        batch: None if it is a dead letter, or damaged.
+    """
 
     location: Location
     dead_letter: DeadLetter | None
     reason: str
+    batch: BatchMetadata | None = None
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether it cannot be read."""
+        return self.dead_letter is None and self.batch is None
+
+    @property
+    def records(self) -> int:
+        """How many records it holds: any number for a batch."""
+        return self.batch.records if self.batch else int(self.dead_letter is not None)
 
 
 class Archive:
@@ -148,6 +177,22 @@ class Archive:
                 batch.clear()
         yield await self._read(batch, reason)
 
+    async def dead_letters(self, entry: Entry) -> list[DeadLetter]:
+        """The dead letter of an object, or one for each record of a batch, which is read whole.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        if entry.dead_letter is not None:
+            return [entry.dead_letter]
+        if entry.batch is None:
+            raise InputError(entry.reason)
+        body = await self._retry(lambda: self._store.read(entry.location.key))
+        if body is None:
+            raise InputError(_DELETED)
+        records = await asyncio.to_thread(parse_batch, entry.location.topic, body, entry.batch)
+        return [DeadLetter(record, entry.reason) for record in records]
+
     async def snapshot(self, selection: Selection) -> AsyncIterator[Location]:
         """What `find` returns now, whatever is added while it is consumed; kept in a file.
 
@@ -191,14 +236,27 @@ class Archive:
         return [entry for entry in entries if reason.casefold() in entry.reason.casefold()]
 
     async def _read_one(self, location: Location) -> Entry:
+        if location.is_batch:
+            return await self._read_metadata(location)
         body = await self._retry(lambda: self._store.read(location.key))
         if body is None:
-            return Entry(location, None, "damaged: it was deleted meanwhile")
+            return Entry(location, None, _DELETED)
         try:
             dead_letter = DeadLetter.parse(body)
         except InputError as error:
             return Entry(location, None, str(error))
         return Entry(location, dead_letter, dead_letter.reason)
+
+    async def _read_metadata(self, location: Location) -> Entry:
+        """The metadata of a batch, whose body may be large."""
+        metadata = await self._retry(lambda: self._store.metadata(location.key))
+        if metadata is None:
+            return Entry(location, None, _DELETED)
+        try:
+            batch = BatchMetadata.parse(metadata)
+        except InputError as error:
+            return Entry(location, None, f"damaged: {error}")
+        return Entry(location, None, conflict_reason(batch), batch)
 
     async def _retry(self, action: Callable[[], Awaitable[T]]) -> T:
         for failures in range(1, _ATTEMPTS):

@@ -39,7 +39,10 @@ def list_(
     as_json: _Json = False,
     bucket: _Bucket = None,
 ) -> None:
-    """List dead letters: topic, day, partition, offset, reason, and whether they were replayed."""
+    """List dead letters: topic, day, partition, offset, records, reason, and whether they were replayed.
+
+    A batch that conflicts with another one is one line: its start, and how many events it has.
+    """
     settings = _settings(bucket)
     from lakefeed_consumer.dead_letters import commands, output
 
@@ -53,7 +56,10 @@ def show(
     *,
     bucket: _Bucket = None,
 ) -> None:
-    """Show a dead letter as JSON; key, value and header values as text, or in base64 if not UTF-8."""
+    """Show a dead letter as JSON; key, value and header values as text, or in base64 if not UTF-8.
+
+    Of a batch that conflicts, each event is shown.
+    """
     settings = _settings(bucket)
     from lakefeed_consumer.dead_letters import commands
 

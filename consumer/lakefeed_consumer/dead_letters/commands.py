@@ -12,7 +12,7 @@ import orjson
 import uvloop
 
 from lakefeed_common import logs
-from lakefeed_common.errors import ExitCode
+from lakefeed_common.errors import ExitCode, InputError
 from lakefeed_common.text import lossless, visible
 from lakefeed_consumer.backoff import Backoff
 from lakefeed_consumer.dead_letters.archive import Archive, Entry, Location, Position, Selection
@@ -66,7 +66,7 @@ def list_dead_letters(
 
 
 def show_dead_letter(settings: ConsumerSettings, name: str) -> ExitCode:
-    """Print a dead letter as JSON, by its key or its topic/partition/offset."""
+    """Print a dead letter, or each record of a batch, as JSON, by its key or its topic/partition/offset."""
 
     async def work() -> int:
         archive = _archive(settings)
@@ -74,12 +74,15 @@ def show_dead_letter(settings: ConsumerSettings, name: str) -> ExitCode:
         async for entries in archive.read(_each(await archive.resolve(name))):
             for entry in entries:
                 key = entry.location.key
-                if entry.dead_letter is None:
+                try:
+                    dead_letters = await archive.dead_letters(entry)
+                except InputError as error:
                     damaged += 1
-                    print_notice(f"{key}: {entry.reason}")
-                else:
-                    replayed = await archive.replayed(entry.location)
-                    shown = {"object": key, "replayed": replayed, **document(entry.dead_letter)}
+                    print_notice(f"{key}: {error}")
+                    continue
+                replayed = await archive.replayed(entry.location)
+                for dead_letter in dead_letters:
+                    shown = {"object": key, "replayed": replayed, **document(dead_letter)}
                     print_json(shown, orjson.OPT_INDENT_2)
         return damaged
 
@@ -127,9 +130,10 @@ class _Replay:
                 else:
                     self._counts["sent"] += 1
                     pointless |= _comes_back(entry, position)
+                    last = f" (the last of {entry.records:,} records)" if entry.batch else ""
                     print(
                         f"{visible(entry.location.key)} -> "
-                        f"{position.topic}/{position.partition}/{position.offset}"
+                        f"{position.topic}/{position.partition}/{position.offset}{last}"
                     )
         self._print_summary()
         if pointless:
@@ -139,20 +143,29 @@ class _Replay:
             )
 
     async def preview(self) -> None:
-        async for entries in self._entries(_archive(self._settings)):
+        archive = _archive(self._settings)
+        async for entries in self._entries(archive):
             for entry in entries:
                 key = entry.location.key
-                if entry.dead_letter is None:
+                try:
+                    dead_letters = await archive.dead_letters(entry)
+                except InputError as error:
                     self._counts["not sent"] += 1
-                    print_notice(f"{key} would not be sent: {entry.reason}")
-                else:
-                    self._counts["would be sent"] += 1
-                    shown = document(entry.dead_letter)
+                    print_notice(f"{key} would not be sent: {error}")
+                    continue
+                self._counts["would be sent"] += 1
+                for dead_letter in dead_letters:
+                    shown = document(dead_letter)
                     print_json({"object": key, "to": self._request.target or shown["topic"], **shown})
         self._print_summary()
 
-    def _entries(self, archive: Archive) -> AsyncIterator[list[Entry]]:
-        return archive.read(self._locations(archive), self._request.selection.reason)
+    async def _entries(self, archive: Archive) -> AsyncIterator[list[Entry]]:
+        async for entries in archive.read(self._locations(archive), self._request.selection.reason):
+            # All of its records were dead letters, which are objects of their own.
+            empty = [entry for entry in entries if entry.batch and not entry.records]
+            if empty:
+                self._counts["batches without events"] += len(empty)
+            yield [entry for entry in entries if entry not in empty]
 
     async def _locations(self, archive: Archive) -> AsyncIterator[Location]:
         request = self._request

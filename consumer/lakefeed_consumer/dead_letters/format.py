@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import orjson
 
 from lakefeed_common.errors import InputError
+from lakefeed_common.lake.lines import from_line
+from lakefeed_common.lake.metadata import BatchMetadata
 from lakefeed_common.lake.records import Partition, Record
 
 T = TypeVar("T")
@@ -59,6 +63,25 @@ class DeadLetter:
             raise InputError(f"damaged: {error.args[0]} is missing") from error
         except (TypeError, ValueError) as error:
             raise InputError(f"damaged: {error}") from error
+
+
+def conflict_reason(batch: BatchMetadata) -> str:
+    """Why a batch is kept among the dead letters."""
+    return (
+        f"conflict: another batch starts at this position. This one has {batch.records:,} events of offsets "
+        f"below {batch.end:,}"
+    )
+
+
+def parse_batch(topic: str, body: bytes, metadata: BatchMetadata) -> list[Record]:
+    """The records of a batch that conflicts.
+
+    Raises:
+        InputError: its body is not what was stored.
+    """
+    if sha256(body).hexdigest() != metadata.sha256:
+        raise InputError("damaged: the SHA-256 of the batch is not that of its metadata")
+    return [from_line(topic, line) for line in gzip.decompress(body).split(b"\n")[:-1]]
 
 
 def _base64(data: bytes | None) -> str | None:

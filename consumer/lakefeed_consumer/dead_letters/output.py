@@ -22,20 +22,21 @@ def print_rows(entries: list[Entry]) -> None:
             entry.location.day,
             str(entry.location.partition),
             str(entry.location.offset),
+            str(entry.records),
             "yes" if entry.location.replayed else "",
             entry.reason,
         ]
         for entry in entries
     ]
     if rows:
-        print_table(("topic", "day", "partition", "offset", "replayed", "reason"), rows)
+        print_table(("topic", "day", "partition", "offset", "records", "replayed", "reason"), rows)
 
 
 def print_json_lines(entries: list[Entry]) -> None:
-    """Print one JSON object for each dead letter."""
+    """Print one JSON object for each dead letter or batch."""
     for entry in entries:
-        damaged = entry.dead_letter is None
-        print_json({**asdict(entry.location), "reason": entry.reason, "damaged": damaged})
+        found = {"records": entry.records, "reason": entry.reason, "damaged": entry.is_damaged}
+        print_json({**asdict(entry.location), **found})
 
 
 def print_json(document: dict[str, Any], option: int = 0) -> None:

@@ -3,6 +3,7 @@
 A dead letter is marked once the broker has acknowledged its record. A replay that is killed in between leaves
 dead letters that were sent and have no marker, and the next replay sends them again: at least once. No header
 could distinguish the second record from the first, because a replayed record has exactly the original ones.
+A batch is marked once all of its records are acknowledged, and otherwise sent again from its start.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from lakefeed_common.errors import LakefeedError
+from lakefeed_common.errors import InputError, LakefeedError
 from lakefeed_common.lake.records import Record
 from lakefeed_consumer.dead_letters.archive import Archive, Entry, Position
 from lakefeed_consumer.dead_letters.sender import RecordRefusedError
@@ -27,11 +28,11 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What became of a dead letter.
+    """What became of a dead letter or a batch.
 
     Attributes:
-        entry: the dead letter; `entry.reason` says why it was not sent, if it was not.
-        position: where its record is now, None if it was not sent.
+        entry: which one; `entry.reason` says why it was not sent, if it was not.
+        position: where its last record is now, None if it was not sent as a whole.
     """
 
     entry: Entry
@@ -54,7 +55,7 @@ async def replay(
         failure: LakefeedError | None = None
         try:
             for entry in batch:
-                done.append(await _send(sender, entry, target))  # noqa: PERF401 - needed as far as it came
+                done.append(await _send(archive, sender, entry, target))  # noqa: PERF401 - needed as far as it came
         except LakefeedError as error:
             failure = error
         finally:
@@ -68,11 +69,17 @@ async def replay(
             raise failure
 
 
-async def _send(sender: Sender, entry: Entry, target: str | None) -> Replayed:
-    if entry.dead_letter is None:
-        return Replayed(entry, None)
-    record = entry.dead_letter.record
+async def _send(archive: Archive, sender: Sender, entry: Entry, target: str | None) -> Replayed:
+    position: Position | None = None
+    sent = 0
     try:
-        return Replayed(entry, await sender.send(target or record.partition.topic, record))
-    except RecordRefusedError as error:
-        return Replayed(replace(entry, reason=str(error)), None)
+        for dead_letter in await archive.dead_letters(entry):
+            record = dead_letter.record
+            position = await sender.send(target or record.partition.topic, record)
+            sent += 1
+    except (InputError, RecordRefusedError) as error:
+        some = (
+            f"{sent:,} of its {entry.records:,} records were sent, and the next one failed: " if sent else ""
+        )
+        return Replayed(replace(entry, reason=f"{some}{error}"), None)
+    return Replayed(entry, position)

@@ -106,6 +106,7 @@ data "aws_iam_policy_document" "compactor" {
   }
 
   statement {
+    # Before each commit, PyIceberg looks up whether the database is one of S3 Tables.
     sid       = "CommitTables"
     actions   = ["glue:GetDatabase", "glue:GetTable", "glue:CreateTable", "glue:UpdateTable"]
     resources = local.table_arns

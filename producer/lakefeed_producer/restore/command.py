@@ -155,6 +155,11 @@ class _Run:
 
     def _check_topic(self, inventory: Inventory, target: Target) -> None:
         topic, config = self.settings.topic, target.config
+        if target.topic is not None and not config:
+            raise RefusedError(
+                f"the broker does not allow this user to read the configuration of the topic {topic}, which "
+                "may change or delete restored records. Allow it to DESCRIBE_CONFIGS the topic"
+            )
         oldest, now = day_ms(inventory.oldest_day()), time.time_ns() // 1_000_000
         for problem in blocking(topic, config, oldest, now):
             raise RefusedError(problem)
