@@ -86,7 +86,7 @@ for difference in sys.argv[2:]:
     if not (child := os.fork()):
         exec(difference)
         try:
-            engine.install()
+            engine.install(duck=None)
         except engine.UnknownVersionError as error:
             print(error, flush=True)
         os._exit(0)
