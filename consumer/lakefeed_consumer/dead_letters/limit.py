@@ -46,7 +46,8 @@ class DeadLetterLimit:
         self._share = share
         self._window_seconds = window_seconds
         self._clock = clock
-        self._slots: deque[_Slot] = deque([_Slot(clock())])
+        self._slots: deque[_Slot] = deque()
+        self._begin_slot(clock())
         self._exceeded: DeadLetterLimitError | None = None
 
     def count(self, record: Record, reason: str | None) -> None:
@@ -64,10 +65,15 @@ class DeadLetterLimit:
 
     def _slot(self) -> _Slot:
         now = self._clock()
-        if now - self._slots[-1].began > self._window_seconds / _SLOTS:
-            self._slots.append(_Slot(now))
+        if now > self._slot_ends:
+            self._begin_slot(now)
             self._forget_before(now - self._window_seconds)
-        return self._slots[-1]
+        return self._last_slot
+
+    def _begin_slot(self, now: float) -> None:
+        self._last_slot = _Slot(now)
+        self._slots.append(self._last_slot)
+        self._slot_ends = now + self._window_seconds / _SLOTS
 
     def count_events(self, number: int) -> None:
         """Count this many events at once."""

@@ -164,25 +164,26 @@ class Sink:
         """One task of the pool."""
         while True:
             while taken is not None:
-                await self._store(*taken)
+                record, run = taken
+                try:
+                    await self._writer.write(record)
+                    reached = run.store(record.offset)
+                    if reached is not None:
+                        self._on_stored(record.partition, reached)
+                        self._reported.set()
+                except Exception as error:
+                    self._fail(error)
+                finally:
+                    self._in_flight -= 1
+                    if not self._in_flight:
+                        self._settled.set()
                 taken = self._take()
             idle = self._loop.create_future()
             self._idle.append(idle)
             taken = await idle
 
-    async def _store(self, record: Record, run: OffsetRun) -> None:
-        try:
-            await self._writer.write(record)
-            reached = run.store(record.offset)
-            if reached is not None:
-                self._on_stored(record.partition, reached)
-                self._reported.set()
-        except Exception as error:
-            # Never reported as stored: the service ends with this error and reads the record again.
-            if not self._failure.done():
-                self._metrics.count_error(error)
-                self._failure.set_exception(error)
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._settled.set()
+    def _fail(self, error: Exception) -> None:
+        """End the service: the record is never reported as stored, and will be read again."""
+        if not self._failure.done():
+            self._metrics.count_error(error)
+            self._failure.set_exception(error)

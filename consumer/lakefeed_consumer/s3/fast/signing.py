@@ -53,14 +53,13 @@ class _Metadata(NamedTuple):
 
     Attributes:
         values: picks the values from the metadata, in the order of their names.
-        signed: the names, as they are signed.
-        canonical, sent: a line for each value, as it is signed and as it is sent.
+        names: as they are signed.
+        lines: one for each value, as it is signed.
     """
 
     values: Callable[[Mapping[str, str]], object]
-    signed: str
-    canonical: str
-    sent: str
+    names: str
+    lines: str
 
 
 @lru_cache(maxsize=64)
@@ -70,7 +69,6 @@ def _metadata(names: tuple[str, ...]) -> _Metadata:
         itemgetter(*sorted(names)),
         "".join(f";{field}" for field in fields),
         "".join(f"{field}:%s\n" for field in fields),
-        "".join(f"{field}: %s\r\n" for field in fields),
     )
 
 
@@ -103,12 +101,12 @@ class Signer:
             self._prepare(second, keys)
         path = self._root + path
         hashed = sha256(body).digest()
-        digest, checksum = hashed.hex(), b2a_base64(hashed, newline=False).decode("ascii")
-        names, signed, fields = "", "", ""
+        digest, checksum = hashed.hex(), b2a_base64(hashed, newline=False).decode()
+        names, signed, sent_lines = "", "", ""
         if metadata:
             written = _metadata(tuple(metadata))
-            values = written.values(metadata)
-            names, signed, fields = written.signed, written.canonical % values, written.sent % values
+            names, signed = written.names, written.lines % written.values(metadata)
+            sent_lines = signed.replace("\n", "\r\n")
         before, between, after, token, end = self._canonical
         request = f"PUT\n{path}{before}{checksum}{between}{digest}{after}{signed}{token}{names}{end}{digest}"
         sent, inner, outer = self._headers, self._inner.copy(), self._outer.copy()
@@ -116,7 +114,7 @@ class Signer:
         outer.update(inner.digest())
         return (
             f"PUT {path}{sent[0]}{checksum}{sent[1]}{digest}{sent[2]}{names}{sent[3]}{outer.hexdigest()}\r\n"
-            f"{fields}Content-Length: {len(body)}\r\n\r\n"
+            f"{sent_lines}Content-Length: {len(body)}\r\n\r\n"
         ).encode()
 
     def _prepare(self, second: int, keys: Keys) -> None:
