@@ -120,5 +120,8 @@ def test_faults_meet_the_share_of_requests_that_was_ordered() -> None:
         == "expired_token"
     )
     assert renewed.draw(0.5, b"PUT / HTTP/1.1\r\nAuthorization: AWS4-HMAC-SHA256 Credential=new/x") is None
+    commits = Faults({"reset": 1.0}, mention="AWSGlue.UpdateTable")
+    assert commits.draw(0.5, b"POST / HTTP/1.1\r\nX-Amz-Target: AWSGlue.UpdateTable") == "reset"
+    assert commits.draw(0.5, b"POST / HTTP/1.1\r\nX-Amz-Target: AWSGlue.GetTable") is None
     with pytest.raises(ValueError, match="no such fault: slowdown"):
         Faults({"slowdown": 1.0})
