@@ -101,8 +101,8 @@ e2e: setup ## container tests: docker compose up, scale, kill, restart (needs Do
 	@$(BIN)/python -m pytest -p no:randomly --timeout 900 tests/e2e $(ARGS)
 
 .PHONY: chaos
-chaos: setup fetch ## kill and disconnect services by a seeded plan, then count every event: QUICK=1 SEED=n CLUSTER=1; build/chaos.json
-	@$(BIN)/python -m tests.chaos $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(CONSUMER),--consumer $(CONSUMER))
+chaos: setup fetch ## kill and disconnect services by a seeded plan, then count every event: QUICK=1 SEED=n CLUSTER=1 LAYOUT=batches COMPACT=1; build/chaos.json
+	@$(BIN)/python -m tests.chaos $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED)) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(LAYOUT),--layout $(LAYOUT)) $(if $(COMPACT),--compact) $(if $(CONSUMER),--consumer $(CONSUMER))
 
 .PHONY: fetch
 fetch: setup ## download Kafka's jars and the local AWS, verified by their locks, and prepare fast starts, for later runs

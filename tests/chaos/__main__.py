@@ -14,14 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.run import CONSUMERS, Outcome, Run
-from tests.chaos.schedule import Plan, Size, plan, size_of
+from tests.chaos.run import CONSUMERS, LAYOUTS, Outcome, Run, Variant, named
+from tests.chaos.schedule import COMMIT_FAULTS, TABLE_FAULTS, Plan, Size, plan, size_of
 from tests.helpers.cluster import MODES
 from tests.helpers.s3_proxy import KINDS
 
 _WRONG = ("lost", "duplicated", "altered", "misordered", "uncommitted", "reread_committed")
+_WRONG_TABLE = ("table_lost", "table_doubled", "table_altered")
 _BROKER_KILLS = ("broker_kill", "leader_kill", "coordinator_kill", "controller_kill")
-_KILLS = ("kill", "producer_kill", *_BROKER_KILLS)
+_KILLS = ("kill", "producer_kill", "compactor_kill", *_BROKER_KILLS)
 _BROKER = (*_BROKER_KILLS, "broker_restart", "zookeeper_restart")
 
 
@@ -31,6 +32,8 @@ def main() -> int:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     again = f"make chaos SEED={seed}{' QUICK=1' if options.quick else ''}"
     again += f" CLUSTER={options.cluster}" if options.cluster else ""
+    again += "" if options.layout == "objects" else f" LAYOUT={options.layout}"
+    again += " COMPACT=1" if options.compact else ""
     again += "" if options.consumer == "lakefeed" else f" CONSUMER={options.consumer}"
     # Ended from outside, it still ends what it has started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -50,7 +53,7 @@ def main() -> int:
         report["clusters"] = reports
     options.report.parent.mkdir(parents=True, exist_ok=True)
     options.report.write_text(json.dumps(report, indent=2) + "\n")
-    if not report["missing"] and not any(report[kind] for kind in _WRONG):
+    if not report["missing"] and not any(report[kind] for kind in (*_WRONG, *_WRONG_TABLE)):
         shutil.rmtree(options.folder)
         return 0
     _print_how_to_continue(options.folder, again)
@@ -59,19 +62,21 @@ def main() -> int:
 
 def _run(options: argparse.Namespace, seed: int, mode: str | None, again: str) -> dict[str, Any]:
     """One run, with one broker or a cluster in a mode; returns its report."""
-    size = size_of(quick=options.quick, cluster=mode)
+    variant = Variant(options.consumer, options.layout, options.compact, mode)
+    size = size_of(quick=options.quick, cluster=mode, compact=options.compact)
     size = dataclasses.replace(size, **dict.fromkeys(options.without, 0))
     print(
-        f"{f'three brokers, {mode}: ' if mode else ''}{size.events:,} events, "
+        f"{f'three brokers, {mode}: ' if mode else ''}{size.events:,} events, layout {variant.layout}"
+        f"{', compacted' if variant.compact else ''}, "
         f"{size.kills} kills of consumers, seed {seed}. To repeat: {again}",
         flush=True,
     )
     steps = plan(seed, size)
     folder = options.folder / mode if mode else options.folder
-    with Run(seed, size, steps, options.consumer, folder, mode) as run:
+    with Run(seed, size, steps, variant, folder) as run:
         outcome = asyncio.run(run.go())
     short = _what_is_missing(outcome, steps, size)
-    report = _report(outcome, seed, size) | {"consumer": options.consumer, "missing": short}
+    report = _report(outcome, seed, size, variant) | {"missing": short}
     _print(report, outcome, short)
     return report
 
@@ -86,7 +91,9 @@ def merged(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
         values = [report[name] for report in reports if name in report]
         if isinstance(values[0], dict):
             whole[name] = merged(values)
-        elif name == "seed" or isinstance(values[0], str):
+        elif values[0] is None:
+            whole[name] = None
+        elif name == "seed" or isinstance(values[0], str | bool):
             whole[name] = values[0]
         else:
             whole[name] = sum(values, type(values[0])())
@@ -107,12 +114,21 @@ def _options() -> argparse.Namespace:
         choices=("1", *MODES),
         help="three brokers, with ZooKeeper or in KRaft mode; 1 is a run with each",
     )
+    parser.add_argument("--layout", choices=LAYOUTS, default="objects", help="how events are stored")
+    parser.add_argument(
+        "--compact", action="store_true", help="compact the events into an Iceberg table meanwhile"
+    )
     parser.add_argument("--consumer", choices=CONSUMERS, default="lakefeed", help=argparse.SUPPRESS)
     counts = [field.name for field in dataclasses.fields(Size)]
     parser.add_argument("--without", choices=counts, action="append", default=[], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, default=Path("build/chaos"))
     parser.add_argument("--report", type=Path, default=Path("build/chaos.json"))
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.consumer != "lakefeed" and (options.layout != "objects" or options.compact):
+        parser.error(
+            f"--consumer {options.consumer} stores one object per event, without what compaction needs"
+        )
+    return options
 
 
 def _what_is_missing(outcome: Outcome, steps: Plan, size: Size) -> list[str]:
@@ -125,25 +141,36 @@ def _what_is_missing(outcome: Outcome, steps: Plan, size: Size) -> list[str]:
         missing.append(f"{outcome.rebalances} of {size.rebalances} rebalances")
     if size.fault_rounds:
         missing += [f"no {kind}" for kind in KINDS if kind != "outage" and not outcome.requests[kind]]
+    if size.compaction_rounds and outcome.compacted is not None:
+        faults = (*COMMIT_FAULTS, *TABLE_FAULTS)
+        missing += [f"no {what}" for what in faults if not outcome.compacted.requests[what]]
     return missing
 
 
-def _report(outcome: Outcome, seed: int, size: Size) -> dict[str, Any]:
+def _report(outcome: Outcome, seed: int, size: Size, variant: Variant) -> dict[str, Any]:
     verdict, done = outcome.verdict, outcome.done
+    batches = variant.layout == "batches"
     faults = {kind: done[kind] for kind in (*KINDS, *_BROKER) if done[kind]}
     return {
         "seed": seed,
+        "consumer": variant.consumer,
+        "layout": variant.layout,
+        "compact": variant.compact,
         "events": size.events,
         "kills": sum(done[kind] for kind in _KILLS),
         "rebalances": outcome.rebalances,
         "outages": sum(faults.values()),
         "reread": outcome.reread,
         **{kind: verdict.wrong[kind] for kind in _WRONG},
-        "planned_rows": size.events + size.broken,
+        "planned_rows": size.events + size.broken_records,
         "rows": verdict.rows,
         "records": verdict.records,
-        "objects": verdict.objects,
+        "objects": 0 if batches else verdict.stored,
+        "batches": verdict.batches,
+        "batched": verdict.stored if batches else 0,
+        "adopted": outcome.adopted,
         "dead_letters": verdict.dead_letters,
+        **_report_table(outcome),
         "kills_by_kind": {kind: done[kind] for kind in _KILLS},
         "stops": done["stop"],
         "leaves": done["leave"],
@@ -156,10 +183,34 @@ def _report(outcome: Outcome, seed: int, size: Size) -> dict[str, Any]:
     }
 
 
+def _report_table(outcome: Outcome) -> dict[str, Any]:
+    """What a compaction came to; None without one."""
+    compacted, verdict = outcome.compacted, outcome.verdict
+    if compacted is None:
+        return dict.fromkeys(("table_rows", *_WRONG_TABLE, "compaction"))
+    return {
+        "table_rows": verdict.table_rows,
+        **{kind: verdict.wrong[kind] for kind in _WRONG_TABLE},
+        "compaction": {
+            "stops": outcome.done["compactor_stop"],
+            "requests_by_fault": dict(sorted(compacted.requests.items())),
+            "orphans": compacted.orphans,
+            "ends": named(compacted.ends),
+            "slow_stops": compacted.slow_stops,
+        },
+    }
+
+
 def _print(report: dict[str, Any], outcome: Outcome, short: list[str]) -> None:
+    stored = f"{report['objects']:,} objects"
+    if report["layout"] == "batches":
+        stored = (
+            f"{report['batched']:,} events in {report['batches']:,} batches ({report['adopted']} adopted)"
+        )
+    table = f", {report['table_rows']:,} rows in the table" if report["compact"] else ""
     print(
         f"{report['rows']:,} of {report['planned_rows']:,} rows and broken records, {report['records']:,} "
-        f"records in Kafka, {report['objects']:,} objects and {report['dead_letters']} dead letters"
+        f"records in Kafka, {stored} and {report['dead_letters']} dead letters{table}"
     )
     print(
         f"{report['kills']} kills, {report['rebalances']} rebalances, {report['outages']} outages, "
@@ -169,7 +220,8 @@ def _print(report: dict[str, Any], outcome: Outcome, short: list[str]) -> None:
         print(f"  {example}")
     for what in short:
         print(f"  not reached: {what}")
-    print(", ".join(f"{kind} {report[kind]}" for kind in (*_WRONG, "reread")), flush=True)
+    wrong = (*_WRONG, *(_WRONG_TABLE if report["compact"] else ()), "reread")
+    print(", ".join(f"{kind} {report[kind]}" for kind in wrong), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests.chaos.verify import Entry, RowId
 
 _SECONDS = 10.0
+_CREATE_SECONDS = 60.0
 _NEVER_LEFT = (
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
@@ -47,7 +48,7 @@ class Topic:
         """Make the topic, with as many replicas as the broker gives it."""
         admin = AdminClient({"bootstrap.servers": self._servers})
         new = NewTopic(self.name, len(self._places))
-        admin.create_topics([new])[self.name].result(_SECONDS)
+        admin.create_topics([new])[self.name].result(_CREATE_SECONDS)
 
     def send(self, row: RowId, value: bytes | None) -> None:
         """Hand over a record with the headers that identify it; see `flush`."""

@@ -18,9 +18,14 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 
 from lakefeed_local.broker import Broker
+from tests.chaos.adoptions import Increase, adopted
+from tests.chaos.batches import unpacked
+from tests.chaos.compaction import Compacted, Compaction
+from tests.chaos.faults import inflict
 from tests.chaos.kafka import Topic, rebalances
 from tests.chaos.rows import broken_values, write_files
-from tests.chaos.schedule import Plan, Size, Step
+from tests.chaos.schedule import COMMIT_FAULTS, Plan, Size, Step
+from tests.chaos.table import check_table
 from tests.chaos.verify import Verdict, check_rereads, compare_offsets, verify
 from tests.chaos.workers import Group, Program, quiet_environment
 from tests.helpers.cluster import NUMBERS, Cluster
@@ -32,13 +37,31 @@ from tests.helpers.services import free_port
 TOPIC, BUCKET, GROUP = "chaos", "chaos", "chaos-consumer"
 _PARTITIONS = 4
 _READS = 64
-_MEET_SECONDS = 60
 _REPORT_SECONDS = 10.0
 _COMMITS_SECONDS = 1.0
+_ADOPTIONS_SECONDS = 0.5
+LAYOUTS = ("objects", "batches")
 CONSUMERS = {
     "lakefeed": [str(Path(sys.executable).with_name("lakefeed-consumer")), "run"],
     "naive": [sys.executable, "-P", str(Path(__file__).with_name("naive.py"))],
 }
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What runs.
+
+    Attributes:
+        consumer: which of `CONSUMERS` reads the topic.
+        layout: one of `LAYOUTS`.
+        compact: whether the objects are compacted into an Iceberg table meanwhile.
+        cluster: the mode of a cluster of three brokers; None is one broker.
+    """
+
+    consumer: str = "lakefeed"
+    layout: str = "objects"
+    compact: bool = False
+    cluster: str | None = None
 
 
 @dataclass
@@ -52,7 +75,9 @@ class Outcome:
         rebalances: new generations of the consumer group.
         ends: how the workers' and the producer's processes ended, and how often.
         slow_stops: workers that did not end in order when all was calm again.
-        reread: events that were read and put again after they had been stored.
+        reread: objects that were put again after they had been stored.
+        adopted: batches of another worker, or of an earlier run of the same one, that a worker has adopted.
+        compacted: what the compaction came to, if there was one.
         seconds: the run's length, by its parts.
     """
 
@@ -63,6 +88,8 @@ class Outcome:
     ends: dict[str, dict[str, int]]
     slow_stops: int
     reread: int
+    adopted: int
+    compacted: Compacted | None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -71,17 +98,16 @@ class Run:
 
     Args:
         seed, size, plan: what goes wrong.
-        consumer: which of `CONSUMERS` reads the topic.
+        variant: what runs.
         folder: for data and logs; emptied first.
-        cluster: the mode of a cluster of three brokers; None is one broker.
     """
 
-    def __init__(
-        self, seed: int, size: Size, plan: Plan, consumer: str, folder: Path, cluster: str | None = None
-    ) -> None:
-        self._seed, self._size, self._plan, self._consumer = seed, size, plan, consumer
+    def __init__(self, seed: int, size: Size, plan: Plan, variant: Variant, folder: Path) -> None:
+        self._seed, self._size, self._plan, self._variant = seed, size, plan, variant
         self._folder = folder.absolute()
-        self._mode = cluster
+        self._mode = variant.cluster
+        self._adopted = Increase()
+        self._ports: list[int] = []
         self._commits: list[tuple[float, dict[int, int]]] = []
         self._done: Counter[str] = Counter()
         self._held = ExitStack()
@@ -110,7 +136,7 @@ class Run:
     def _start(self) -> None:
         enter = self._held.enter_context
         files, self._events = write_files(self._folder, self._seed, self._size.events, self._size.files)
-        self._broken = broken_values(self._seed, self._size.broken)
+        self._broken = broken_values(self._seed, self._size.broken_records)
         self._unsent = list(self._broken)
         self._journal = enter((self._folder / "steps.log").open("w", buffering=1))
         self._store = enter(SeaweedS3(self._folder / "s3"))
@@ -131,6 +157,11 @@ class Run:
         environment = quiet_environment() | self._settings()
         self._group = Group(lambda number: self._worker(number, environment), self._size.workers)
         self._held.callback(self._group.end)
+        self._compaction: Compaction | None = None
+        if self._variant.compact:
+            late = self._size.late_seconds
+            self._compaction = enter(Compaction(self._store, self._folder, environment, self._seed, late))
+            self._step |= self._compaction.steps() | dict.fromkeys(COMMIT_FAULTS, self._commit_fault)
         command = str(Path(sys.executable).with_name("lakefeed-producer"))
         self._producer = Program(
             [command, "publish", *map(str, files), "--rate", str(self._size.rate)],
@@ -150,6 +181,10 @@ class Run:
             "LAKEFEED_BUCKET": BUCKET,
             "LAKEFEED_CONSUMER_GROUP": GROUP,
             "LAKEFEED_HTTP_PORT": "0",
+            "LAKEFEED_LAYOUT": self._variant.layout,
+            # Many batches are cut, by each of these limits.
+            "LAKEFEED_BATCH_MAX_EVENTS": "25",
+            "LAKEFEED_BATCH_LINGER_SECONDS": "1",
             # A killed worker is missed soon, and a request that is late is late.
             "LAKEFEED_SESSION_TIMEOUT_SECONDS": "6",
             "LAKEFEED_COMMIT_INTERVAL_SECONDS": "0.5",
@@ -160,14 +195,16 @@ class Run:
 
     def _worker(self, number: int, environment: dict[str, str]) -> Program:
         log = self._folder / f"worker-{number}.log"
-        return Program(CONSUMERS[self._consumer], environment, log, cwd=self._folder)
+        port = free_port()
+        self._ports.append(port)
+        environment = environment | {"LAKEFEED_HTTP_PORT": str(port)}
+        return Program(CONSUMERS[self._variant.consumer], environment, log, cwd=self._folder)
 
     async def go(self) -> Outcome:
         """Do it all; returns what came of it."""
         began = self._clock = time.monotonic()
-        background = [
-            asyncio.create_task(each) for each in (self._tend(), self._tell(), self._watch_commits())
-        ]
+        watching = (self._tend(), self._tell(), self._watch_commits(), self._watch_adoptions())
+        background = [asyncio.create_task(each) for each in watching]
         try:
             async with asyncio.TaskGroup() as lanes:
                 for steps in self._plan.values():
@@ -182,7 +219,8 @@ class Run:
             await asyncio.gather(*background, return_exceptions=True)
         slow_stops = await self._group.stop()
         self._group.tend()
-        verdict = await self._read_back()
+        compacted = await self._compaction.finish() if self._compaction is not None else None
+        verdict = await self._read_back(compacted)
         repeated = self._proxy.repeated()
         if self._mode is not None:
             check_rereads(repeated, self._commits, verdict)
@@ -194,6 +232,8 @@ class Run:
             {"workers": named(self._group.ends()), "producer": named(self._producer.ends)},
             slow_stops,
             len(repeated),
+            round(self._adopted.total),
+            compacted,
             {
                 "chaos": round(chaos_over - began, 1),
                 "rest": round(stored - chaos_over, 1),
@@ -206,6 +246,8 @@ class Run:
         while True:
             self._group.tend()
             self._producer.tend()
+            if self._compaction is not None:
+                self._compaction.tend()
             if self._producer.ends[0]:
                 self._producer.wanted = False
             await asyncio.sleep(0.1)
@@ -218,6 +260,15 @@ class Run:
                 self._commits.append((time.monotonic(), committed))
             await asyncio.sleep(_COMMITS_SECONDS)
 
+    async def _watch_adoptions(self) -> None:
+        """Ask the workers how many batches they have adopted."""
+        while self._variant.layout == "batches":
+            for port in tuple(self._ports):
+                count = await asyncio.to_thread(adopted, port)
+                if count is not None:
+                    self._adopted.see(port, count)
+            await asyncio.sleep(_ADOPTIONS_SECONDS)
+
     async def _walk(self, steps: tuple[Step, ...]) -> None:
         for step in steps:
             await asyncio.sleep(max(0.0, self._clock + step.at - time.monotonic()))
@@ -227,16 +278,15 @@ class Run:
 
     async def _store_fault(self, step: Step) -> str:
         self._note(f"{step.what} begins")
-        before = self._proxy.counts()[step.what]
-        self._proxy.set(Faults({step.what: step.share}, self._size.late_seconds))
-        await asyncio.sleep(step.seconds)
-        # While the broker or the workers are down, there are no requests that it could meet.
-        for _ in range(_MEET_SECONDS):
-            if step.what == "outage" or self._proxy.counts()[step.what] > before:
-                break
-            await asyncio.sleep(1)
-        self._proxy.set(Faults())
+        faults = Faults({step.what: step.share}, self._size.late_seconds)
+        await inflict(self._proxy, faults, step.seconds)
         return f"for {step.share:.0%} of the requests"
+
+    async def _commit_fault(self, step: Step) -> str:
+        """A commit fails: there is one after the last event, too, as the record of a dead letter moves on."""
+        assert self._compaction is not None
+        said, _ = await asyncio.gather(self._compaction.commit_fault(step), self._send_broken(step))
+        return said
 
     async def _kill_producer(self, step: Step) -> str:
         while not self._producer.alive:
@@ -304,15 +354,17 @@ class Run:
             await asyncio.sleep(0.5)
         self._note("not everything was committed in time")
 
-    async def _read_back(self) -> Verdict:
+    async def _read_back(self, compacted: Compacted | None) -> Verdict:
+        verdict = Verdict()
         records = await asyncio.to_thread(self._topic.read)
-        verdict = verify(
-            TOPIC,
-            events=self._events,
-            broken=self._broken,
-            records=records,
-            bucket=await read_bucket(self._store, BUCKET),
+        bucket = await read_bucket(self._store, BUCKET)
+        if self._variant.layout == "batches":
+            bucket = unpacked(TOPIC, bucket, records, verdict)
+        verify(
+            TOPIC, events=self._events, broken=self._broken, records=records, bucket=bucket, verdict=verdict
         )
+        if compacted is not None:
+            check_table(compacted.rows, records, self._events, verdict)
         compare_offsets(self._topic.committed(), self._topic.ends(), verdict)
         return verdict
 
@@ -347,7 +399,7 @@ class Run:
 
 
 async def read_bucket(store: SeaweedS3, bucket: str) -> dict[str, bytes]:
-    """All objects of a bucket."""
+    """All objects of a bucket but the files of Iceberg tables."""
     objects = store.objects(bucket)
     found: dict[str, bytes] = {}
     slots = asyncio.Semaphore(_READS)
@@ -357,7 +409,9 @@ async def read_bucket(store: SeaweedS3, bucket: str) -> dict[str, bytes]:
             found[key] = bytes(await (await obstore.get_async(objects, key)).bytes_async())
 
     async for page in obstore.list(objects):
-        await asyncio.gather(*(read(entry["path"]) for entry in page))
+        await asyncio.gather(
+            *(read(entry["path"]) for entry in page if not entry["path"].startswith("tables/"))
+        )
     return found
 
 

@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from tests.helpers.cluster import SESSION_SECONDS
-from tests.helpers.s3_proxy import ANSWERS, KINDS
+from tests.helpers.s3_proxy import ANSWERS, KINDS, TROUBLES
+
+COMMIT_FAULTS = {f"commit_{kind}": kind for kind in (*TROUBLES, "internal_error")}
+"""Steps that meet commits to the catalogue, with the kind of fault."""
+TABLE_FAULTS = {
+    f"table_{kind}": kind for kind in (*TROUBLES, "internal_error", "access_denied", "conditional_conflict")
+}
+"""Steps that meet a compaction's requests to S3, with the kind of fault."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,9 @@ class Size:
         workers: of the consumer group, from the beginning.
         leader_kills, coordinator_kills, controller_kills: in a cluster, brokers killed by `kill -9` that
             lead a partition of the topic, coordinate the consumer group, or are the active controller.
+        compactor_kills: compactors killed by `kill -9`.
+        compactor_stops: compactors stopped, perhaps amid a commit, and continued after others have committed.
+        compaction_rounds: how often each fault of a commit, and each fault of the store of a table, is on.
     """
 
     events: int
@@ -56,11 +66,19 @@ class Size:
     leader_kills: int = 0
     coordinator_kills: int = 0
     controller_kills: int = 0
+    compactor_kills: int = 0
+    compactor_stops: int = 0
+    compaction_rounds: int = 0
 
     @property
     def rate(self) -> float:
         """Events/s of the producer: after its last kill there is still something to send."""
         return self.events / (0.95 * self.seconds)
+
+    @property
+    def broken_records(self) -> int:
+        """Records that are no events: those of `broken`, and one for each commit that is to fail."""
+        return self.broken + self.compaction_rounds * len(COMMIT_FAULTS)
 
 
 FULL = Size(
@@ -141,12 +159,23 @@ CLUSTER_QUICK = replace(
 )
 
 
-def size_of(*, quick: bool, cluster: str | None = None) -> Size:
-    """The size of a run, with one broker or with a cluster in a mode."""
-    if cluster is None:
-        return QUICK if quick else FULL
-    size = CLUSTER_QUICK if quick else CLUSTER_FULL
-    return size if cluster == "zookeeper" else replace(size, zookeeper_restarts=0)
+def size_of(*, quick: bool, cluster: str | None = None, compact: bool = False) -> Size:
+    """The size of a run, with one broker or with a cluster in a mode, with or without compaction."""
+    full, small = (FULL, QUICK) if cluster is None else (CLUSTER_FULL, CLUSTER_QUICK)
+    size = small if quick else full
+    if cluster == "kraft":
+        size = replace(size, zookeeper_restarts=0)
+    return _compacted(size) if compact else size
+
+
+def _compacted(size: Size) -> Size:
+    """A run's size with faults of its compaction: a kill every 15 s, as a start takes some seconds."""
+    return replace(
+        size,
+        compactor_kills=round(size.seconds / 15),
+        compactor_stops=max(1, round(size.seconds / 120)),
+        compaction_rounds=max(1, round(size.seconds / 300)),
+    )
 
 
 @dataclass(frozen=True, order=True)
@@ -249,6 +278,30 @@ def _broken(chance: random.Random, size: Size) -> list[Step]:
     return [Step(at, "broken") for at in _spread(chance, size.broken, 0, 0.9 * size.seconds)]
 
 
+def _compactors(chance: random.Random, size: Size) -> list[Step]:
+    names = _shuffled(
+        chance, ("compactor_kill", size.compactor_kills), ("compactor_stop", size.compactor_stops)
+    )
+    moments = _spread(chance, len(names), 0.1 * size.seconds, 0.95 * size.seconds)
+    seconds = {"compactor_kill": (0.0, 2.0), "compactor_stop": (5.0, 10.0)}
+    return [
+        Step(at, name, chance.uniform(*seconds[name]), chance.random())
+        for at, name in zip(moments, names, strict=True)
+    ]
+
+
+def _faults_of(kinds: Mapping[str, str], share: float) -> Callable[[random.Random, Size], list[Step]]:
+    """A lane of faults of the compaction, each until it has met a request; by `what` of their steps."""
+
+    def make(chance: random.Random, size: Size) -> list[Step]:
+        names = [name for _ in range(size.compaction_rounds) for name in chance.sample([*kinds], len(kinds))]
+        # As long as there are events to come, there are commits to be met.
+        moments = _spread(chance, len(names), 0.05 * size.seconds, 0.7 * size.seconds)
+        return [Step(at, name, chance.uniform(0, 2), share) for at, name in zip(moments, names, strict=True)]
+
+    return make
+
+
 _LANES: Mapping[str, Callable[[random.Random, Size], list[Step]]] = {
     "kills": _kills,
     "members": _members,
@@ -256,4 +309,7 @@ _LANES: Mapping[str, Callable[[random.Random, Size], list[Step]]] = {
     "broker": _broker,
     "store": _store,
     "broken": _broken,
+    "compactors": _compactors,
+    "commits": _faults_of(COMMIT_FAULTS, 1.0),
+    "tables": _faults_of(TABLE_FAULTS, 0.3),
 }

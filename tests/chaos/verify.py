@@ -18,7 +18,7 @@ RowId = tuple[str, int]
 _EXAMPLES = 10
 # A worker that has lost a partition ends the puts that it had begun: by then another one may have committed.
 _LAST_PUTS_SECONDS = 10.0
-_OBJECT = re.compile(r"/(\d{5})-(\d{20})\.json$")
+_OBJECT = re.compile(r"/(\d{5})-(\d{20})\.json(?:\.gz)?$")
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,14 @@ class Entry:
     row: RowId
     value: bytes | None
 
+    @property
+    def day(self) -> str:
+        """The UTC day of its timestamp."""
+        return datetime.fromtimestamp(self.timestamp_ms / 1000, UTC).date().isoformat()
+
     def key(self, prefix: str, topic: str) -> str:
         """The object's key by the contract, written down here once more on purpose."""
-        day = datetime.fromtimestamp(self.timestamp_ms / 1000, UTC).date().isoformat()
-        return f"{prefix}/{topic}/dt={day}/{self.partition:05d}-{self.offset:020d}.json"
+        return f"{prefix}/{topic}/dt={self.day}/{self.partition:05d}-{self.offset:020d}.json"
 
 
 @dataclass
@@ -44,15 +48,21 @@ class Verdict:
     Attributes:
         records: records in Kafka.
         rows: rows that have a record, each counted once.
-        objects, dead_letters: records that are stored as such.
-        wrong: by kind: `lost`, `duplicated`, `altered`, `misordered`, `uncommitted`, `reread_committed`.
+        stored: records that are stored as events: each in an object of its own, or in a batch.
+        dead_letters: records that are stored as such.
+        batches: batch objects.
+        table_rows: rows of the Iceberg table.
+        wrong: by kind: `lost`, `duplicated`, `altered`, `misordered`, `uncommitted`, `reread_committed`, and
+            of the table `table_lost`, `table_doubled`, `table_altered`.
         examples: the first cases of each kind, in words.
     """
 
     records: int = 0
     rows: int = 0
-    objects: int = 0
+    stored: int = 0
     dead_letters: int = 0
+    batches: int = 0
+    table_rows: int = 0
     wrong: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
@@ -75,6 +85,7 @@ def verify(
     broken: Mapping[RowId, bytes | None],
     records: Iterable[Entry],
     bucket: Mapping[str, bytes],
+    verdict: Verdict | None = None,
 ) -> Verdict:
     """Compare rows, records and objects one by one.
 
@@ -83,9 +94,10 @@ def verify(
         events: what the event of each CSV row must say.
         broken: values of the records that are no events, and belong to the dead letters.
         records: all records of the topic, in offset order for each partition.
-        bucket: all objects of the bucket.
+        bucket: all objects of the bucket, with the events of batches as objects of their own.
+        verdict: to add to.
     """
-    verdict = Verdict()
+    verdict = verdict or Verdict()
     left = dict(bucket)
     seen: set[RowId] = set()
     last: dict[tuple[int, str], int] = {}
@@ -141,7 +153,7 @@ def _compare_with_object(
         verdict.dead_letters += 1
         same = _letter_holds(body, record)
     else:
-        verdict.objects += 1
+        verdict.stored += 1
         same = body == record.value
     if not same:
         verdict.note("altered", f"{key} does not hold the value of {where}: {body!r}")

@@ -1,4 +1,6 @@
-"""A proxy before an S3 server that answers some requests as a bad day would; faults are switched at run time.
+"""A proxy before an S3 server, or before Glue, that answers some requests as a bad day would.
+
+Faults are switched at run time.
 
 It runs as a process of its own: `proxy.py PORT CONTROL-PORT SERVER-PORT SEED`. It parses of a request only
 where it ends and what it puts, and of an answer the status, so that it costs little compared with what it
@@ -50,12 +52,14 @@ class Faults:
         shares: share of the requests, 0 to 1, by kind of fault; of `outage`, any share is a whole one.
         seconds: how late a late request or answer is.
         method: only requests with this method; all if empty.
+        mention: only requests whose head has this text, such as the target of a call to Glue; all if empty.
         keys: the only access keys that are not expired; all if empty.
     """
 
     shares: dict[str, float] = field(default_factory=dict)
     seconds: float = 30.0
     method: str = ""
+    mention: str = ""
     keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -66,6 +70,8 @@ class Faults:
     def draw(self, chance: float, head: bytes) -> str | None:
         """The fault of a request, by a number from 0 to 1; None lets it through."""
         if self.method and not head.startswith(self.method.encode()):
+            return None
+        if self.mention.encode() not in head:
             return None
         if self.keys and not any(f"Credential={key}/".encode() in head for key in self.keys):
             return "expired_token"
@@ -144,6 +150,7 @@ _REPEATED = "repeated"
 _PUT = re.compile(rb"PUT ([^ ?]+) ")
 _DONE = re.compile(rb"HTTP/1.1 (?:200|412) ")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_EXPECTS = re.compile(rb"\r\nexpect: *100-continue", re.IGNORECASE)
 _END = b"\r\n\r\n"
 
 
@@ -206,6 +213,11 @@ class Client(asyncio.Protocol):
         end = self._buffer.find(_END)
         if end < 0:
             return
+        if _EXPECTS.search(self._buffer, 0, end):
+            # boto3 waits a second for this before it sends a file's body. The server need not say it again.
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._buffer = _EXPECTS.sub(b"", self._buffer, count=1)
+            end = self._buffer.find(_END)
         length = _LENGTH.search(self._buffer, 0, end)
         size = end + len(_END) + (int(length[1]) if length else 0)
         if len(self._buffer) < size:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.run import Run
+from tests.chaos.run import Run, Variant
 from tests.chaos.schedule import CLUSTER_QUICK, Size, plan
 
 # The chaos suite's run, and of its kills those of brokers alone.
@@ -33,11 +33,11 @@ ZOOKEEPER = dataclasses.replace(KRAFT, controller_kills=0)
 
 @pytest.mark.parametrize(("mode", "size"), [("zookeeper", ZOOKEEPER), ("kraft", KRAFT)])
 def test_brokers_that_are_killed_by_role_cost_no_event(mode: str, size: Size, tmp_path: Path) -> None:
-    with Run(1, size, plan(1, size), "lakefeed", tmp_path / "run", mode) as run:
+    with Run(1, size, plan(1, size), Variant(cluster=mode), tmp_path / "run") as run:
         outcome = asyncio.run(run.go())
     steps = (tmp_path / "run" / "steps.log").read_text()
     assert outcome.verdict.good, (outcome.verdict.examples, steps)
-    assert outcome.verdict.objects == size.events
+    assert outcome.verdict.stored == size.events
     kills = Counter(leader_kill=1, coordinator_kill=1, controller_kill=size.controller_kills)
     assert outcome.done == +kills
     # Workers outlive it all. The producer does once it runs; without a leader at its start it gives up, and

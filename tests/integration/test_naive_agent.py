@@ -97,4 +97,4 @@ def test_kills_lose_events_of_a_naive_agent_and_none_of_the_consumer(
         assert verdict.wrong["lost"] > 0
     else:
         assert verdict.good, verdict.examples
-    assert verdict.objects + verdict.wrong["lost"] == len(killed.events)
+    assert verdict.stored + verdict.wrong["lost"] == len(killed.events)

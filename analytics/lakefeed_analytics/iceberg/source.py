@@ -16,7 +16,7 @@ from lakefeed_analytics.edge import explained
 from lakefeed_analytics.iceberg.chain import Range, Stored, Watermark, follow
 from lakefeed_analytics.iceberg.rows import Lines
 from lakefeed_analytics.settings import CompactSettings
-from lakefeed_common.errors import InputError
+from lakefeed_common.errors import InputError, UnavailableError
 from lakefeed_common.lake.keys import ObjectKey, folder
 from lakefeed_common.lake.lines import to_line
 from lakefeed_common.lake.metadata import BatchMetadata, EventMetadata
@@ -166,8 +166,9 @@ class Source:
             answer = self._s3.head_object(Bucket=self._bucket, Key=text)
         try:
             about = BatchMetadata.parse(answer["Metadata"])
-        except InputError as error:
-            raise InputError(f"s3://{self._bucket}/{text}: {error}") from error
+        except InputError:
+            # boto3 does not notice that a response was cut within its head, unless a body has to follow.
+            about = self._parsed(text, self._body(text)[1])
         stored = Stored(key.offset, about.end, text, key.day, size, batch=True, first=key.offset)
         return stored._replace(sha256=about.sha256, records=about.records)
 
@@ -179,7 +180,10 @@ class Source:
 
     def _batch(self, stored: Stored) -> Lines:
         origin = f"s3://{self._bucket}/{stored.key}"
-        body, _ = self._body(stored.key)
+        body, metadata = self._body(stored.key)
+        about = self._parsed(stored.key, metadata)
+        if (about.end, about.records, about.sha256) != (stored.end, stored.records, stored.sha256):
+            raise UnavailableError(f"{origin}: a response was cut: its metadata was read in two versions")
         if sha256(body).hexdigest() != stored.sha256:
             raise InputError(f"{origin}: damaged: its SHA-256 is not the one in its metadata")
         try:
@@ -189,6 +193,12 @@ class Source:
         if (count := data.count(b"\n")) != stored.records:
             raise InputError(f"{origin}: damaged: {count} lines instead of {stored.records}")
         return Lines(self._topic, stored.day, data, origin)
+
+    def _parsed(self, key: str, metadata: Mapping[str, str]) -> BatchMetadata:
+        try:
+            return BatchMetadata.parse(metadata)
+        except InputError as error:
+            raise InputError(f"s3://{self._bucket}/{key}: {error}") from error
 
     def _event(self, stored: Stored) -> bytes:
         body, metadata = self._body(stored.key)

@@ -9,12 +9,24 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.rows import broken_values, write_files
-from tests.chaos.schedule import CLUSTER_FULL, CLUSTER_QUICK, FULL, QUICK, Size, plan, size_of
+from tests.chaos.schedule import (
+    CLUSTER_FULL,
+    CLUSTER_QUICK,
+    COMMIT_FAULTS,
+    FULL,
+    QUICK,
+    TABLE_FAULTS,
+    Size,
+    plan,
+    size_of,
+)
 from tests.helpers.cluster import MODES, SESSION_SECONDS
 from tests.helpers.s3_proxy import KINDS, Faults
 
+COMPACTED = size_of(quick=True, compact=True)
 
-@pytest.mark.parametrize("size", [FULL, QUICK, CLUSTER_FULL, CLUSTER_QUICK])
+
+@pytest.mark.parametrize("size", [FULL, QUICK, CLUSTER_FULL, CLUSTER_QUICK, COMPACTED])
 def test_a_plan_has_everything_that_its_size_says(size: Size) -> None:
     counts = Counter(step.what for steps in plan(7, size).values() for step in steps)
     wanted = {
@@ -30,7 +42,10 @@ def test_a_plan_has_everything_that_its_size_says(size: Size) -> None:
         "coordinator_kill": size.coordinator_kills,
         "controller_kill": size.controller_kills,
         "broken": size.broken,
+        "compactor_kill": size.compactor_kills,
+        "compactor_stop": size.compactor_stops,
         **dict.fromkeys(KINDS, size.fault_rounds),
+        **dict.fromkeys([*COMMIT_FAULTS, *TABLE_FAULTS], size.compaction_rounds),
     }
     assert counts == Counter(wanted)
     for steps in plan(7, size).values():
@@ -45,7 +60,19 @@ def test_the_full_size_is_what_was_promised() -> None:
     assert (FULL.outage_seconds, FULL.late_seconds) == (60, 30)
     of_clusters = {"leader_kills", "coordinator_kills", "controller_kills"}
     fields = {field.name for field in dataclasses.fields(Size)}
-    assert all(getattr(QUICK, name) > 0 for name in fields - of_clusters)
+    of_compactions = {"compactor_kills", "compactor_stops", "compaction_rounds"}
+    assert all(getattr(QUICK, name) > 0 for name in fields - of_clusters - of_compactions)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("mode", [None, *MODES])
+def test_a_compaction_adds_faults_and_leaves_the_others_as_they_are(mode: str | None, quick: bool) -> None:
+    size = size_of(quick=quick, cluster=mode, compact=True)
+    assert min(size.compactor_kills, size.compactor_stops, size.compaction_rounds) > 0
+    plain = {lane: steps for lane, steps in plan(7, size_of(quick=quick, cluster=mode)).items() if steps}
+    more = plan(7, size)
+    assert {lane: more[lane] for lane in plain} == plain
+    assert more.keys() - plain.keys() >= {"compactors", "commits", "tables"}
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -59,9 +86,9 @@ def test_in_a_cluster_brokers_are_killed_by_role_until_another_one_has_it(mode: 
 
 
 def test_a_seed_repeats_a_plan_and_another_one_does_not() -> None:
-    assert plan(1, QUICK) == plan(1, QUICK)
-    for lane in plan(1, QUICK):
-        assert plan(1, QUICK)[lane] != plan(2, QUICK)[lane]
+    assert plan(1, COMPACTED) == plan(1, COMPACTED)
+    for lane in plan(1, COMPACTED):
+        assert plan(1, COMPACTED)[lane] != plan(2, COMPACTED)[lane]
 
 
 def test_one_lane_does_not_depend_on_the_size_of_another() -> None:
@@ -93,5 +120,8 @@ def test_faults_meet_the_share_of_requests_that_was_ordered() -> None:
         == "expired_token"
     )
     assert renewed.draw(0.5, b"PUT / HTTP/1.1\r\nAuthorization: AWS4-HMAC-SHA256 Credential=new/x") is None
+    commits = Faults({"reset": 1.0}, mention="AWSGlue.UpdateTable")
+    assert commits.draw(0.5, b"POST / HTTP/1.1\r\nX-Amz-Target: AWSGlue.UpdateTable") == "reset"
+    assert commits.draw(0.5, b"POST / HTTP/1.1\r\nX-Amz-Target: AWSGlue.GetTable") is None
     with pytest.raises(ValueError, match="no such fault: slowdown"):
         Faults({"slowdown": 1.0})

@@ -47,7 +47,7 @@ LETTER = "dead-letters/t/dt=2026-01-01/00001-00000000000000000004.json"
 def test_what_is_stored_once_each_is_good() -> None:
     verdict = check(entries(), stored(entries()))
     assert verdict.good
-    assert (verdict.rows, verdict.records, verdict.objects, verdict.dead_letters) == (10, 10, 8, 2)
+    assert (verdict.rows, verdict.records, verdict.stored, verdict.dead_letters) == (10, 10, 8, 2)
     assert {FIRST, LETTER} <= stored(entries()).keys()
 
 
@@ -146,13 +146,13 @@ def test_an_event_in_flight_may_be_read_again_and_a_committed_one_may_not() -> N
 
 
 def test_reports_of_several_runs_are_added_up() -> None:
-    one = {"seed": 7, "lost": 1, "ends": {"workers": {"0": 2}}, "missing": [], "consumer": "lakefeed"}
-    two = {"seed": 7, "lost": 2, "ends": {"workers": {"1": 1}}, "missing": ["x"], "consumer": "lakefeed"}
+    same = {"seed": 7, "consumer": "lakefeed", "compact": True, "table_rows": None}
+    one = same | {"lost": 1, "ends": {"workers": {"0": 2}}, "missing": []}
+    two = same | {"lost": 2, "ends": {"workers": {"1": 1}}, "missing": ["x"]}
     assert merged([one]) == one
     assert merged([one, two]) == {
-        "seed": 7,
+        **same,
         "lost": 3,
         "ends": {"workers": {"0": 2, "1": 1}},
         "missing": ["x"],
-        "consumer": "lakefeed",
     }
