@@ -55,10 +55,10 @@ def install(duck: Duck) -> None:
     found = version("ministack")
     if found != VERSION:
         raise UnknownVersionError(f"The local AWS needs MiniStack {VERSION}, found {found}")
-    lacking = [name for name, parameters in _FUNCTIONS.items() if _parameters(name) != parameters]
-    lacking += [name for name in _CATALOGUE if not hasattr(glue, name)]
+    lacking = [f"athena.{name}" for name, parameters in _FUNCTIONS.items() if _parameters(name) != parameters]
+    lacking += [f"glue.{name}" for name in _CATALOGUE if not hasattr(glue, name)]
     if lacking:
-        raise UnknownVersionError(f"This MiniStack lacks {', '.join(lacking)} of {VERSION}")
+        raise UnknownVersionError(f"MiniStack lacks {', '.join(lacking)} of {VERSION}")
 
     async def run(query: str, database: str, catalog: str | None = None) -> dict[str, Any]:
         tokens = statements.single(athena._sql_tokens(query))
