@@ -72,6 +72,7 @@ lock: $(UV) ## resolve all dependencies into the hashed locks (UPGRADE=1: newer 
 	$(LOCK) --group dev --all-extras $(PARTS:%=%/pyproject.toml) -o requirements.lock
 	@# Each image gets the versions that were tested together.
 	for part in producer consumer analytics local; do $(LOCK) --constraints requirements.lock $$part/pyproject.toml -o $$part/requirements.lock; done
+	$(LOCK) --no-emit-package lakefeed-analytics --constraints requirements.lock spark/pyproject.toml -o spark/requirements.lock
 	$(BIN)/lakefeed-local lock
 
 .PHONY: docs
@@ -107,6 +108,18 @@ chaos: setup fetch ## kill and disconnect services by a seeded plan, then count 
 .PHONY: fetch
 fetch: setup ## download Kafka's jars and the local AWS, verified by their locks, and prepare fast starts, for later runs
 	@$(BIN)/lakefeed-local fetch --class-archives >/dev/null
+
+.venv-spark/.ready: .venv/.ready spark/requirements.lock
+	@echo 'setting up: PySpark by its hashed lock, into .venv-spark' >&2
+	@[ -x .venv-spark/bin/python ] || $(UV) venv --quiet --clear --python "$$(command -v $(PYTHON))" .venv-spark
+	@$(UV) pip sync --quiet --python .venv-spark/bin/python --require-hashes spark/requirements.lock
+	@$(UV) pip install --quiet --python .venv-spark/bin/python --no-deps -e ./common -e ./analytics
+	@touch $@
+
+.PHONY: spark-test
+spark-test: setup fetch .venv-spark/.ready ## compact on Spark in local mode, killed and next to another compactor (needs Java 17)
+	@command -v java >/dev/null || { echo 'error: java is not on the path: Spark 3.5 needs Java 17 (Debian: apt-get install openjdk-17-jre-headless)' >&2; exit 2; }
+	@SPARK_ENVIRONMENT=$(CURDIR)/.venv-spark $(BIN)/python -m pytest -n0 -s -p no:randomly tests/spark $(ARGS)
 
 MINUTES ?= 30
 .PHONY: soak
@@ -230,4 +243,4 @@ group: setup ## describe the consumer group: partitions, offsets and lag
 
 .PHONY: clean
 clean: ## remove what the targets created here; downloads stay in ~/.cache/lakefeed
-	@rm -rf .venv .tools build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-spark .tools build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,7 +21,8 @@ import orjson
 from supply.locks import MINISTACK, ROOT
 
 # The lock files of the images are subsets of the first one.
-LOCKS = (ROOT / "requirements.lock", ROOT / "bootstrap.lock", MINISTACK)
+SPARK = ROOT / "spark" / "requirements.lock"
+LOCKS = (ROOT / "requirements.lock", ROOT / "bootstrap.lock", SPARK, MINISTACK)
 SERVICES = ("pypi", "osv")
 # CVE-2019-11324.
 _KNOWN = "urllib3==1.24.1\n"

@@ -16,8 +16,8 @@ TESTED = sorted({str(file.parents[1].relative_to(INFRA)) for file in INFRA.glob(
 
 def test_there_are_modules_and_examples() -> None:
     modules = {"modules/eks-access", "modules/kafka-ec2", "modules/lake"}
-    assert {"examples/production", "examples/tutorial", *modules} <= set(FOLDERS)
-    assert {"examples/production", *modules} <= set(TESTED)
+    assert {"examples/production", "examples/spark", "examples/tutorial", *modules} <= set(FOLDERS)
+    assert {"examples/production", "examples/spark", *modules} <= set(TESTED)
 
 
 def test_the_files_have_terraforms_form(infra: Path) -> None:

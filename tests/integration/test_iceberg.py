@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -25,9 +26,10 @@ from lakefeed_analytics.iceberg.compact import Done, HoleError
 from lakefeed_analytics.iceberg.files import S3Files, place_of
 from lakefeed_analytics.iceberg.parts import connect
 from lakefeed_analytics.iceberg.service import running
+from lakefeed_analytics.iceberg.work import Task
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common import aws as aws_clients
-from lakefeed_common.errors import InputError, MissingError
+from lakefeed_common.errors import InputError, MissingError, UnavailableError
 from lakefeed_common.lake.keys import batch_key
 from lakefeed_common.lake.metadata import BatchMetadata
 from lakefeed_common.settings import load
@@ -88,6 +90,63 @@ def test_batches_and_one_event_objects_become_rows(
     assert compact(settings, topic, {0: 50, 1: 7}).commits == 0
     assert compact(settings, topic, {0: 50, 1: 9}).rows == 4
     assert offsets(read_table(s3, settings, topic)) == expected((0, 0, 40), (0, 41, 50), (1, 0, 9))
+
+
+class Elsewhere:
+    """Other processes that lose results: each task is done twice, and in a first attempt none comes back."""
+
+    def __init__(self) -> None:
+        self.tasks: list[int] = []
+
+    def __call__(self, function: Callable[[Task], Any], tasks: Sequence[Task]) -> list[Any]:
+        sent = [pickle.dumps((function, task)) for task in tasks]
+        results: dict[int, bytes] = {}
+        for number in [*reversed(range(len(sent))), *range(len(sent))]:
+            called, task = pickle.loads(sent[number])  # noqa: S301 - our own
+            results[number] = pickle.dumps(called(task))
+        self.tasks.append(len(tasks))
+        if len(self.tasks) == 1:
+            raise UnavailableError("the results of the first attempt are lost")
+        return [pickle.loads(results[number]) for number in range(len(sent))]  # noqa: S301
+
+
+def test_work_that_is_spread_over_processes_adds_each_row_once(
+    s3: S3Client, settings: CompactSettings, topic: str, bucket: str
+) -> None:
+    small = settings.model_copy(update={"compact_file_bytes": 300})
+    put_events(s3, bucket, prices(topic, 0, range(3)))
+    for start in (3, 10, 20):
+        put_batch(
+            s3, bucket, prices(topic, 0, range(start, start + 5)), start, {3: 10}.get(start, start + 10)
+        )
+    put_batch(s3, bucket, prices(topic, 1, range(9)), 0, 9)
+
+    elsewhere = Elsewhere()
+    done = compact(small, topic, {0: 30, 1: 9}, elsewhere)
+    assert (done.rows, done.commits, done.refused) == (27, 1, 1)
+    assert min(elsewhere.tasks) > 1, "they share the work"
+
+    # One task finds a column, and another one a wider type for it.
+    put_batch(s3, bucket, [record(topic, 0, 30, b'{"close":"n/a","size":1}')], 30, 31)
+    put_batch(s3, bucket, [record(topic, 0, 31, b'{"close":7,"size":1.5}')], 31, 32)
+    tiny = settings.model_copy(update={"compact_file_bytes": 1})
+    assert compact(tiny, topic, {0: 32}, elsewhere).unfit == 1
+    with connect(settings, topic) as parts:
+        state = parts.table.load()
+        assert state is not None
+        assert state.columns["size"] == "double"
+
+    everything = expected((0, 0, 8), (0, 10, 15), (0, 20, 25), (0, 30, 32), (1, 0, 9))
+    assert offsets(read_table(s3, settings, topic)) == everything
+    with connect(tiny, topic, run=elsewhere) as parts:
+        assert rebuild.rebuild(parts.compactor, lambda _: None).rows == everything.total()
+    assert offsets(read_table(s3, settings, topic)) == everything
+
+    key = put_batch(s3, bucket, prices(topic, 0, range(32, 40)), 32, 40)
+    metadata = s3.head_object(Bucket=bucket, Key=key)["Metadata"]
+    s3.put_object(Bucket=bucket, Key=key, Body=b"x", Metadata=metadata)
+    with pytest.raises(InputError, match=key):
+        compact(tiny, topic, {0: 40}, elsewhere)
 
 
 def test_new_columns_are_added_and_what_does_not_fit_is_kept(
@@ -529,9 +588,9 @@ def test_with_pyicebergs_own_retry_a_compaction_doubles_rows(
         stale = parts.table.load()
         assert stale is not None
         part = parts.compactor.planned({0: 20})
-        columns, files, _ = parts.compactor.build(stale, part, stale.columns)
+        columns, written = parts.compactor.build(stale, part)
         compact(settings, topic, {0: 20})
-        parts.table.commit(stale, columns, files, {0: part[0].end})
+        parts.table.commit(stale, columns, written.files, {0: part[0].end})
     assert offsets(read_table(s3, settings, topic)) == expected((0, 0, 20)) + expected((0, 10, 20))
 
 
@@ -561,10 +620,10 @@ def test_with_the_sdks_retry_and_pyicebergs_deletes_a_lost_answer_breaks_the_tab
         state = parts.table.load()
         assert state is not None
         part = parts.compactor.planned({0: 20})
-        columns, files, _ = parts.compactor.build(state, part, state.columns)
+        columns, written = parts.compactor.build(state, part)
         faulty.once("UpdateTable", lost)
         with pytest.raises(iceberg_table.CommitRefusedError) as refused:
-            parts.table.commit(state, columns, files, {0: part[0].end})
+            parts.table.commit(state, columns, written.files, {0: part[0].end})
         assert isinstance(refused.value.__cause__, CommitFailedException)
     with pytest.raises(ClientError, match="NoSuchKey"):
         read_table(s3, settings, topic)

@@ -14,17 +14,18 @@ from lakefeed_analytics.iceberg.chain import Range
 from lakefeed_analytics.iceberg.compact import Done
 from lakefeed_analytics.iceberg.group import committed_offsets
 from lakefeed_analytics.iceberg.parts import connect
+from lakefeed_analytics.iceberg.work import Run
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common import aws
 from lakefeed_common.text import message
 
 
-def compact(settings: CompactSettings, *, dry_run: bool) -> None:
-    """Compact each topic once, and print what was done or would be."""
+def compact(settings: CompactSettings, *, dry_run: bool, run: Run | None = None) -> None:
+    """Compact each topic once, and print what was done or would be; `run` as of `connect`."""
     _only_warnings()
     for topic in settings.topic_names:
         committed = committed_offsets(settings, topic)
-        with connect(settings, topic) as parts:
+        with connect(settings, topic, run=run) as parts:
             if dry_run:
                 _print_plan(parts.table.name, parts.compactor.planned(committed))
                 continue
@@ -39,11 +40,11 @@ def compact(settings: CompactSettings, *, dry_run: bool) -> None:
                 )
 
 
-def rebuild(settings: CompactSettings, *, dry_run: bool) -> None:
-    """Rebuild each topic's table once, and print what changed or would change."""
+def rebuild(settings: CompactSettings, *, dry_run: bool, run: Run | None = None) -> None:
+    """Rebuild each topic's table once, and print what changed or would change; `run` as of `connect`."""
     _only_warnings()
     for topic in settings.topic_names:
-        with connect(settings, topic) as parts:
+        with connect(settings, topic, run=run) as parts:
             say = _say(f"rebuilding {topic}")
             if dry_run:
                 done = rebuilding.planned(parts.compactor)

@@ -11,26 +11,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
-
-import pyarrow as pa
-import pyarrow.compute as pc
-from pyiceberg.manifest import DataFile
-from pyiceberg.schema import Schema
 
 from lakefeed_analytics.iceberg.chain import Range, split
-from lakefeed_analytics.iceberg.columns import (
-    KAFKA_OFFSET,
-    KAFKA_PARTITION,
-    UNFIT,
-    Columns,
-    ColumnType,
-    widened,
-)
-from lakefeed_analytics.iceberg.rows import Lines, RowReader, found_types
+from lakefeed_analytics.iceberg.columns import Columns
 from lakefeed_analytics.iceberg.source import Source
 from lakefeed_analytics.iceberg.table import LakeTable, State
-from lakefeed_analytics.iceberg.writing import DataFiles
+from lakefeed_analytics.iceberg.work import NewKeyError, Work, Written
 from lakefeed_common.errors import InputError, UnavailableError
 
 log = logging.getLogger(__name__)
@@ -38,14 +24,6 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 6
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _COMMIT_OBJECTS = 100_000
-
-
-class NewFiles(Protocol):
-    """Opens the data files of a commit."""
-
-    def __call__(self, schema: Schema) -> DataFiles:
-        """For rows of a table with this schema."""
-        ...
 
 
 class HoleError(InputError):
@@ -75,7 +53,7 @@ class Compactor:
     Attributes:
         table: the topic's.
         source: its objects.
-        new_files: opens data files.
+        work: reads them and writes data files.
         commit_bytes: input after which to commit.
         first_types: types of columns that are known before the table exists.
         sleep: waits between attempts.
@@ -83,7 +61,7 @@ class Compactor:
 
     table: LakeTable
     source: Source
-    new_files: NewFiles
+    work: Work
     commit_bytes: int
     first_types: Callable[[], Columns] = dict
     sleep: Callable[[float], None] = time.sleep
@@ -134,78 +112,35 @@ class Compactor:
 
     def _commit(self, state: State | None, part: Sequence[Range], done: Done) -> State:
         if state is None:
-            state = self.table.create(self.discovered(self.first_types(), part))
+            state = self.table.create(self.work.found_columns(self.first_types(), part))
             if state.watermarks:
                 raise UnavailableError(f"another compaction has filled {self.table.name} meanwhile")
-        columns, files, unfit = self.build(state, part, state.columns)
+        columns, written = self.build(state, part)
+        files = written.files
         after = self.table.commit(state, columns, files, {each.partition: each.end for each in part})
         done.commits += 1
         done.rows += sum(each.record_count for each in files)
         done.bytes += sum(each.file_size_in_bytes for each in files)
         done.files += len(files)
-        done.unfit += unfit
+        done.unfit += written.unfit
         return after
 
-    def build(
-        self, state: State, part: Sequence[Range], columns: Columns
-    ) -> tuple[Columns, list[DataFile], int]:
-        """Write the data files of a commit.
-
-        Returns:
-            The table's columns with new ones, the files, and how many rows have values that do not fit.
-        """
+    def build(self, state: State, part: Sequence[Range]) -> tuple[Columns, Written]:
+        """Write the data files of a commit, and return the table's columns with new ones."""
+        columns: Columns = state.columns
         try:
-            return columns, *self.write(state, part, columns, extend=True)
-        except _NewKeyError:
+            return columns, self.write(state, part, columns, extend=True)
+        except NewKeyError:
             # Their types follow from all of the commit's events.
-            wider = {**self.discovered(columns, part), **columns}
-            return wider, *self.write(state, part, wider)
+            wider = {**self.work.found_columns(columns, part), **columns}
+            return wider, self.write(state, part, wider)
 
     def write(
         self, state: State, part: Sequence[Range], columns: Columns, *, extend: bool = False
-    ) -> tuple[list[DataFile], int]:
+    ) -> Written:
         """Write data files with these columns; with `extend`, keys that could be columns end it.
 
-        Returns:
-            The files, and how many rows have values that do not fit.
+        Raises:
+            NewKeyError: events have such a key.
         """
-        reader = RowReader(columns)
-        unfit = 0
-        with self.new_files(self.table.schema_with(state, columns)) as files:
-            for each in part:
-                position = each.start
-                for lines, start, end in self.source.lines(each.objects):
-                    if not lines.data:
-                        # A batch of dead letters alone.
-                        position = end
-                        continue
-                    rows, known = reader.read(lines)
-                    if extend and not known:
-                        raise _NewKeyError
-                    rows = _between(rows, lines, each.partition, max(start, position), end)
-                    position = end
-                    unfit += len(rows) - rows.column(UNFIT).null_count
-                    files.add(lines.day, rows)
-        return files.finished, unfit
-
-    def discovered(self, columns: Columns, part: Sequence[Range]) -> dict[str, ColumnType]:
-        """The columns that the events of a commit need, beyond the given ones."""
-        wider = dict(columns)
-        for each in part:
-            for lines, _, _ in self.source.lines(each.objects):
-                wider = widened(wider, found_types(lines))
-        return wider
-
-
-class _NewKeyError(Exception):
-    """Events have a key that could be a column."""
-
-
-def _between(rows: pa.Table, lines: Lines, partition: int, start: int, end: int) -> pa.Table:
-    """The rows of a partition from an offset on up to another; checks that their offsets ascend."""
-    offsets = rows.column(KAFKA_OFFSET).combine_chunks()
-    ascending = pc.all(pc.less(offsets[:-1], offsets[1:])).as_py() is not False
-    own = pc.all(pc.equal(rows.column(KAFKA_PARTITION), pa.scalar(partition))).as_py()
-    if not ascending or not own or offsets[-1].as_py() >= end:
-        raise InputError(f"{lines.origin}: damaged: its offsets are not those of its name and metadata")
-    return rows if offsets[0].as_py() >= start else rows.filter(pc.greater_equal(offsets, pa.scalar(start)))
+        return self.work.write(self.table.schema_with(state, columns), columns, part, extend=extend)

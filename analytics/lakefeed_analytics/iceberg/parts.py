@@ -14,6 +14,7 @@ from lakefeed_analytics.iceberg.columns import Columns, can_be_column, from_glue
 from lakefeed_analytics.iceberg.compact import Compactor
 from lakefeed_analytics.iceberg.source import CONNECTIONS, Source
 from lakefeed_analytics.iceberg.table import LakeTable
+from lakefeed_analytics.iceberg.work import LocalWork, Run, SpreadWork
 from lakefeed_analytics.iceberg.writing import DataFiles
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common import aws
@@ -40,11 +41,12 @@ def connect(
     topic: str,
     attempt: Callable[[], None] = lambda: None,
     progress: Callable[[], None] = lambda: None,
+    run: Run | None = None,
 ) -> Iterator[TopicParts]:
     """Create the parts for a topic; connections are closed at the end. No request is sent yet.
 
     `attempt` is called before and after each attempt of a call to AWS, in the calling thread, and `progress`
-    while a file is uploaded.
+    while a file is uploaded. `run` runs the work of a commit in other processes; by default it is done here.
     """
     with ExitStack() as held:
         with explained(settings, "preparing to call AWS"):
@@ -67,10 +69,12 @@ def connect(
                 if not each.partition and each.name != KAFKA_FIELD and can_be_column(each.name)
             }
 
+        source = Source(s3, settings, topic)
+        new_files = partial(DataFiles, s3, settings, settings.iceberg_location(topic), progress)
         compactor = Compactor(
             table,
-            Source(s3, settings, topic),
-            partial(DataFiles, s3, settings, settings.iceberg_location(topic), progress),
+            source,
+            LocalWork(source, new_files) if run is None else SpreadWork(settings, topic, run),
             settings.compact_commit_bytes,
             first_types,
         )

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pyiceberg.manifest import DataFile
 
 from lakefeed_analytics.iceberg.chain import Range, Watermark
-from lakefeed_analytics.iceberg.columns import Columns, widened
+from lakefeed_analytics.iceberg.columns import Columns
 from lakefeed_analytics.iceberg.compact import ATTEMPTS, Compactor, HoleError, Say
-from lakefeed_analytics.iceberg.rows import found_types
 from lakefeed_analytics.iceberg.table import CommitRefusedError, State
 from lakefeed_common.errors import InputError, MissingError
 
@@ -74,7 +73,7 @@ def rebuild(compactor: Compactor, say: Say) -> Rebuilt:
             say(f"reading the types of {_count(ranges)} objects")
             columns = _columns(compactor, state, ranges, say)
         say(f"writing the rows of {_count(ranges)} objects")
-        more, _ = compactor.write(state, ranges, columns)
+        more = compactor.write(state, ranges, columns).files
         files, objects, built = [*files, *more], objects + _count(ranges), state.watermarks
         rows, before = sum(each.record_count for each in files), compactor.table.rows(state)
         if rows < before:
@@ -121,9 +120,8 @@ def _columns(compactor: Compactor, state: State, ranges: list[Range], say: Say) 
     """The table's columns, widened to what all events need."""
     columns: Columns = state.columns
     for each in ranges:
-        for lines, _, end in compactor.source.lines(each.objects):
-            columns = widened(columns, found_types(lines))
-            say(f"types of partition {each.partition} up to offset {end - 1}")
+        columns = compactor.work.found_columns(columns, [each])
+        say(f"types of partition {each.partition} up to offset {each.end.offset - 1}")
     return columns
 
 

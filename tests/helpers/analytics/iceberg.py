@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from lakefeed_analytics.iceberg.compact import Done
 from lakefeed_analytics.iceberg.files import place_of
 from lakefeed_analytics.iceberg.parts import connect
+from lakefeed_analytics.iceberg.work import Run
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common.settings import load
 
@@ -28,10 +29,12 @@ _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload([__name__])
 
 
-def compact(settings: CompactSettings, topic: str, committed: Mapping[int, int]) -> Done:
-    """Compact in this process."""
+def compact(
+    settings: CompactSettings, topic: str, committed: Mapping[int, int], run: Run | None = None
+) -> Done:
+    """Compact in this process; `run` as of `connect`."""
     done = Done()
-    with connect(settings, topic) as parts:
+    with connect(settings, topic, run=run) as parts:
         parts.compactor.run(committed, lambda _: None, done)
     return done
 
