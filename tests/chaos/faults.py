@@ -7,7 +7,7 @@ import time
 
 from tests.helpers.s3_proxy import Faults, S3Proxy
 
-_MEET_SECONDS = 120
+_MEET_SECONDS = 300
 _LOOK_SECONDS = 0.2
 
 
