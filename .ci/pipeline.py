@@ -37,7 +37,8 @@ STAGES = (
     # Pods and jobs wait most of the time, for images, probes and each other.
     Stage("k8s-e2e", '. "$CI_CLUSTER"; make k8s-e2e', after=["test-all", "infra-e2e"]),
     Stage("chaos", "make chaos QUICK=1", after=["test-all", "infra-e2e"]),
-    Stage("bench", "make bench SUITE=sink QUICK=1", after=["chaos"]),
+    Stage("chaos-batches", "make chaos QUICK=1 LAYOUT=batches COMPACT=1", after=["chaos"]),
+    Stage("bench", "make bench SUITE=sink QUICK=1", after=["chaos-batches"]),
     Stage("e2e", "make e2e", after=["bench"]),
 )
 
