@@ -11,7 +11,7 @@ import faust
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.types import TP
 
-from lakefeed_common.lake.records import Partition
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.faust_driver.group_consumer import GroupConsumer
 from lakefeed_consumer.faust_driver.hooks import Hooks
 from lakefeed_consumer.faust_driver.topic_ids import TopicIdsRequest
@@ -175,10 +175,5 @@ class InMemory:
 
     def fetch(self, partition: TP, offsets: Iterable[int]) -> None:
         """Let the next fetch bring records of these offsets, of 2 bytes each."""
-        records = [
-            SimpleNamespace(
-                offset=offset, timestamp=0, key=None, value=b"{}", headers=(), serialized_value_size=2
-            )
-            for offset in offsets
-        ]
+        records = [Record(Partition(*partition), offset, 0, None, b"{}") for offset in offsets]
         self.thread.fetched.append({partition: records})

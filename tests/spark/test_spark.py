@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from lakefeed_analytics.iceberg.parts import connect
@@ -87,12 +87,12 @@ class Lake:
 
     def commit(self) -> None:
         """Commit the offsets of everything that is stored."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
-        name = f"group-{self.topic}"
-        group = ConsumerGroupTopicPartitions(
-            name, [TopicPartition(self.topic, number, end) for number, end in enumerate(self.ends)]
-        )
-        admin.alter_consumer_group_offsets([group], request_timeout=SECONDS / 2)[name].result(SECONDS)
+        member = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": f"group-{self.topic}"})
+        ends = [TopicPartition(self.topic, number, end) for number, end in enumerate(self.ends)]
+        try:
+            member.commit(offsets=ends, asynchronous=False)
+        finally:
+            member.close()
 
     def in_the_table(self) -> list[tuple[float, ...]]:
         """Of each partition in Athena: rows, different offsets, first and last offset, sum of `close`."""

@@ -8,6 +8,7 @@ from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 
 from lakefeed_common.lake.records import Partition
+from lakefeed_consumer.faust_driver import fetched_records
 from lakefeed_consumer.faust_driver.checked_client import CheckedClient
 
 
@@ -21,6 +22,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     client: CheckedClient
 
     def _create_worker_consumer(self, transport: Any) -> Any:
+        fetched_records.install()
         consumer = super()._create_worker_consumer(transport)
         # Records of an aborted transaction are not events. Faust sets this only for transactions of its own.
         consumer._isolation_level = "read_committed"

@@ -21,10 +21,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.conn import create_conn
+from aiokafka.consumer import fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataResponse_v1
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 from faust.transport.drivers import aiokafka as driver
@@ -32,9 +35,11 @@ from faust.types import TP
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from lakefeed_common.lake.records import Partition, Record
 from lakefeed_common.settings import load
-from lakefeed_consumer.faust_driver import checked_client
+from lakefeed_consumer.faust_driver import checked_client, fetched_records
 from lakefeed_consumer.faust_driver.consumer_thread import ConsumerThread
+from lakefeed_consumer.faust_driver.fetched_records import FetchedRecords
 from lakefeed_consumer.faust_driver.member import FaustMember
 from lakefeed_consumer.settings import ConsumerSettings
 from tests.helpers.fake_kafka_client import InMemory
@@ -42,6 +47,12 @@ from tests.helpers.fake_kafka_client import InMemory
 ROOT = Path(__file__).resolve().parents[3]
 PINNED = ("aiokafka", "faust-streaming")
 ONE = TP("t", 0)
+WRITTEN: list[tuple[int, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]] = [
+    (0, 1_700_000_000_000, b"skipped", b"{}", []),
+    (1, 1_700_000_000_001, None, b"{}", [("a", b"1"), ("a", None)]),
+    (2, 1_700_000_000_002, b"", None, []),
+    (5, 1_700_000_000_003, b"key", b"", [("", b"")]),
+]
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
@@ -68,6 +79,40 @@ def test_the_pins_allow_the_tested_minor_version_and_no_later_one(part: str) -> 
         assert tested in specifier
         assert f"{tested.major}.{tested.minor + 1}.0" not in specifier
         assert f"{tested.major}.{tested.minor - 1}.999" not in specifier
+
+
+# ---- aiokafka's fetcher -------------------------------------------------------------------------------
+
+
+def unpacked(kind: type) -> list[Any]:
+    """The records of a record batch as this class makes them, from the second one on."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 10_000)
+    for offset, timestamp, key, value, headers in WRITTEN:
+        builder.append(offset, timestamp, key, value, headers)
+    fetched = MemoryRecords(bytes(builder.build()))
+    return list(kind(TopicPartition("t", 3), fetched, None, 1, None, None, True, "read_committed"))
+
+
+def test_fetched_records_have_all_that_aiokafkas_own_have() -> None:
+    # Another test may have installed ours.
+    own = unpacked(FetchedRecords.__mro__[1])
+    assert [
+        (each.offset, each.timestamp, each.key, each.value, list(each.headers)) for each in own
+    ] == WRITTEN[1:]
+    expected = [
+        Record(Partition("t", 3), each.offset, each.timestamp, each.key, each.value, each.headers)
+        for each in own
+    ]
+    records = unpacked(FetchedRecords)
+    assert records == expected
+    assert {type(each) for each in records} == {Record}
+
+
+def test_the_fetcher_makes_the_records_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetcher, "PartitionRecords", fetcher.PartitionRecords)
+    fetched_records.install()
+    assert fetcher.PartitionRecords is FetchedRecords
+    assert "PartitionRecords" in fetcher.Fetcher._proc_fetch_request.__code__.co_names
 
 
 # ---- Faust's consumer ---------------------------------------------------------------------------------
