@@ -390,6 +390,34 @@ def test_the_service_compacts_and_reports(
     assert offsets(read_table(s3, settings, topic)) == expected((0, 0, 9))
 
 
+def test_the_service_is_ready_while_its_first_compaction_lasts(
+    s3: S3Client, faulty: FaultyAws, settings: CompactSettings, topic: str, bucket: str
+) -> None:
+    put_batch(s3, bucket, prices(topic, 0, range(3)), 0, 3)
+    settings = settings.model_copy(update={"http_port": 0})
+    arrived, released = threading.Event(), threading.Event()
+
+    def hold(_: Call, forward: Forward) -> Answer:
+        arrived.set()
+        released.wait(SECONDS)
+        return forward()
+
+    faulty.once("CreateTable", hold)
+    try:
+        with running(settings, 0.2, threading.Event(), lambda *_: {0: 3}) as port:
+
+            def get(path: str) -> httpx.Response:
+                return httpx.get(f"http://127.0.0.1:{port}/{path}", verify=NO_TLS, timeout=SECONDS)
+
+            assert arrived.wait(SECONDS)
+            assert get("readyz").status_code == 200
+            released.set()
+            added = f'lakefeed_analytics_compact_rows_total{{topic="{topic}"}} 3.0'
+            wait_for(lambda: added in get("metrics").text, timeout=SECONDS)
+    finally:
+        released.set()
+
+
 @pytest.mark.smoke
 def test_the_commands_compact_up_to_the_committed_offsets(
     s3: S3Client,

@@ -84,6 +84,7 @@ class Service:
         self._health = health
         self._committed = committed
         self._clock = clock
+        self._first_round = True
 
     def run(self, seconds: float, stop: threading.Event) -> None:
         """Start a round at this interval until stopped."""
@@ -106,6 +107,7 @@ class Service:
                 self._metrics.count_error(error)
                 problems[KAFKA].append(str(error))
                 continue
+            self._reached(KAFKA)
             if problem := self._compact(topic, committed):
                 problems[TABLES].append(problem)
         for dependency, found in problems.items():
@@ -113,6 +115,12 @@ class Service:
                 self._health.unready(dependency, "; ".join(found))
             else:
                 self._health.ready(dependency)
+        self._first_round = False
+
+    def _reached(self, dependency: str) -> None:
+        """Be ready before the first round ends: with many objects, it can take hours."""
+        if self._first_round:
+            self._health.ready(dependency)
 
     def _compact(self, topic: str, committed: Mapping[int, int]) -> str | None:
         """Compact a topic; the problem, if there is one."""
@@ -120,6 +128,9 @@ class Service:
         marks: Mapping[int, Watermark] = {}
         try:
             with connect(self._settings, topic, self._beat, self._beat) as parts:
+                if self._first_round:
+                    parts.table.load()
+                    self._reached(TABLES)
                 try:
                     parts.compactor.run(committed, lambda _: self._beat(), done)
                 finally:
