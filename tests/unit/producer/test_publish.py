@@ -139,6 +139,7 @@ def test_records_carry_key_source_publication_and_row(path: Path) -> None:
     ("data", "line", "row", "reason", "message", "raw"),
     [
         (b"1,a\n2,b,c\n3,d\n", 3, 2, "too_many_fields", "3 fields, and the header has 2", "2,b,c"),
+        (b"1,a\n 2,b,c\t\n3,d\n", 3, 2, "too_many_fields", "3 fields, and the header has 2", " 2,b,c\t"),
         (b"1,a\n\n2\n3,d\n", 4, 2, "too_few_fields", "1 field, and the header has 2", "2"),
         (b'1,a\n2,"b\n3,d\n', 3, 2, "bad_quotes", "a quote opens a field and is not closed", '2,"b'),
         (b'1,a\n2,"b"x\n3,d\n', 3, 2, "bad_quotes", "text between a closing quote", '2,"b"x'),
