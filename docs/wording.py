@@ -37,6 +37,7 @@ AVOIDED = {
     r"so many": "this many, a number",
     r"stands? (?:still|there|beside|by itself|for itself|in the place)": "is, stops",
     r"taken back": "aborted, revoked",
+    r"(?:is|are) no events?(?! (?:is|are|of|to|below|above|after|before|in)\b)": "is not a valid event",
     r"(?:that|which|what) is no(?! longer)|is no (?:matter|news|business)": "is not a",
     r"the tutorials' (?:way|agent)": "tutorial code, tutorial agent",
     r"(?:is|be|was|were|are) taken for|takes? (?:it |them |that )?for an?": "is mistaken for, is read as",

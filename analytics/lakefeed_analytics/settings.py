@@ -171,7 +171,7 @@ class AnalyticsSettings(ServiceSettings, LakeSettings):
         return self
 
     @model_validator(mode="after")
-    def _results_are_no_events(self) -> Self:
+    def _results_are_apart_from_events(self) -> Self:
         for prefix in (self.events_prefix, self.batches_prefix, self.dead_letter_prefix, self.tables_prefix):
             place = f"s3://{self.bucket}/{prefix}/"
             if self.results.startswith(place) or place.startswith(self.results):

@@ -57,6 +57,6 @@ def _event(chance: random.Random, number: int) -> dict[str, Any]:
 
 
 def broken_values(seed: int, count: int) -> dict[RowId, bytes | None]:
-    """Values of records that are no events."""
+    """Values of records that are not valid events."""
     chance = random.Random(f"{seed} broken")
     return {(BROKEN_SOURCE, number): chance.choice(_BROKEN) for number in range(count)}

@@ -35,7 +35,7 @@ class Size:
         fault_seconds: for how long at most; at least half of it.
         outage_seconds: how long the S3 server cannot be reached.
         late_seconds: how late late requests and answers are.
-        broken: records that are no events, sent between the others.
+        broken: records that are not valid events, sent between the others.
         rebalances: the fewest there must have been.
         workers: of the consumer group, from the beginning.
         leader_kills, coordinator_kills, controller_kills: in a cluster, brokers killed by `kill -9` that
@@ -77,7 +77,7 @@ class Size:
 
     @property
     def broken_records(self) -> int:
-        """Records that are no events: those of `broken`, and one for each commit that is to fail."""
+        """Records that are not valid events: those of `broken`, and one for each commit that is to fail."""
         return self.broken + self.compaction_rounds * len(COMMIT_FAULTS)
 
 

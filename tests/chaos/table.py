@@ -45,7 +45,7 @@ def check_table(
         place = row["kafka_partition"], row["kafka_offset"]
         record = missing.pop(place, None)
         if record is None:
-            verdict.note("table_doubled", f"the table has a second row of {place}, or it is no event")
+            verdict.note("table_doubled", f"the table has a row of {place} that is not an event's only one")
         elif (problem := _difference(row, record, events[record.row])) is not None:
             verdict.note("table_altered", f"the table's row of {place}: {problem}")
     for place, record in missing.items():

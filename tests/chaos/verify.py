@@ -92,7 +92,7 @@ def verify(
     Args:
         topic: name of the topic.
         events: what the event of each CSV row must say.
-        broken: values of the records that are no events, and belong to the dead letters.
+        broken: values of the records that are not valid events, and belong to the dead letters.
         records: all records of the topic, in offset order for each partition.
         bucket: all objects of the bucket, with the events of batches as objects of their own.
         verdict: to add to.

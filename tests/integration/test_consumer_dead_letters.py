@@ -104,7 +104,7 @@ def content(record: Record) -> tuple[object, ...]:
 
 
 def odd(topic: str, partition: int = 0) -> list[Record]:
-    """Records that are no events, with keys, values and headers in each shape that Kafka has."""
+    """Records that are not valid events, with keys, values and headers in each shape that Kafka has."""
     shapes: list[tuple[bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]] = [
         (None, None, ()),
         (b"", b"", (("z", b"1"), ("a", b""), ("z", None))),

@@ -80,7 +80,7 @@ def test_a_new_table_starts_at_the_first_object() -> None:
     assert found.hole is None
 
 
-def test_gaps_between_one_event_objects_are_records_that_are_no_events() -> None:
+def test_gaps_between_one_event_objects_are_records_that_are_not_valid_events() -> None:
     found = read(Watermark(3), 12, event(3), event(7))
     assert spans(found) == [(3, 4), (7, 8)]
     assert found is not None

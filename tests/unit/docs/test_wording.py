@@ -17,6 +17,8 @@ from docs import wording
         ("def test_a_reason_is_told_once() -> None:", ["is told"]),
         ("# It is resumed, and goes\n    # on by itself.", ["goes on by itself"]),
         ("35,000 events a second", ["events a second"]),
+        ("Records that are no events; it is no event.", ["are no events", "is no event"]),
+        ("There are no events of that day; no event is lost.", []),
         ("put a file in the folder a second time", []),
         ("a topic that is no longer read", []),
         ("Retold in goldtold style, Andersen mentions bedside tables.", []),
