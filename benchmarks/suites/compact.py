@@ -6,13 +6,11 @@ in another process on the same machine, is not part of it.
 
 from __future__ import annotations
 
-import gzip
 import os
 import random
 import time
 from contextlib import closing
 from functools import partial
-from hashlib import sha256
 from unittest import mock
 
 import boto3
@@ -23,11 +21,9 @@ from benchmarks.suite import Bench, Suite
 from lakefeed_analytics.iceberg.compact import Done
 from lakefeed_analytics.iceberg.parts import connect
 from lakefeed_analytics.settings import CompactSettings
-from lakefeed_common.lake.keys import batch_key
-from lakefeed_common.lake.lines import to_line
-from lakefeed_common.lake.metadata import BatchMetadata, hash_of
 from lakefeed_common.lake.records import Partition, Record
 from lakefeed_local.aws import LocalAws
+from tests.helpers.lake_objects import batch
 
 _REGION = "us-east-1"
 _KEY = "test"
@@ -92,13 +88,9 @@ def _store(endpoint_url: str, rows: int) -> int:
         s3.create_bucket(Bucket=BUCKET)
         for start in range(0, rows, _BATCH_ROWS):
             records = [_record(chance, offset) for offset in range(start, start + _BATCH_ROWS)]
-            body = gzip.compress(b"".join(to_line(each, each.value or b"") for each in records), 1)
-            about = BatchMetadata(
-                start + _BATCH_ROWS, len(records), _NOW_MS, hash_of(records[0]), sha256(body).hexdigest()
-            )
-            key = batch_key("batches", records[0], start)
-            s3.put_object(Bucket=BUCKET, Key=key, Body=body, Metadata=about.to_dict())
-            size += len(body)
+            stored = batch(records)
+            s3.put_object(Bucket=BUCKET, Key=stored.key, Body=stored.body, Metadata=stored.metadata)
+            size += len(stored.body)
     return size
 
 

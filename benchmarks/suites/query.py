@@ -11,12 +11,10 @@ query is asked of all three in turns.
 from __future__ import annotations
 
 import asyncio
-import gzip
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
-from hashlib import sha256
 from unittest import mock
 
 import boto3
@@ -33,11 +31,10 @@ from lakefeed_analytics.ensure import Ensurer
 from lakefeed_analytics.iceberg.compact import Done
 from lakefeed_analytics.iceberg.parts import connect
 from lakefeed_analytics.settings import CompactSettings
-from lakefeed_common.lake.keys import batch_key, event_key
-from lakefeed_common.lake.lines import to_line
-from lakefeed_common.lake.metadata import BatchMetadata, hash_of
+from lakefeed_common.lake.keys import event_key
 from lakefeed_common.lake.records import Partition, Record
 from lakefeed_local.aws import LocalAws
+from tests.helpers.lake_objects import batch
 
 _TOPIC = "bench"
 # A topic of its own, since the events of both layouts become one Iceberg table.
@@ -163,18 +160,8 @@ def _put_batches(settings: CompactSettings, size: int) -> None:
     records = [Record(partition, number, _DAY_MS, None, body) for number, body in enumerate(events(size))]
     with closing(session.client("s3", endpoint_url=settings.aws_endpoint_url)) as s3:
         for start in range(0, size, _BATCH_EVENTS):
-            batch = records[start : start + _BATCH_EVENTS]
-            body = gzip.compress(b"".join(to_line(each, each.value or b"") for each in batch), 1)
-            first, end = batch[0], batch[-1].offset + 1
-            metadata = BatchMetadata(
-                end, len(batch), first.timestamp_ms, hash_of(first), sha256(body).hexdigest()
-            )
-            s3.put_object(
-                Bucket=BUCKET,
-                Key=batch_key(settings.batches_prefix, first, first.offset),
-                Body=body,
-                Metadata=metadata.to_dict(),
-            )
+            stored = batch(records[start : start + _BATCH_EVENTS], prefix=settings.batches_prefix)
+            s3.put_object(Bucket=BUCKET, Key=stored.key, Body=stored.body, Metadata=stored.metadata)
 
 
 async def _put(endpoint_url: str, numbers: range) -> None:

@@ -6,14 +6,12 @@ share the machine. Each time, the topic is checked to contain every record.
 
 from __future__ import annotations
 
-import gzip
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from functools import partial
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -23,10 +21,8 @@ from benchmarks.stores import BUCKET
 from benchmarks.suite import Bench, Suite
 from benchmarks.topics import held, topic
 from benchmarks.workers import without_aws
-from lakefeed_common.lake.keys import batch_key
-from lakefeed_common.lake.lines import to_line
-from lakefeed_common.lake.metadata import BatchMetadata, hash_of
 from lakefeed_common.lake.records import Partition, Record
+from tests.helpers.lake_objects import Stored, batch
 from tests.helpers.seaweed import SeaweedS3, access
 
 _ROUNDS = 3
@@ -55,8 +51,8 @@ def run(bench: Bench) -> Result:
         for name, partitions in (("one", 1), ("four", 4)):
             bench.say(f"storing {count:,} records in batches of {partitions} partitions")
             for number in range(partitions):
-                for key, body, metadata in _batches(name, number, count // partitions):
-                    client.put_object(Bucket=BUCKET, Key=key, Body=body, Metadata=metadata)
+                for each in _batches(name, number, count // partitions):
+                    client.put_object(Bucket=BUCKET, Key=each.key, Body=each.body, Metadata=each.metadata)
         client.close()
         with bench.broker() as running:
             cases = {
@@ -67,15 +63,11 @@ def run(bench: Bench) -> Result:
     return Result(_figures(found), (f"{count:,} records of {_EVENT_BYTES} bytes with three headers.",))
 
 
-def _batches(topic_name: str, partition: int, count: int) -> Iterator[tuple[str, bytes, dict[str, str]]]:
-    """Key, body and metadata of each batch, as the consumer stores it."""
+def _batches(topic_name: str, partition: int, count: int) -> Iterator[Stored]:
+    """Each batch, as the consumer stores it."""
     records = _records(topic_name, partition, count)
     while some := list(islice(records, _BATCH)):
-        body = gzip.compress(b"".join(to_line(record, record.value or b"") for record in some), 1)
-        metadata = BatchMetadata(
-            some[-1].offset + 1, len(some), some[0].timestamp_ms, hash_of(some[0]), sha256(body).hexdigest()
-        )
-        yield batch_key("batches", some[0], some[0].offset), body, metadata.to_dict()
+        yield batch(some)
 
 
 def _records(topic_name: str, partition: int, count: int) -> Iterator[Record]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import sha256
 from typing import NamedTuple
 
 from lakefeed_common.errors import MissingError
+from lakefeed_common.lake.batches import compressed
 from lakefeed_common.lake.keys import batch_key, event_key
 from lakefeed_common.lake.lines import to_line
-from lakefeed_common.lake.metadata import BatchMetadata, event_metadata, hash_of
+from lakefeed_common.lake.metadata import event_metadata
 from lakefeed_common.lake.records import Partition, Record
 from lakefeed_producer.restore.objects import Listed
 from lakefeed_producer.restore.store import Fetched
@@ -48,18 +47,15 @@ def some_records(
     ]
 
 
-def batch(records: Sequence[Record], start: int | None = None, end: int | None = None) -> Stored:
+def batch(
+    records: Sequence[Record], start: int | None = None, end: int | None = None, prefix: str = "batches"
+) -> Stored:
     """A batch object of some records, from `start` to `end`: those of its records by default."""
-    start = records[0].offset if start is None else start
-    body = gzip.compress(b"".join(to_line(record, record.value or b"") for record in records), 1)
-    metadata = BatchMetadata(
-        records[-1].offset + 1 if end is None else end,
-        len(records),
-        records[0].timestamp_ms,
-        hash_of(records[0]),
-        sha256(body).hexdigest(),
-    )
-    return Stored(batch_key("batches", records[0], start), body, metadata.to_dict())
+    first = records[0]
+    lines = [to_line(record, record.value or b"") for record in records]
+    body, metadata = compressed(lines, first, records[-1].offset + 1 if end is None else end)
+    key = batch_key(prefix, first, first.offset if start is None else start)
+    return Stored(key, body, metadata.to_dict())
 
 
 def batches(records: Sequence[Record], size: int) -> Iterator[Stored]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from hashlib import sha256
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +14,7 @@ from lakefeed_analytics.iceberg.chain import Range, Stored, Watermark, follow
 from lakefeed_analytics.iceberg.rows import Lines
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common.errors import InputError, UnavailableError
+from lakefeed_common.lake import batches
 from lakefeed_common.lake.keys import ObjectKey, folder
 from lakefeed_common.lake.lines import to_line
 from lakefeed_common.lake.metadata import BatchMetadata, EventMetadata
@@ -184,14 +182,10 @@ class Source:
         about = self._parsed(stored.key, metadata)
         if (about.end, about.records, about.sha256) != (stored.end, stored.records, stored.sha256):
             raise UnavailableError(f"{origin}: a response was cut: its metadata was read in two versions")
-        if sha256(body).hexdigest() != stored.sha256:
-            raise InputError(f"{origin}: damaged: its SHA-256 is not the one in its metadata")
         try:
-            data = gzip.decompress(body)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{origin}: damaged: {error}") from error
-        if (count := data.count(b"\n")) != stored.records:
-            raise InputError(f"{origin}: damaged: {count} lines instead of {stored.records}")
+            data = batches.decompressed(body, about)
+        except InputError as error:
+            raise InputError(f"{origin}: {error}") from error
         return Lines(self._topic, stored.day, data, origin)
 
     def _parsed(self, key: str, metadata: Mapping[str, str]) -> BatchMetadata:

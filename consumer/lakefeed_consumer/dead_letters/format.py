@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, TypeVar
 
 import orjson
 
 from lakefeed_common.errors import InputError
+from lakefeed_common.lake import batches
 from lakefeed_common.lake.lines import from_line
 from lakefeed_common.lake.metadata import BatchMetadata
 from lakefeed_common.lake.records import Partition, Record
@@ -79,9 +78,7 @@ def parse_batch(topic: str, body: bytes, metadata: BatchMetadata) -> list[Record
     Raises:
         InputError: its body is not what was stored.
     """
-    if sha256(body).hexdigest() != metadata.sha256:
-        raise InputError("damaged: the SHA-256 of the batch is not that of its metadata")
-    return [from_line(topic, line) for line in gzip.decompress(body).split(b"\n")[:-1]]
+    return [from_line(topic, line) for line in batches.decompressed(body, metadata).split(b"\n")[:-1]]
 
 
 def _base64(data: bytes | None) -> str | None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import orjson
 
-from lakefeed_common.lake.keys import batch_key, event_key
-from lakefeed_common.lake.lines import to_line
-from lakefeed_common.lake.metadata import BatchMetadata, event_metadata, hash_of
+from lakefeed_common.lake.keys import event_key
+from lakefeed_common.lake.metadata import event_metadata
 from lakefeed_common.lake.records import Partition, Record
+from tests.helpers.lake_objects import batch
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -39,12 +37,9 @@ def prices(topic: str, partition: int, offsets: Sequence[int], timestamp_ms: int
 
 def put_batch(s3: S3Client, bucket: str, records: Sequence[Record], start: int, end: int) -> str:
     """Store records of one partition and day as a batch; its key."""
-    body = gzip.compress(b"".join(to_line(each, each.value or b"") for each in records), 1)
-    first = records[0]
-    about = BatchMetadata(end, len(records), first.timestamp_ms, hash_of(first), sha256(body).hexdigest())
-    key = batch_key("batches", first, start)
-    s3.put_object(Bucket=bucket, Key=key, Body=body, Metadata=about.to_dict(), IfNoneMatch="*")
-    return key
+    stored = batch(records, start, end)
+    s3.put_object(Bucket=bucket, Key=stored.key, Body=stored.body, Metadata=stored.metadata, IfNoneMatch="*")
+    return stored.key
 
 
 def put_events(s3: S3Client, bucket: str, records: Sequence[Record]) -> None:

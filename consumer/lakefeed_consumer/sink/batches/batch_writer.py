@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from lakefeed_common.errors import InputError
+from lakefeed_common.lake import batches
 from lakefeed_common.lake.keys import batch_key
 from lakefeed_common.lake.lines import from_line
 from lakefeed_common.lake.metadata import BatchMetadata
 from lakefeed_consumer.dead_letters.format import DeadLetter
-from lakefeed_consumer.sink.batches.batch import Batch
+from lakefeed_consumer.sink.batches.batch import Batch, batch_metadata
 from lakefeed_consumer.sink.placing import DeadLetterWriter, Placer
 
 # Compression does not hold Python's lock: two threads keep two cores busy.
@@ -68,18 +67,18 @@ class BatchWriter:
         line = batch.lines[0]
         event = from_line(batch.partition.topic, line)
         for key in await self._placer.keys_before(batch_key(self._prefix, event, event.offset + 1)):
-            about = _batch(await self._placer.metadata(key) or {})
+            about = batch_metadata(await self._placer.metadata(key) or {})
             # Batches of dead letters alone can start anywhere.
             if about is not None and about.records:
-                if about.end <= event.offset or not await self._has_line(key, line):
+                if about.end <= event.offset or not await self._has_line(key, about, line):
                     return None
                 await self._store(batch.dead_letters)
                 return Holder(key, about.end)
         return None
 
-    async def _has_line(self, key: str, line: bytes) -> bool:
+    async def _has_line(self, key: str, about: BatchMetadata, line: bytes) -> bool:
         body = await self._placer.read(key) or b""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, has_line, body, line)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, has_line, body, about, line)
 
     async def _store(self, dead_letters: Sequence[DeadLetter]) -> None:
         for start in range(0, len(dead_letters), _DEAD_LETTERS_AT_ONCE):
@@ -91,16 +90,9 @@ class BatchWriter:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def has_line(body: bytes, line: bytes) -> bool:
+def has_line(body: bytes, metadata: BatchMetadata, line: bytes) -> bool:
     """Whether the body of a batch's object has a line; False if it is damaged."""
     try:
-        return line in gzip.decompress(body).splitlines(keepends=True)
-    except (OSError, EOFError, zlib.error):
+        return line in batches.decompressed(body, metadata).splitlines(keepends=True)
+    except InputError:
         return False
-
-
-def _batch(metadata: Mapping[str, str]) -> BatchMetadata | None:
-    try:
-        return BatchMetadata.parse(metadata)
-    except InputError:  # another object
-        return None

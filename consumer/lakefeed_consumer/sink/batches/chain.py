@@ -15,11 +15,11 @@ from typing import Literal, NamedTuple
 
 from lakefeed_common.errors import InputError
 from lakefeed_common.lake.lines import KAFKA_FIELD, from_line, to_line
-from lakefeed_common.lake.metadata import BatchMetadata, hash_of
+from lakefeed_common.lake.metadata import hash_of
 from lakefeed_common.lake.records import Partition, Record
 from lakefeed_consumer.dead_letters.format import DeadLetter
 from lakefeed_consumer.dead_letters.validation import invalid_reason
-from lakefeed_consumer.sink.batches.batch import Batch, Stamp
+from lakefeed_consumer.sink.batches.batch import Batch, Stamp, batch_metadata
 
 _DAY_MS = 86_400_000
 # What a dead letter takes in memory in addition to its value, roughly.
@@ -291,9 +291,8 @@ class Chain:
 
 def _end_of_same(batch: Batch, existing: Mapping[str, str]) -> int | None:
     """Where an existing batch ends, if it has the same first record; None otherwise."""
-    try:
-        metadata = BatchMetadata.parse(existing)
-    except InputError:  # not a batch
+    metadata = batch_metadata(existing)
+    if metadata is None:
         return None
     same = metadata.first_hash == hash_of(batch.first) and metadata.end > batch.start
     return metadata.end if same else None
