@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from lakefeed_analytics.catalogue import GlueCatalogue
 from lakefeed_analytics.edge import explained
 from lakefeed_analytics.iceberg.columns import Columns, can_be_column, from_glue
 from lakefeed_analytics.iceberg.compact import Compactor
-from lakefeed_analytics.iceberg.source import CONNECTIONS, Source
+from lakefeed_analytics.iceberg.source import CONNECTIONS
 from lakefeed_analytics.iceberg.table import LakeTable
 from lakefeed_analytics.iceberg.work import LocalWork, Run, SpreadWork
-from lakefeed_analytics.iceberg.writing import DataFiles
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common import aws
 from lakefeed_common.errors import MissingError
@@ -69,12 +67,11 @@ def connect(
                 if not each.partition and each.name != KAFKA_FIELD and can_be_column(each.name)
             }
 
-        source = Source(s3, settings, topic)
-        new_files = partial(DataFiles, s3, settings, settings.iceberg_location(topic), progress)
+        here = LocalWork.of(s3, settings, topic, progress)
         compactor = Compactor(
             table,
-            source,
-            LocalWork(source, new_files) if run is None else SpreadWork(settings, topic, run),
+            here.source,
+            here if run is None else SpreadWork(settings, topic, run),
             settings.compact_commit_bytes,
             first_types,
         )

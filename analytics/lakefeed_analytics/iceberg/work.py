@@ -6,11 +6,11 @@ data file before it is committed, and a commit has the files of one result of ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,6 +33,11 @@ from lakefeed_analytics.iceberg.writing import DataFiles
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common import aws
 from lakefeed_common.errors import InputError, LakefeedError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
 
 # One GET each: about half a minute of one core.
 _TASK_OBJECTS = 10_000
@@ -99,6 +104,12 @@ class LocalWork:
 
     source: Source
     new_files: NewFiles
+
+    @classmethod
+    def of(cls, s3: S3Client, settings: CompactSettings, topic: str, progress: Callable[[], None]) -> Self:
+        """For a topic's objects and table; `progress` is called while a file is uploaded."""
+        new_files = partial(DataFiles, s3, settings, settings.iceberg_location(topic), progress)
+        return cls(Source(s3, settings, topic), new_files)
 
     def write(
         self, schema: Schema, columns: Columns, part: Sequence[Range], *, extend: bool = False
@@ -221,35 +232,25 @@ class SpreadWork:
 
 def write_files(task: Task) -> Written | Exception:
     """Write the data files of a task; an error that a repetition would not change is its result."""
-    assert task.schema is not None  # noqa: S101 - for mypy
+    schema = task.schema
+    assert schema is not None  # noqa: S101 - for mypy
+    return _result(task, lambda work: work.write(schema, task.columns, task.part, extend=task.extend))
+
+
+def find_columns(task: Task) -> dict[str, ColumnType] | Exception:
+    """The columns that the events of a task need; errors as of `write_files`."""
+    return _result(task, lambda work: work.found_columns(task.columns, task.part))
+
+
+def _result(task: Task, action: Callable[[LocalWork], T]) -> T | Exception:
     try:
-        with _connected(task) as work:
-            return work.write(task.schema, task.columns, task.part, extend=task.extend)
+        with explained(task.settings, "preparing to call AWS"):
+            s3 = aws.client("s3", task.settings, max_pool_connections=CONNECTIONS + 4)
+        with closing(s3):
+            return action(LocalWork.of(s3, task.settings, task.topic, lambda: None))
     except NewKeyError as error:
         return error
     except LakefeedError as error:
         if error.retryable:
             raise
         return error
-
-
-def find_columns(task: Task) -> dict[str, ColumnType] | Exception:
-    """The columns that the events of a task need; errors as of `write_files`."""
-    try:
-        with _connected(task) as work:
-            return work.found_columns(task.columns, task.part)
-    except LakefeedError as error:
-        if error.retryable:
-            raise
-        return error
-
-
-@contextmanager
-def _connected(task: Task) -> Iterator[LocalWork]:
-    settings = task.settings
-    with explained(settings, "preparing to call AWS"):
-        s3 = aws.client("s3", settings, max_pool_connections=CONNECTIONS + 4)
-    with closing(s3):
-        location = settings.iceberg_location(task.topic)
-        new_files = partial(DataFiles, s3, settings, location, lambda: None)
-        yield LocalWork(Source(s3, settings, task.topic), new_files)
