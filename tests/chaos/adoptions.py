@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Mapping
 
-from prometheus_client.parser import text_string_to_metric_families
+from tests.helpers.services import metric_value
 
 _NAME = "lakefeed_consumer_batches_total"
 _SECONDS = 1.0
@@ -32,16 +31,6 @@ def adopted(port: int) -> float | None:
     """How many batches the worker has adopted that serves its metrics at a port; None if none does."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=_SECONDS) as answer:
-            return sample(answer.read().decode(), _NAME, {"outcome": "adopted"})
+            return metric_value(answer.read().decode(), _NAME, {"outcome": "adopted"})
     except OSError:
         return None
-
-
-def sample(metrics: str, name: str, labels: Mapping[str, str]) -> float:
-    """The sum of a metric's samples with these labels."""
-    return sum(
-        one.value
-        for family in text_string_to_metric_families(metrics)
-        for one in family.samples
-        if one.name == name and labels.items() <= one.labels.items()
-    )

@@ -15,15 +15,14 @@ from tests.e2e.conftest import compose, containers, docker, state, wait_healthy
 from tests.e2e.pipeline import (
     BUCKET,
     TOPIC,
-    answer,
     publishing,
     read_topic,
     records,
     stored,
-    tables,
     wait_all_stored,
     write_rows,
 )
+from tests.helpers.analytics.api import answer, tables
 from tests.helpers.compose import ONE_SHOT
 from tests.helpers.waiting import wait_for
 

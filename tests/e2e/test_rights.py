@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import CALLS, PORTS, compose, state
-from tests.e2e.pipeline import TOPIC, tables
+from tests.e2e.pipeline import TOPIC
+from tests.helpers.analytics.api import tables
 from tests.helpers.infra import terraform
 from tests.helpers.rights import ACCESS_KEYS, Policy, Right, giving, read_calls, wanted
 from tests.helpers.waiting import wait_for

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import compose, containers, state
-from tests.e2e.pipeline import TOPIC, answer, publishing, records, stored, tables, wait_all_stored, write_rows
+from tests.e2e.pipeline import TOPIC, publishing, records, stored, wait_all_stored, write_rows
+from tests.helpers.analytics.api import answer, count_once, tables
 from tests.helpers.waiting import wait_for
 
 TABLE = f"{TOPIC}_iceberg"
@@ -33,13 +34,11 @@ def switched(kafka: str, s3: Any) -> Iterator[int]:
 
 def wait_compacted(api: httpx.Client, count: int) -> None:
     """Wait until the table has this many events; it must never have one twice."""
-    sql = f"""SELECT count(*) AS events, count(DISTINCT (kafka_partition, kafka_offset)) AS places
-              FROM "{TABLE}" """  # noqa: S608
 
     def complete() -> bool:
-        found = answer(api, sql)[0]
-        assert found["events"] == found["places"] <= count, found
-        return int(found["events"]) == count
+        found = count_once(api, TABLE)
+        assert found <= count
+        return found == count
 
     wait_for(lambda: TABLE in tables(api), 120, state, every=1)
     wait_for(complete, 120, state, every=2)

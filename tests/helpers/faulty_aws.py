@@ -88,6 +88,34 @@ def late(seconds: float) -> Fault:
     return fault
 
 
+class Gate:
+    """A fault: the call waits until it is released, and then gets the right answer."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._arrived, self._released, self._answered = (threading.Event() for _ in range(3))
+
+    def __call__(self, _: Call, forward: Forward) -> Answer:
+        """See `Fault`."""
+        self._arrived.set()
+        self._released.wait(self._seconds)
+        answer = forward()
+        self._answered.set()
+        return answer
+
+    def wait(self) -> None:
+        """Wait until a call has arrived."""
+        assert self._arrived.wait(self._seconds)
+
+    def release(self) -> None:
+        """End its wait; what arrives later does not wait."""
+        self._released.set()
+
+    def wait_answered(self) -> None:
+        """Wait until a call has its answer."""
+        assert self._answered.wait(self._seconds)
+
+
 def edited(edit: Callable[[dict[str, Any]], None]) -> Fault:
     """The right answer with something changed in its JSON."""
 

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -112,12 +113,17 @@ class Endpoint(ABC):
         status, body = self.get("/metrics")
         if status != 200:
             return float("nan")
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(body.decode())
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        return metric_value(body.decode(), name, labels)
+
+
+def metric_value(metrics: str, name: str, labels: Mapping[str, str]) -> float:
+    """The sum of a metric's samples with these labels; 0 without any."""
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
 
 
 class Service(Endpoint):

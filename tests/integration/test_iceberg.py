@@ -37,7 +37,7 @@ from tests.helpers.analytics.batches import prices, put_batch, put_events, recor
 from tests.helpers.analytics.iceberg import compact, expected, offsets, read_table, started
 from tests.helpers.analytics.lake import NO_TLS
 from tests.helpers.commands import signals_and_logging_as_before
-from tests.helpers.faulty_aws import Answer, Call, FaultyAws, Forward, error, lost, reset
+from tests.helpers.faulty_aws import Answer, Call, FaultyAws, Forward, Gate, error, lost, reset
 from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -395,27 +395,21 @@ def test_the_service_is_ready_while_its_first_compaction_lasts(
 ) -> None:
     put_batch(s3, bucket, prices(topic, 0, range(3)), 0, 3)
     settings = settings.model_copy(update={"http_port": 0})
-    arrived, released = threading.Event(), threading.Event()
-
-    def hold(_: Call, forward: Forward) -> Answer:
-        arrived.set()
-        released.wait(SECONDS)
-        return forward()
-
-    faulty.once("CreateTable", hold)
+    first = Gate(SECONDS)
+    faulty.once("CreateTable", first)
     try:
         with running(settings, 0.2, threading.Event(), lambda *_: {0: 3}) as port:
 
             def get(path: str) -> httpx.Response:
                 return httpx.get(f"http://127.0.0.1:{port}/{path}", verify=NO_TLS, timeout=SECONDS)
 
-            assert arrived.wait(SECONDS)
+            first.wait()
             assert get("readyz").status_code == 200
-            released.set()
+            first.release()
             added = f'lakefeed_analytics_compact_rows_total{{topic="{topic}"}} 3.0'
             wait_for(lambda: added in get("metrics").text, timeout=SECONDS)
     finally:
-        released.set()
+        first.release()
 
 
 @pytest.mark.smoke
@@ -567,20 +561,14 @@ def test_a_commit_that_arrives_late_is_refused(
     put_batch(s3, bucket, prices(topic, 0, range(10)), 0, 10)
     compact(settings, topic, {0: 10})
     put_batch(s3, bucket, prices(topic, 0, range(10, 20)), 10, 20)
-    held, release = threading.Event(), threading.Event()
-
-    def late(_: Call, forward: Forward) -> Answer:
-        held.set()
-        release.wait(SECONDS)
-        return forward()
-
+    late = Gate(SECONDS)
     faulty.once("UpdateTable", late)
     results: list[Done] = []
     zombie = threading.Thread(target=lambda: results.append(compact(settings, topic, {0: 20})))
     zombie.start()
-    assert held.wait(SECONDS)
+    late.wait()
     compact(settings, topic, {0: 20})
-    release.set()
+    late.release()
     zombie.join(SECONDS)
     assert results[0].rows == 0
     assert results[0].refused == 1

@@ -16,6 +16,7 @@ import pytest
 
 from k8s.cluster import ROOT, Deployment, build
 from monitoring.check_queries import empty
+from tests.helpers.analytics.api import answer, count_once, tables
 from tests.helpers.waiting import wait_for
 from tests.k8s.conftest import SECOND, api_of, s3_of
 
@@ -28,10 +29,6 @@ SAMPLE_ROWS = len(SAMPLE) - 1
 _SLOW_RATE = 5
 
 Position = tuple[int, int]
-
-_COUNT_COMPACTED = f"""
-SELECT count(*) AS events, count(DISTINCT (kafka_partition, kafka_offset)) AS places FROM "{TOPIC}_iceberg"
-"""  # noqa: S608
 
 # Runs in a pod: every record of the topic, a JSON object a line.
 _READ_TOPIC = """
@@ -160,25 +157,11 @@ def is_ready(pod: dict[str, Any]) -> bool:
     return conditions.get("Ready") == "True"
 
 
-def answer(api: httpx.Client, sql: str) -> list[list[object]]:
-    """Run a query through the API; its first rows."""
-    started = api.post("/v1/queries", json={"sql": sql}).raise_for_status().json()
-
-    def ended() -> str | None:
-        state: str = api.get(f"/v1/queries/{started['id']}").raise_for_status().json()["state"]
-        return state if state in ("SUCCEEDED", "FAILED", "CANCELLED") else None
-
-    assert wait_for(ended, 120, sql, every=0.5) == "SUCCEEDED"
-    rows: list[list[object]] = api.get(f"/v1/queries/{started['id']}/rows").raise_for_status().json()["rows"]
-    return rows
-
-
 def count_answered(pipeline: Deployment) -> int:
     with api_of(pipeline) as api:
-        tables = [each["name"] for each in api.get("/v1/tables").raise_for_status().json()["tables"]]
-        if TOPIC not in tables:
+        if TOPIC not in tables(api):
             return 0
-        return int(str(answer(api, f'SELECT count(*) AS events FROM "{TOPIC}"')[0][0]))  # noqa: S608
+        return int(answer(api, f'SELECT count(*) AS events FROM "{TOPIC}"')[0]["events"])  # noqa: S608
 
 
 # ---- in this order: each continues with what the ones before have published ---------------------------
@@ -304,9 +287,9 @@ def test_batches_and_a_compactor_keep_each_event_once(pipeline: Deployment) -> N
 
     def compacted() -> bool:
         with api_of(pipeline) as api:
-            events, places = answer(api, _COUNT_COMPACTED)[0]
-        assert int(str(events)) == int(str(places)) <= count
-        return int(str(events)) == count
+            found = count_once(api, f"{TOPIC}_iceberg")
+        assert found <= count
+        return found == count
 
     wait_for(compacted, 180, pipeline.state, every=2)
     assert stored(pipeline) == before

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from lakefeed_common.lake.records import Partition, Record
-from tests.chaos.adoptions import Increase, sample
+from tests.chaos.adoptions import Increase
 from tests.chaos.batches import unpacked
 from tests.chaos.verify import Entry, RowId, Verdict, verify
 from tests.helpers.lake_objects import START_MS, batch
+from tests.helpers.services import metric_value
 
 EVENTS: dict[RowId, dict[str, int]] = {("a.csv", n): {"n": n} for n in range(6)}
 RECORDS = [Entry(0, n, START_MS + n, ("a.csv", n), b'{"n":%d}' % n) for n in range(6)]
@@ -90,4 +91,4 @@ def test_a_counter_of_processes_that_come_and_go_is_added_up() -> None:
         adopted.see(port, value)
     assert adopted.total == 9
     text = '# TYPE b counter\nb_total{outcome="adopted"} 3.0\nb_total{outcome="stored"} 5.0\n'
-    assert sample(text, "b_total", {"outcome": "adopted"}) == 3
+    assert metric_value(text, "b_total", {"outcome": "adopted"}) == 3
