@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import CALLS, PORTS, compose, state
-from tests.e2e.pipeline import TOPIC
 from tests.helpers.analytics.api import tables
 from tests.helpers.infra import terraform
 from tests.helpers.rights import ACCESS_KEYS, Policy, Right, giving, read_calls, wanted
@@ -54,7 +53,10 @@ def used(stack: None, api: httpx.Client, request: pytest.FixtureRequest) -> None
     # Before there is an Iceberg table: the local Athena reads its files as the account, like the crawler.
     api.post("/v1/named-queries/latest_price/run").raise_for_status()
     request.getfixturevalue("compactor")
-    wait_for(lambda: f"{TOPIC}_iceberg" in tables(api), 120, state, every=1)
+    # The table exists before its first commit.
+    wait_for(
+        lambda: "glue:UpdateTable" in {right.action for right in asked("compactor")}, 240, state, every=2
+    )
 
 
 @pytest.mark.usefixtures("used")

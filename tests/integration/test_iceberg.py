@@ -390,6 +390,24 @@ def test_the_service_compacts_and_reports(
     assert offsets(read_table(s3, settings, topic)) == expected((0, 0, 9))
 
 
+def test_a_round_that_fails_is_repeated_before_its_interval_has_passed(
+    s3: S3Client, settings: CompactSettings, topic: str, bucket: str
+) -> None:
+    put_batch(s3, bucket, prices(topic, 0, range(3)), 0, 3)
+    settings = settings.model_copy(update={"http_port": 0})
+    failures = iter([UnavailableError("Kafka restarts")])
+
+    def committed(*_: object) -> dict[int, int]:
+        for failure in failures:
+            raise failure
+        return {0: 3}
+
+    with running(settings, 3600, threading.Event(), committed) as port:
+        url = f"http://127.0.0.1:{port}/metrics"
+        added = f'lakefeed_analytics_compact_rows_total{{topic="{topic}"}} 3.0'
+        wait_for(lambda: added in httpx.get(url, verify=NO_TLS, timeout=SECONDS).text, timeout=SECONDS)
+
+
 def test_the_service_is_ready_while_its_first_compaction_lasts(
     s3: S3Client, faulty: FaultyAws, settings: CompactSettings, topic: str, bucket: str
 ) -> None:

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 LOOP = "compact-loop"
 KAFKA, TABLES = "kafka", "tables"
 _TICK = 1.0
+_FIRST_RETRY_SECONDS = 2.0
 _GRACE_SECONDS = 5
 
 Committed = Callable[[CompactSettings, str], Mapping[int, int]]
@@ -87,18 +88,22 @@ class Service:
         self._first_round = True
 
     def run(self, seconds: float, stop: threading.Event) -> None:
-        """Start a round at this interval until stopped."""
+        """Start a round at this interval until stopped, and earlier after one that has failed."""
+        retry = _FIRST_RETRY_SECONDS
         while not stop.is_set():
-            due = self._clock() + seconds
-            self.round()
+            started = self._clock()
+            if self.round():
+                due, retry = started + seconds, _FIRST_RETRY_SECONDS
+            else:
+                due, retry = started + min(retry, seconds), min(2 * retry, seconds)
             while not stop.is_set() and self._clock() < due:
                 self._beat()
                 stop.wait(min(_TICK, max(0.0, due - self._clock())))
         self._health.retire(LOOP)
 
-    def round(self) -> None:
-        """Compact each topic once."""
-        problems: dict[str, list[str]] = {KAFKA: [], TABLES: []}
+    def round(self) -> bool:
+        """Compact each topic once; whether nothing has failed."""
+        problems: dict[str, list[str]] = {KAFKA: []}
         for topic in self._settings.topic_names:
             self._beat()
             try:
@@ -108,6 +113,7 @@ class Service:
                 problems[KAFKA].append(str(error))
                 continue
             self._reached(KAFKA)
+            problems.setdefault(TABLES, [])
             if problem := self._compact(topic, committed):
                 problems[TABLES].append(problem)
         for dependency, found in problems.items():
@@ -116,6 +122,7 @@ class Service:
             else:
                 self._health.ready(dependency)
         self._first_round = False
+        return not any(problems.values())
 
     def _reached(self, dependency: str) -> None:
         """Be ready before the first round ends: with many objects, it can take hours."""
