@@ -64,6 +64,7 @@ def run(bench: Bench) -> Result:
                 "batches, 1 partition, one worker": _Case(many, settings=_BATCHES),
                 "batches, 4 partitions, one worker": _Case(many, 4, settings=_BATCHES),
                 "batches, 4 partitions, two workers": _Case(many, 4, 2, settings=_BATCHES),
+                "batches, 4 partitions, four workers": _Case(many, 4, 4, settings=_BATCHES),
                 "objects, 1 partition, one worker": _Case(few, settings=_OBJECTS),
             }
             for peer, command in peers.found("connect_batches.yaml").items():
@@ -130,12 +131,15 @@ def _ratios(found: Mapping[str, list[Drained]], fast: str) -> list[Figure]:
             "µs",
             Target("at most", 8),
         ),
+    ]
+    figures += [
         ratio(
-            "two_workers_ratio",
-            f"two workers ÷ one, batches, 4 partitions, {fast}",
-            rates("batches, 4 partitions, two workers"),
+            f"{workers}_workers_ratio",
+            f"{workers} workers ÷ one, batches, 4 partitions, {fast}",
+            rates(f"batches, 4 partitions, {workers} workers"),
             rates("batches, 4 partitions, one worker"),
-        ),
+        )
+        for workers in ("two", "four")
     ]
     figures += [
         ratio(
