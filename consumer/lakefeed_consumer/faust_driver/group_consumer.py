@@ -8,6 +8,7 @@ everything else that is done with an event: docs/decisions/0022-batches-under-fa
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ log = logging.getLogger("lakefeed_consumer")
 # the agent busy.
 _MAX_BACKLOG_RECORDS = 4_000
 _MAX_BACKLOG_BYTES = 32 * 1024 * 1024
+_SEEK_PAUSE_SECONDS = 0.5
 
 
 class _NoReadOffsets(dict[TP, None]):
@@ -54,6 +56,8 @@ class GroupConsumer(driver.Consumer):
         self._read_offset: Any = _NoReadOffsets()
         # Faust clears its own bookkeeping before a rebalance's last commit.
         self._commits = Commits()
+        # Whether fetched records were dropped since the last seek.
+        self._dropped = False
         self._backlog = Backlog(_MAX_BACKLOG_RECORDS, _MAX_BACKLOG_BYTES)
         self._calls = ClientCalls(self._thread, lambda error: self._hooks.fail(error))
 
@@ -74,30 +78,43 @@ class GroupConsumer(driver.Consumer):
         """Fetch records and yield one message for each partition, unless a rebalance revokes it meanwhile."""
         fetched, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
-        if not fetched or self.should_stop:
-            return
-        if not self.flow_active:
-            # What is dropped here counts as read for Kafka's client.
-            await self._seek_back()
-            return
-        for tp, records in fetched.items():
-            # A rebalance may begin, and end, between two batches.
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                return
-            if active and tp in active:
-                yield tp, self._batch_message(tp, records)
+        dropped = set(fetched or ())
+        try:
+            for tp, records in (fetched or {}).items():
+                # A rebalance may begin, and end, between two batches.
+                if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:
+                    return
+                if active and tp in active:
+                    dropped.remove(tp)
+                    yield tp, self._batch_message(tp, records)
+        finally:
+            self._dropped = self._dropped or bool(dropped)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         if self._backlog.full:
             await self._backlog.wait(timeout)
             return {}
+        if self._dropped and not await self._seek_back():
+            return {}
         return await super()._getmany(active_partitions, timeout)
 
-    async def _seek_back(self) -> None:
+    async def _seek_back(self) -> bool:
+        """Seek to the committed offsets, as what was dropped counts as read for Kafka's client.
+
+        The seek at the end of the rebalance does not suffice: it seeks one partition after the other, and
+        records may be fetched, and dropped, after their partition's turn.
+
+        Returns:
+            Whether it was possible.
+        """
+        self._dropped = False
         try:
-            await self._seek_to_committed()
+            await self.perform_seek()
         except Exception as error:
-            log.info("Seeking to the committed offsets is left to the end of the rebalance: %r", error)
+            self._dropped = True
+            log.info("Seeking to the committed offsets is retried: %r", error)
+            await asyncio.sleep(_SEEK_PAUSE_SECONDS)
+        return not self._dropped
 
     def _batch_message(self, tp: TP, fetched: Sequence[Record]) -> ConsumerMessage:
         """The records of a partition, in order, as one message for the agent."""

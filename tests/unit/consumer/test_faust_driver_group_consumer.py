@@ -12,9 +12,11 @@ from aiokafka.errors import (
     GroupAuthorizationFailedError,
     IllegalStateError,
     KafkaError,
+    NotCoordinatorForGroupError,
     TopicAuthorizationFailedError,
     UnknownError,
 )
+from aiokafka.structs import TopicPartition
 from faust.types import TP
 
 from lakefeed_common.lake.records import Partition
@@ -317,20 +319,45 @@ def test_a_rebalance_clears_the_backlog() -> None:
     run(scenario)
 
 
-def test_records_fetched_while_a_rebalance_stops_the_flow_are_fetched_again() -> None:
+@pytest.mark.parametrize("failures", [0, 2])
+def test_records_dropped_during_a_rebalance_are_fetched_again(
+    failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if they were fetched after the seek at the rebalance's end, and while no coordinator answers."""
+    monkeypatch.setattr(group_consumer, "_SEEK_PAUSE_SECONDS", 0)
+
     async def scenario(memory: InMemory) -> None:
-        consumer = memory.consumer
-        memory.client.group |= {ONE: 3, TWO: 5}
+        consumer, client = memory.consumer, memory.client
+        client.group |= {ONE: 8, TWO: 5}
+        await consumer.perform_seek()
         memory.fetch(ONE, [8, 9])
-        getmany = memory.thread.getmany
+        getmany, seek = memory.thread.getmany, client.seek_to_committed
+        left = failures
 
         async def and_meanwhile(*args: Any) -> Any:
             consumer.stop_flow()
+            client.positions[ONE] = 10
             return await getmany(*args)
 
+        async def without_coordinator() -> dict[TopicPartition, int | None]:
+            nonlocal left
+            if left:
+                left -= 1
+                raise NotCoordinatorForGroupError
+            return await seek()
+
         memory.thread.getmany = and_meanwhile  # type: ignore[assignment, method-assign]
+        client.seek_to_committed = without_coordinator  # type: ignore[method-assign]
         assert await batches(consumer) == []
-        assert memory.client.positions == {ONE: 3, TWO: 5}, "back to what is committed"
+        memory.thread.getmany = getmany  # type: ignore[method-assign]
+        consumer.resume_flow()
+        memory.fetch(ONE, [8, 9])
+        for _ in range(failures):
+            assert await batches(consumer) == []
+            assert client.positions[ONE] == 10
+        assert await batches(consumer) == [(ONE, [8, 9])]
+        assert client.positions == {ONE: 8, TWO: 5}, "back to what is committed"
+        assert memory.resumed == [{Partition(*ONE): 8, Partition(*TWO): 5}] * 2
 
     run(scenario)
 
