@@ -48,7 +48,7 @@ def test_a_dry_run_prints_events_and_nothing_else_to_standard_output(tmp_path: P
         '{"code":"0042","name":"Café crème","description":null,"price":2.50,"in_stock":false,'
         '"grosse_cm":null}',
     ]
-    assert "care.csv: 2 rows read, 2 events delivered, 0 rows rejected" in done.stderr
+    assert "care.csv: 2 rows read, 2 events printed, 0 rows rejected" in done.stderr
     summary = json.loads((tmp_path / "s.json").read_text())
     assert (summary["rows_read"], summary["events_delivered"], summary["rows_rejected"]) == (2, 2, 0)
     assert [one["file"] for one in summary["files"]] == [str(CARE)]
@@ -76,7 +76,7 @@ def test_rejected_rows_end_with_3_and_are_in_the_rejects_file(tmp_path: Path) ->
     done = command(tmp_path, "publish", "in/bad.csv", "--dry-run")
     assert done.returncode == 3
     assert (
-        "bad.csv: 3 rows read, 1 events delivered, 2 rows rejected (see bad.csv.rejects.jsonl)" in done.stderr
+        "bad.csv: 3 rows read, 1 events printed, 2 rows rejected (see bad.csv.rejects.jsonl)" in done.stderr
     )
     lines = [json.loads(line) for line in (tmp_path / "bad.csv.rejects.jsonl").read_text().splitlines()]
     assert [(line["line"], line["reason"]) for line in lines] == [(3, "too_few_fields"), (4, "bad_encoding")]
