@@ -56,8 +56,8 @@ class GroupConsumer(driver.Consumer):
         self._read_offset: Any = _NoReadOffsets()
         # Faust clears its own bookkeeping before a rebalance's last commit.
         self._commits = Commits()
-        # Whether fetched records were dropped since the last seek.
-        self._dropped = False
+        # Whether fetched records were dropped since the last seek, and whether seeking back to them fails.
+        self._dropped = self._seek_fails = False
         self._backlog = Backlog(_MAX_BACKLOG_RECORDS, _MAX_BACKLOG_BYTES)
         self._calls = ClientCalls(self._thread, lambda error: self._hooks.fail(error))
 
@@ -78,17 +78,13 @@ class GroupConsumer(driver.Consumer):
         """Fetch records and yield one message for each partition, unless a rebalance revokes it meanwhile."""
         fetched, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
-        dropped = set(fetched or ())
-        try:
-            for tp, records in (fetched or {}).items():
-                # A rebalance may begin, and end, between two batches.
-                if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:
-                    return
-                if active and tp in active:
-                    dropped.remove(tp)
-                    yield tp, self._batch_message(tp, records)
-        finally:
-            self._dropped = self._dropped or bool(dropped)
+        for tp, records in (fetched or {}).items():
+            # A rebalance may begin, and end, between two batches.
+            is_current = self.flow_active and self.app.consumer_generation_id == generation
+            if is_current and not self.should_stop and active and tp in active:
+                yield tp, self._batch_message(tp, records)
+            else:
+                self._dropped = True
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         if self._backlog.full:
@@ -107,14 +103,16 @@ class GroupConsumer(driver.Consumer):
         Returns:
             Whether it was possible.
         """
-        self._dropped = False
         try:
             await self.perform_seek()
         except Exception as error:
-            self._dropped = True
-            log.info("Seeking to the committed offsets is retried: %r", error)
+            if not self._seek_fails:
+                log.info("Seeking to the committed offsets is retried: %r", error)
+            self._seek_fails = True
             await asyncio.sleep(_SEEK_PAUSE_SECONDS)
-        return not self._dropped
+            return False
+        self._dropped = self._seek_fails = False
+        return True
 
     def _batch_message(self, tp: TP, fetched: Sequence[Record]) -> ConsumerMessage:
         """The records of a partition, in order, as one message for the agent."""

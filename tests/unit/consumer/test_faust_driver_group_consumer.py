@@ -321,7 +321,7 @@ def test_a_rebalance_clears_the_backlog() -> None:
 
 @pytest.mark.parametrize("failures", [0, 2])
 def test_records_dropped_during_a_rebalance_are_fetched_again(
-    failures: int, monkeypatch: pytest.MonkeyPatch
+    failures: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also if they were fetched after the seek at the rebalance's end, and while no coordinator answers."""
     monkeypatch.setattr(group_consumer, "_SEEK_PAUSE_SECONDS", 0)
@@ -359,7 +359,9 @@ def test_records_dropped_during_a_rebalance_are_fetched_again(
         assert client.positions == {ONE: 8, TWO: 5}, "back to what is committed"
         assert memory.resumed == [{Partition(*ONE): 8, Partition(*TWO): 5}] * 2
 
-    run(scenario)
+    with caplog.at_level("INFO", logger="lakefeed_consumer"):
+        run(scenario)
+    assert caplog.text.count("is retried") == bool(failures), "once for each outage"
 
 
 @pytest.mark.parametrize("change", ["a rebalance begins", "a rebalance is over"])
