@@ -206,9 +206,7 @@ class _Run:
             try:
                 publish.send(plan, tracker, rejects, observer)
             finally:
-                result = FileResult(
-                    file.path, observer.last, preparing_seconds, rejects, self.request.dry_run
-                )
+                result = FileResult(file.path, observer.last, preparing_seconds, rejects)
                 self._results.append(result)
                 for line in result.lines():
                     self.screen.say(line)

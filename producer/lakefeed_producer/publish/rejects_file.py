@@ -29,24 +29,22 @@ class RejectsFile:
     those that they replace, so that none is lost if the run is refused, stopped or killed. Rejects of dry
     runs are marked and never mixed with others: a dry run leaves rejects of published files as they are.
 
-    Args:
+    Attributes:
         path: the file.
         dry_run: whether nothing is published.
-
-    Attributes:
         writes: whether rejects are kept here.
     """
 
     def __init__(self, path: Path, *, dry_run: bool = False) -> None:
         self.path = path
-        self._dry_run = dry_run
+        self.dry_run = dry_run
         self._stream: IO[bytes] | None = None
         self._source = ""
         self._begin = 0
         self.writes = True
 
     def __enter__(self) -> Self:
-        if self._dry_run:
+        if self.dry_run:
             with self._errors():
                 earlier = next(self._lines(), None)
                 self.writes = earlier is None or _is_of_dry_run(earlier)
@@ -63,7 +61,7 @@ class RejectsFile:
     def begin(self, origin: str) -> None:
         """Start with the rejects of the CSV file at `origin`."""
         self._source, self._begin = origin, 0
-        if self._dry_run:
+        if self.dry_run:
             return
         with self._errors():
             if not self.path.is_file():
@@ -88,7 +86,7 @@ class RejectsFile:
             return
         with self._errors():
             stream = self._open()
-            mark = {"dry_run": True} if self._dry_run else {}
+            mark = {"dry_run": True} if self.dry_run else {}
             stream.write(b"".join(reject.as_json(mark) for reject in rejects))
             stream.flush()
 

@@ -25,14 +25,12 @@ class FileResult:
         progress: the last snapshot.
         preparing_seconds: time before the first event was sent.
         rejects: the rejects file.
-        dry_run: whether the events were printed instead of sent.
     """
 
     path: Path
     progress: Progress
     preparing_seconds: float
     rejects: RejectsFile
-    dry_run: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The result in the summary."""
@@ -52,8 +50,9 @@ class FileResult:
     def lines(self) -> Iterator[str]:
         """What the user reads when the file is done."""
         progress = self.progress
-        line = f"{progress.file}: {progress.read:,} rows read, {progress.delivered:,} events "
-        line += f"{'printed' if self.dry_run else 'delivered'}, {progress.rejected:,} rows rejected"
+        verb = "printed" if self.rejects.dry_run else "delivered"
+        line = f"{progress.file}: {progress.read:,} rows read, {progress.delivered:,} events {verb}"
+        line += f", {progress.rejected:,} rows rejected"
         if progress.rejected:
             line += f" ({self._where_rejects_are()})"
         if progress.found:
