@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 from lakefeed_common.metrics import ServiceMetrics
 
 log = logging.getLogger(__name__)
+
+# One outage may have two reasons in turn: some requests are refused, others are cut off.
+_SECONDS_BETWEEN_LINES = 60.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Health:
         self._lock = threading.Lock()
         self._beats: dict[str, float] = {}
         self._reasons: dict[str, str | None] = {}
+        # When each reason of the present outage was logged.
+        self._logged: dict[str, dict[str, float]] = {}
         for dependency in dependencies:
             self._reasons[dependency] = "not reached yet"
             metrics.ready.labels(dependency).set(0)
@@ -67,7 +73,7 @@ class Health:
         self._set(dependency, None)
 
     def unready(self, dependency: str, reason: str) -> None:
-        """Mark a dependency as unusable; logged only if the reason changes."""
+        """Mark a dependency as unusable; logged if the reason changes, each reason at most once a minute."""
         self._set(dependency, reason)
 
     def _set(self, dependency: str, reason: str | None) -> None:
@@ -75,12 +81,24 @@ class Health:
             before = self._reasons.get(dependency)
             self._reasons[dependency] = reason
             self._metrics.ready.labels(dependency).set(reason is None)
-        if reason == before:
+            is_news = reason != before and self._is_due(dependency, reason)
+        if not is_news:
             return
         if reason is None:
             log.info("%s can be used", dependency)
         else:
             log.warning("%s cannot be used: %s", dependency, reason)
+
+    def _is_due(self, dependency: str, reason: str | None) -> bool:
+        if reason is None:
+            self._logged.pop(dependency, None)
+            return True
+        now = self._clock()
+        logged = self._logged.setdefault(dependency, {})
+        if now - logged.get(reason, -math.inf) < _SECONDS_BETWEEN_LINES:
+            return False
+        logged[reason] = now
+        return True
 
     def liveness(self) -> Report:
         """Fails if the last heartbeat of a work loop is too old."""

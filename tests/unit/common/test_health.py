@@ -69,6 +69,22 @@ def test_a_lasting_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> No
     ]
 
 
+def test_alternating_reasons_are_logged_once_a_minute_each(caplog: pytest.LogCaptureFixture) -> None:
+    health, clock, _ = make("bucket")
+    with caplog.at_level(logging.INFO):
+        for clock.now in range(61):
+            health.unready("bucket", "refused")
+            health.unready("bucket", "reset")
+        assert health.readiness().reasons == {"bucket": "reset"}
+        health.ready("bucket")
+        health.unready("bucket", "refused")
+    assert [record.message for record in caplog.records] == [
+        *("bucket cannot be used: refused", "bucket cannot be used: reset") * 2,
+        "bucket can be used",
+        "bucket cannot be used: refused",
+    ]
+
+
 def get(port: int, path: str) -> tuple[int, bytes]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
