@@ -166,7 +166,7 @@ def session(settings: AwsSettings) -> boto3.Session:
         SettingsError: see `check_variables`.
     """
     check_variables()
-    made = boto3.Session(region_name=settings.aws_region)
+    made = aws_places.new_session(settings.aws_region)
     resolver = made._session.get_component("credential_provider")
     roles = resolver.get_provider("assume-role")
     roles._prompter = _no_prompt(made.profile_name)

@@ -7,11 +7,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
+import trustme
 from botocore.exceptions import ClientError, CredentialRetrievalError
+from botocore.loaders import JSONFileLoader, create_loader
 
 from lakefeed_common import aws
-from lakefeed_common.errors import RefusedError, UnavailableError
+from lakefeed_common.errors import RefusedError, SettingsError, UnavailableError
 from lakefeed_common.settings import AwsSettings
 from tests.helpers.waiting import wait_for
 
@@ -171,3 +174,26 @@ def test_a_callers_options_take_precedence_and_the_others_remain() -> None:
     assert config.s3["addressing_style"] == "path"
     with closing(aws.client("s3", settings)) as client:
         assert client.meta.config.connect_timeout == aws._CONNECT_SECONDS
+
+
+def test_clients_share_the_models_of_their_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsing them took most of the time that making a client took."""
+    # As outside of the tests, which share one loader by themselves.
+    monkeypatch.setattr(botocore.session, "create_loader", create_loader)
+    settings = AwsSettings(aws_region="eu-central-1")
+    aws.client("s3", settings).close()
+    monkeypatch.setattr(JSONFileLoader, "load_file", lambda *_: pytest.fail("a model is read again"))
+    aws.client("s3", settings).close()
+
+
+def test_a_file_of_authorities_that_is_damaged_meanwhile_is_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(file))
+    settings = AwsSettings(aws_region="eu-central-1")
+    aws.client("s3", settings).close()
+    file.write_text("no certificate\n")
+    with pytest.raises(SettingsError, match=f"AWS_CA_BUNDLE={file}: no certificates can be read"):
+        aws.client("s3", settings)
