@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ def main() -> int:
     """Run the suite; returns 0 if the promise was kept and everything planned has happened."""
     options = _options()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
+    # The next run must not delete what explains a failure.
+    options.folder = options.folder or Path("build", "chaos", f"{time.strftime('%Y%m%d-%H%M%S')}-seed-{seed}")
     again = f"make chaos SEED={seed}{' QUICK=1' if options.quick else ''}"
     again += f" CLUSTER={options.cluster}" if options.cluster else ""
     again += "" if options.layout == "objects" else f" LAYOUT={options.layout}"
@@ -121,7 +124,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--consumer", choices=CONSUMERS, default="lakefeed", help=argparse.SUPPRESS)
     counts = [field.name for field in dataclasses.fields(Size)]
     parser.add_argument("--without", choices=counts, action="append", default=[], help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, default=Path("build/chaos"))
+    parser.add_argument("--folder", type=Path, help="data and logs; a failed run leaves them")
     parser.add_argument("--report", type=Path, default=Path("build/chaos.json"))
     options = parser.parse_args()
     if options.consumer != "lakefeed" and (options.layout != "objects" or options.compact):
