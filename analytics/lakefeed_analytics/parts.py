@@ -47,7 +47,7 @@ def connect(
         with explained(settings, "preparing to call AWS"):
             s3, glue, athena = (
                 held.enter_context(
-                    closing(aws.client(name, settings, attempt=attempt, max_pool_connections=_CONNECTIONS))
+                    closing(aws.client(name, settings, attempt=attempt, connections=_CONNECTIONS))
                 )
                 for name in ("s3", "glue", "athena")
             )

@@ -183,29 +183,32 @@ def client(
     *,
     attempt: Callable[[], None] = lambda: None,
     attempts: int = 4,
-    **config: Any,
+    connections: int = 10,
 ) -> Any:
     """A boto3 client of a service (`s3`, `glue`, `athena`) with bounded waits and retries.
 
-    `config` are options of botocore's Config. They take precedence over those set here, each key of `s3` on
-    its own.
+    Args:
+        service: its name.
+        settings: region and endpoint.
+        attempt: called before and after each attempt of a call, in the calling thread: a sign of progress,
+            however often a call is retried and however many pages it has.
+        attempts: the most that a call gets.
+        connections: how many threads can call at the same time.
 
-    `attempt` is called before and after each attempt of a call, in the calling thread: a sign of progress,
-    however often a call is retried and however many pages it has. `attempts` is the most that a call gets.
+    Raises:
+        SettingsError: a variable, an endpoint or a file of authorities cannot be used.
     """
     options: Any = Config(  # the stubs lack its attributes
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=connections,
     )
     opened = session(settings)
     arguments, place = aws_places.options(service, opened, settings)
-    options = options.merge(place)
-    if "s3" in config:
-        config["s3"] = {**options.s3, **config["s3"]}
     made = opened.client(
         service,  # type: ignore[call-overload]  # the name is a plain string here
-        config=options.merge(Config(**config)),
+        config=options.merge(place),
         **arguments,
     )
 

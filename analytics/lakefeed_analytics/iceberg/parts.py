@@ -48,7 +48,7 @@ def connect(
     """
     with ExitStack() as held:
         with explained(settings, "preparing to call AWS"):
-            s3 = aws.client("s3", settings, attempt=attempt, max_pool_connections=CONNECTIONS + 4)
+            s3 = aws.client("s3", settings, attempt=attempt, connections=CONNECTIONS + 4)
             held.enter_context(closing(s3))
             # If a commit arrives and its answer is lost, a second attempt would be refused.
             glue = aws.client("glue", settings, attempt=attempt, attempts=1)

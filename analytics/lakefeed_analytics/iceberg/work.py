@@ -245,7 +245,7 @@ def find_columns(task: Task) -> dict[str, ColumnType] | Exception:
 def _result(task: Task, action: Callable[[LocalWork], T]) -> T | Exception:
     try:
         with explained(task.settings, "preparing to call AWS"):
-            s3 = aws.client("s3", task.settings, max_pool_connections=CONNECTIONS + 4)
+            s3 = aws.client("s3", task.settings, connections=CONNECTIONS + 4)
         with closing(s3):
             return action(LocalWork.of(s3, task.settings, task.topic, lambda: None))
     except NewKeyError as error:

@@ -26,7 +26,7 @@ class S3Store:
     def __init__(self, bucket: str, connections: int) -> None:
         self._bucket = bucket
         self._settings = load(AwsSettings)
-        self._s3 = client("s3", self._settings, max_pool_connections=connections)
+        self._s3 = client("s3", self._settings, connections=connections)
 
     def list(self, folder: str) -> Iterator[Listed]:
         """The objects whose keys begin with `folder`; see `Store`."""

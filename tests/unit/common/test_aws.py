@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -157,23 +156,6 @@ def test_a_profile_that_requires_a_code_is_reported_without_a_prompt(
     assert reason.startswith("looking: the role of AWS_PROFILE=mfa requires an MFA code")
     assert "aws configure export-credentials --profile mfa --format env" in reason
     assert asked == []
-
-
-def test_a_callers_options_take_precedence_and_the_others_remain() -> None:
-    settings = AwsSettings(aws_endpoint_url="http://127.0.0.1:1")
-    own: dict[str, Any] = {
-        "connect_timeout": 7,
-        "retries": {"total_max_attempts": 2},
-        "s3": {"payload_signing_enabled": True},
-    }
-    with closing(aws.client("s3", settings, **own)) as client:
-        config = client.meta.config
-    assert (config.connect_timeout, config.read_timeout) == (7, aws._READ_SECONDS)
-    assert config.retries["total_max_attempts"] == 2
-    assert config.s3["payload_signing_enabled"]
-    assert config.s3["addressing_style"] == "path"
-    with closing(aws.client("s3", settings)) as client:
-        assert client.meta.config.connect_timeout == aws._CONNECT_SECONDS
 
 
 def test_clients_share_the_models_of_their_service(monkeypatch: pytest.MonkeyPatch) -> None:
