@@ -158,7 +158,7 @@ class InMemory:
                 return service
 
         self.consumer: Any = Consumer(
-            self.transport, self._never, self._never, self._never, loop=loop, beacon=self.app.beacon
+            self.transport, self._never, self._never, self._assigned, loop=loop, beacon=self.app.beacon
         )
         self.assign(set(log))
 
@@ -167,6 +167,14 @@ class InMemory:
 
     async def _never(self, *_: object) -> None:
         raise AssertionError("Faust calls this only while it runs")
+
+    async def _assigned(self, *_: object) -> None:
+        return
+
+    async def rejoin(self) -> None:
+        """Let a rebalance end that assigns the same partitions, and the next fetch bring nothing."""
+        await self.consumer.on_partitions_assigned(self.thread.assigned)
+        assert [message async for message in self.consumer.getmany(0.01)] == []
 
     def assign(self, partitions: set[TP]) -> None:
         """Give the member these partitions and no others."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,16 @@ async def slowly(self, *put):
     await asyncio.sleep(0.3)
     return await create(self, *put)
 Placer.create = slowly
+""")
+# A worker that fetches between the seek at the end of a rebalance and the answer to it.
+LATE_ANSWER = changed("""
+from lakefeed_consumer.faust_driver.client_calls import ClientCalls
+seek = ClientCalls.seek
+async def and_wait(self, assigned):
+    committed = await seek(self, assigned)
+    await asyncio.sleep(1.5)
+    return committed
+ClientCalls.seek = and_wait
 """)
 
 
@@ -149,3 +160,38 @@ def test_a_worker_that_was_fenced_doubles_nothing_when_it_returns(
     assert len(stored) == 2500
     assert set(stored) == records_of(kafka, topic)
     assert objects(s3, bucket, "dead-letters/") == {}
+
+
+def test_a_worker_that_had_no_partitions_loses_nothing_when_it_gets_some(
+    kafka: str, topic: str, bucket: str, s3: S3Client, consumer_settings: dict[str, str], tmp_path: Path
+) -> None:
+    """Faust delivers the events of a member's first partitions before it seeks the committed offsets."""
+    make_topic(kafka, topic, PARTITIONS)
+    group = consumer_settings["LAKEFEED_CONSUMER_GROUP"]
+    settings = consumer_settings | {"LAKEFEED_LAYOUT": "batches", "LAKEFEED_BATCH_LINGER_SECONDS": "0.5"}
+    publish_records(kafka, topic, 200)
+    with ExitStack() as stack:
+        workers = []
+        for number in range(PARTITIONS + 1):
+            worker = Service("consumer", log=tmp_path / f"{number}", program=LATE_ANSWER, **settings)
+            workers.append(stack.enter_context(worker))
+
+        def logs() -> str:
+            return "".join(worker.log for worker in workers)
+
+        def assigned() -> list[float]:
+            return sorted(worker.metric("lakefeed_consumer_assigned_partitions") for worker in workers)
+
+        wait_for(lambda: assigned() == [0, 1, 1], 60, logs)
+        wait_for(lambda: settled(kafka, topic, group, 200), 60, logs)
+        [spare] = [each for each in workers if not each.metric("lakefeed_consumer_assigned_partitions")]
+        publish_records(kafka, topic, 200, start=200)
+        wait_for(lambda: settled(kafka, topic, group, 400), 60, logs)
+        for worker in set(workers) - {spare}:
+            worker.process.kill()
+        publish_records(kafka, topic, 600, start=400)
+        wait_for(lambda: settled(kafka, topic, group, 1000), 60, logs)
+        assert spare.stop() == 0
+    stored = stored_records(s3, bucket, topic)
+    assert len(stored) == 1000
+    assert set(stored) == records_of(kafka, topic)

@@ -56,8 +56,9 @@ class GroupConsumer(driver.Consumer):
         self._read_offset: Any = _NoReadOffsets()
         # Faust clears its own bookkeeping before a rebalance's last commit.
         self._commits = Commits()
-        # Whether fetched records were dropped since the last seek, and whether seeking back to them fails.
-        self._dropped = self._seek_fails = False
+        # Whether aiokafka's positions may be others than the group's: after a rebalance, or because fetched
+        # records were dropped, which count as read for aiokafka. And whether the last seek failed.
+        self._must_seek = self._seek_fails = False
         self._backlog = Backlog(_MAX_BACKLOG_RECORDS, _MAX_BACKLOG_BYTES)
         self._calls = ClientCalls(self._thread, lambda error: self._hooks.fail(error))
 
@@ -81,38 +82,18 @@ class GroupConsumer(driver.Consumer):
         for tp, records in (fetched or {}).items():
             # A rebalance may begin, and end, between two batches.
             is_current = self.flow_active and self.app.consumer_generation_id == generation
-            if is_current and not self.should_stop and active and tp in active:
+            if is_current and not (self.should_stop or self._must_seek) and active and tp in active:
                 yield tp, self._batch_message(tp, records)
             else:
-                self._dropped = True
+                self._must_seek = True
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         if self._backlog.full:
             await self._backlog.wait(timeout)
             return {}
-        if self._dropped and not await self._seek_back():
+        if self._must_seek and not await self._seek_committed():
             return {}
         return await super()._getmany(active_partitions, timeout)
-
-    async def _seek_back(self) -> bool:
-        """Seek to the committed offsets, as what was dropped counts as read for Kafka's client.
-
-        The seek at the end of the rebalance does not suffice: it seeks one partition after the other, and
-        records may be fetched, and dropped, after their partition's turn.
-
-        Returns:
-            Whether it was possible.
-        """
-        try:
-            await self.perform_seek()
-        except Exception as error:
-            if not self._seek_fails:
-                log.info("Seeking to the committed offsets is retried: %r", error)
-            self._seek_fails = True
-            await asyncio.sleep(_SEEK_PAUSE_SECONDS)
-            return False
-        self._dropped = self._seek_fails = False
-        return True
 
     def _batch_message(self, tp: TP, fetched: Sequence[Record]) -> ConsumerMessage:
         """The records of a partition, in order, as one message for the agent."""
@@ -191,22 +172,47 @@ class GroupConsumer(driver.Consumer):
             TopicRecreatedError(f"{topic}, partition {number}: the broker no longer has the committed offset")
         )
 
-    # ---- seeking and draining, where Faust would lose or delay events -----------------------------
+    # ---- rebalances, in which Faust would lose or delay events ------------------------------------
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Deliver nothing of these partitions before the seek.
+
+        Faust stops the delivery only if partitions are revoked, and not for a member that had none.
+        """
+        self._must_seek = True
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
+        """Do nothing: `_getmany` seeks before it fetches.
+
+        Faust seeks one partition after the other while a fetch that began before the rebalance can still
+        return records, continues without a seek after a timeout, and stops the worker if it fails.
+        """
+
+    async def _seek_committed(self) -> bool:
         """Seek to the committed offsets, and to the start where there is no commit.
 
         Faust would keep the position of a partition without a commit, after dropping what it had fetched.
-        """
-        committed = await self._seek_to_committed()
-        self._hooks.resume({Partition(*tp): offset or 0 for tp, offset in committed.items()})
 
-    async def _seek_to_committed(self) -> dict[PartitionKey, int | None]:
-        committed: dict[PartitionKey, int | None] = await self._thread.call_thread(
-            self._calls.seek, self.assignment()
-        )
+        Returns:
+            Whether it was possible, and of the partitions that are assigned now.
+        """
+        # A rebalance meanwhile sets it again.
+        self._must_seek = False
+        try:
+            committed = await self._thread.call_thread(self._calls.seek, self.assignment())
+        except Exception as error:
+            if not self._seek_fails:
+                log.info("Seeking to the committed offsets is retried: %r", error)
+            self._must_seek = self._seek_fails = True
+            await asyncio.sleep(_SEEK_PAUSE_SECONDS)
+            return False
+        self._seek_fails = False
+        if self._must_seek:
+            return False
         self._commits.resume(committed)
-        return committed
+        self._hooks.resume({Partition(*tp): offset or 0 for tp, offset in committed.items()})
+        return True
 
     async def wait_empty(self) -> None:
         """Wait until everything taken is stored, for at most `drain_seconds`, and commit.

@@ -148,7 +148,7 @@ def test_commits_end_when_the_topic_was_recreated(
         consumer, client = memory.consumer, memory.client
         if then is None:
             client.topic_ids = None
-        await consumer.perform_seek()
+        await memory.rejoin()
         consumer.store(ONE, 9)
         assert await consumer.force_commit()
         # The topic is deleted, and the group's offsets with it.
@@ -172,7 +172,7 @@ def test_a_commit_that_the_broker_has_lost_is_repeated_if_the_topic_is_the_same(
 ) -> None:
     async def scenario(memory: InMemory) -> None:
         consumer, client = memory.consumer, memory.client
-        await consumer.perform_seek()
+        await memory.rejoin()
         for offset in (9, 10):
             client.group.clear()
             consumer.store(ONE, offset)
@@ -193,7 +193,7 @@ def test_topic_ids_that_are_unavailable_at_the_assignment_are_requested_with_a_c
 
         known = client._coordinator.ensure_coordinator_known
         client._coordinator.ensure_coordinator_known = refused
-        await consumer.perform_seek()
+        await memory.rejoin()
         client._coordinator.ensure_coordinator_known = known
         for offset in (9, 10):
             consumer.store(ONE, offset)
@@ -229,7 +229,7 @@ def test_a_revoked_permission_is_not_a_recreated_topic(error: Exception) -> None
 def test_a_group_that_committed_offset_0_starts_there() -> None:
     async def scenario(memory: InMemory) -> None:
         memory.client.group |= {ONE: 0, TWO: 8}
-        await memory.consumer.perform_seek()
+        await memory.rejoin()
         assert memory.client.positions == {ONE: 0, TWO: 8}, "not at the start, which retention has moved"
         assert memory.resumed == [{Partition(*ONE): 0, Partition(*TWO): 8}]
 
@@ -239,7 +239,7 @@ def test_a_group_that_committed_offset_0_starts_there() -> None:
 def test_a_chain_without_a_commit_starts_at_0_wherever_the_log_starts() -> None:
     async def scenario(memory: InMemory) -> None:
         memory.client.group |= {TWO: 8}
-        await memory.consumer.perform_seek()
+        await memory.rejoin()
         assert memory.client.positions == {ONE: 7, TWO: 8}
         assert memory.resumed == [{Partition(*ONE): 0, Partition(*TWO): 8}]
 
@@ -249,7 +249,7 @@ def test_a_chain_without_a_commit_starts_at_0_wherever_the_log_starts() -> None:
 def test_an_error_that_aiokafka_keeps_is_taken_so_that_it_rejoins() -> None:
     async def scenario(memory: InMemory) -> None:
         consumer, client = memory.consumer, memory.client
-        await consumer.perform_seek()
+        await memory.rejoin()
         client.error = GroupAuthorizationFailedError("g")
         with pytest.raises(GroupAuthorizationFailedError):
             await consumer.snapshot([ONE])
@@ -275,7 +275,7 @@ def test_a_membership_that_aiokafka_has_ended_is_lost() -> None:
 def test_reading_starts_at_the_committed_offset_or_else_at_the_start() -> None:
     async def scenario(memory: InMemory) -> None:
         memory.client.group[ONE] = 30
-        await memory.consumer.perform_seek()
+        await memory.rejoin()
         assert memory.client.positions == {ONE: 30, TWO: 7}
         assert (memory.consumer.committed(ONE), memory.consumer.committed(TWO)) == (30, None)
 
@@ -329,7 +329,7 @@ def test_records_dropped_during_a_rebalance_are_fetched_again(
     async def scenario(memory: InMemory) -> None:
         consumer, client = memory.consumer, memory.client
         client.group |= {ONE: 8, TWO: 5}
-        await consumer.perform_seek()
+        await memory.rejoin()
         memory.fetch(ONE, [8, 9])
         getmany, seek = memory.thread.getmany, client.seek_to_committed
         left = failures
@@ -362,6 +362,38 @@ def test_records_dropped_during_a_rebalance_are_fetched_again(
     with caplog.at_level("INFO", logger="lakefeed_consumer"):
         run(scenario)
     assert caplog.text.count("is retried") == bool(failures), "once for each outage"
+
+
+@pytest.mark.parametrize("during", ["the fetch", "the seek"])
+def test_records_of_a_new_assignment_wait_for_a_seek_that_begins_after_it(during: str) -> None:
+    """Faust delivers them before the seek to a member that had no partitions."""
+
+    async def scenario(memory: InMemory) -> None:
+        consumer, client = memory.consumer, memory.client
+        client.group |= {ONE: 8, TWO: 5}
+        owner, name = (memory.thread, "getmany") if during == "the fetch" else (client, "seek_to_committed")
+        as_before = getattr(owner, name)
+
+        async def and_meanwhile(*args: Any) -> Any:
+            await consumer.on_partitions_assigned({ONE, TWO})
+            result = await as_before(*args)
+            client.positions[ONE] = 10
+            return result
+
+        if during == "the seek":
+            await consumer.on_partitions_assigned({ONE, TWO})
+        memory.fetch(ONE, [8, 9])
+        setattr(owner, name, and_meanwhile)
+        assert await batches(consumer) == []
+        assert memory.resumed == []
+        setattr(owner, name, as_before)
+        memory.thread.fetched.clear()
+        memory.fetch(ONE, [8, 9])
+        assert await batches(consumer) == [(ONE, [8, 9])]
+        assert client.positions == {ONE: 8, TWO: 5}
+        assert memory.resumed == [{Partition(*ONE): 8, Partition(*TWO): 5}]
+
+    run(scenario)
 
 
 @pytest.mark.parametrize("change", ["a rebalance begins", "a rebalance is over"])
@@ -416,7 +448,7 @@ def test_a_snapshot_has_the_start_end_and_position_of_each_partition() -> None:
 
     async def scenario(memory: InMemory) -> None:
         memory.client.group[ONE] = 30
-        await memory.consumer.perform_seek()
+        await memory.rejoin()
         assert await memory.consumer.snapshot([one, two]) == BrokerSnapshot(
             {"t"}, {one: 0, two: 2}, {one: 100, two: 9}, {one: 30, two: 2}
         )
