@@ -30,6 +30,7 @@ class FakeKafkaClient:
         topic_ids: of the topics there are; None where the broker is too old for ids.
         error: what the coordinator keeps for its caller; permanently once `given_up`.
         given_up: whether it has ended its membership.
+        assigned: partitions of the member.
     """
 
     def __init__(self, log: dict[TP, tuple[int, int]]) -> None:
@@ -42,6 +43,8 @@ class FakeKafkaClient:
         self.topic_ids: dict[str, bytes] | None = {tp.topic: bytes(15) + b"1" for tp in log}
         self.error: Exception | None = None
         self.given_up = False
+        self.assigned: set[tuple[str, int]] = set(log)
+        self._fetcher = SimpleNamespace(request_offset_reset=self._reset)
         self._coordinator = SimpleNamespace(
             fetch_committed_offsets=self.fetch_committed_offsets,
             ensure_coordinator_known=self._coordinator_is_known,
@@ -81,10 +84,11 @@ class FakeKafkaClient:
         self.group |= accepted
         self.commits.append(accepted)
 
-    async def seek_to_committed(self) -> dict[TopicPartition, int | None]:
-        found = {TopicPartition(*each): self.group.get(each) for each in self.log}
-        self.positions |= {each: offset for each, offset in found.items() if offset}
-        return found
+    def assignment(self) -> set[tuple[str, int]]:
+        return self.assigned
+
+    def _reset(self, partitions: Iterable[TopicPartition], _: int) -> None:
+        self.positions |= {each: self.log[each][0] for each in partitions}
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.positions[partition] = offset
@@ -107,7 +111,6 @@ class _Thread:
 
     def __init__(self, client: FakeKafkaClient) -> None:
         self.kafka = client
-        self.assigned: set[TP] = set()
         self.client = SimpleNamespace(join_refused=0)
         self.fetched: list[dict[TP, Sequence[Any]]] = []
         self.beacon: Any = None
@@ -118,11 +121,13 @@ class _Thread:
     def _ensure_consumer(self) -> FakeKafkaClient:
         return self.kafka
 
-    def assignment(self) -> set[TP]:
-        return set(self.assigned)
+    def assignment(self) -> set[tuple[str, int]]:
+        return set(self.kafka.assigned)
 
     async def getmany(self, active: set[TP] | None, timeout: float) -> dict[TP, Sequence[Any]]:
-        return self.fetched.pop(0) if self.fetched else {}
+        fetched = self.fetched.pop(0) if self.fetched else {}
+        self.kafka.positions |= {tp: records[-1].offset + 1 for tp, records in fetched.items()}
+        return fetched
 
 
 class InMemory:
@@ -173,12 +178,13 @@ class InMemory:
 
     async def rejoin(self) -> None:
         """Let a rebalance end that assigns the same partitions, and the next fetch bring nothing."""
-        await self.consumer.on_partitions_assigned(self.thread.assigned)
+        await self.consumer.on_partitions_assigned(self.client.assigned)
+        self.consumer.resume_flow()
         assert [message async for message in self.consumer.getmany(0.01)] == []
 
     def assign(self, partitions: set[TP]) -> None:
         """Give the member these partitions and no others."""
-        self.thread.assigned = partitions
+        self.client.assigned = set(partitions)
         self.consumer._set_active_tps(partitions)
 
     def fetch(self, partition: TP, offsets: Iterable[int]) -> None:

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.consumer.fetcher import OffsetResetStrategy
+from aiokafka.errors import IllegalStateError, KafkaError, KafkaTimeoutError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from lakefeed_common.lake.records import Partition
@@ -76,24 +77,35 @@ class ClientCalls:
 
         Returns:
             The committed offset of each partition; None where there is no commit.
+
+        Raises:
+            KafkaError: the coordinator does not answer, or a partition is no longer assigned.
         """
         consumer = self._thread._ensure_consumer()
+        coordinator = consumer._coordinator
         # Before the offsets: if a topic is recreated in between, its offsets are gone and not another's.
         self._topic_ids.clear()
         try:
             async with asyncio.timeout(_RESPONSE_SECONDS):
-                await self._topic_ids.learn(consumer._coordinator, {topic for topic, _ in assigned})
+                await self._topic_ids.learn(coordinator, {topic for topic, _ in assigned})
         except (KafkaError, TimeoutError) as error:
             log.info("Topic IDs are not available now and are requested with the next commit: %r", error)
-        committed: dict[PartitionKey, int | None] = await consumer.seek_to_committed()
-        never = [tp for tp, offset in committed.items() if offset is None]
-        if never:
-            for tp, start in (await consumer.beginning_offsets(never)).items():
-                consumer.seek(tp, start)
+        partitions = [TopicPartition(*tp) for tp in assigned]
+        try:
+            async with asyncio.timeout(_RESPONSE_SECONDS):
+                known = await coordinator.fetch_committed_offsets(partitions)
+        except TimeoutError:
+            raise KafkaTimeoutError("the coordinator does not return the group's offsets") from None
+        if not consumer.assignment().issuperset(partitions):
+            raise IllegalStateError("the partitions were revoked meanwhile")
+        committed = {tp: known[tp].offset for tp in partitions if tp in known and known[tp].offset >= 0}
         for tp, offset in committed.items():
-            if offset == 0:  # aiokafka does not seek to this one
-                consumer.seek(tp, offset)
-        return committed
+            consumer.seek(tp, offset)
+        # Not awaited: a partition whose leader is unavailable must not hold up the others.
+        consumer._fetcher.request_offset_reset(
+            [tp for tp in partitions if tp not in committed], OffsetResetStrategy.EARLIEST
+        )
+        return {tuple(tp): committed.get(tp) for tp in partitions}
 
     async def snapshot(self, wanted: Collection[Partition]) -> BrokerSnapshot:
         """See `GroupConsumer.snapshot`."""

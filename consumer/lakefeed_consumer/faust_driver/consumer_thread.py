@@ -29,8 +29,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
         def fetch_offset(partition: TopicPartition) -> int | None:
             assignment = consumer._subscription.subscription.assignment
-            held = assignment is not None and partition in assignment.tps
-            return assignment.state_value(partition).position if held else None
+            state = None if assignment is None else assignment.state_value(partition)
+            return None if state is None or not state.has_valid_position else state.position
 
         async def out_of_range(partition: TopicPartition, offset: int) -> None:
             starts = await consumer.beginning_offsets([partition])

@@ -56,9 +56,11 @@ class GroupConsumer(driver.Consumer):
         self._read_offset: Any = _NoReadOffsets()
         # Faust clears its own bookkeeping before a rebalance's last commit.
         self._commits = Commits()
-        # Whether aiokafka's positions may be others than the group's: after a rebalance, or because fetched
-        # records were dropped, which count as read for aiokafka. And whether the last seek failed.
-        self._must_seek = self._seek_fails = False
+        # How often aiokafka's positions may have come to differ from the committed offsets: by an assignment,
+        # or by a drop of fetched records, which count as read for aiokafka. And how often before the last
+        # seek.
+        self._displacements = self._sought = 0
+        self._seek_error: Exception | None = None
         self._backlog = Backlog(_MAX_BACKLOG_RECORDS, _MAX_BACKLOG_BYTES)
         self._calls = ClientCalls(self._thread, lambda error: self._hooks.fail(error))
 
@@ -85,7 +87,7 @@ class GroupConsumer(driver.Consumer):
             if is_current and not (self.should_stop or self._must_seek) and active and tp in active:
                 yield tp, self._batch_message(tp, records)
             else:
-                self._must_seek = True
+                self._displacements += 1
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         if self._backlog.full:
@@ -94,6 +96,10 @@ class GroupConsumer(driver.Consumer):
         if self._must_seek and not await self._seek_committed():
             return {}
         return await super()._getmany(active_partitions, timeout)
+
+    @property
+    def _must_seek(self) -> bool:
+        return self._sought != self._displacements
 
     def _batch_message(self, tp: TP, fetched: Sequence[Record]) -> ConsumerMessage:
         """The records of a partition, in order, as one message for the agent."""
@@ -130,6 +136,7 @@ class GroupConsumer(driver.Consumer):
 
     def forget(self, partitions: Collection[PartitionKey]) -> None:
         """Commit nothing more of these partitions."""
+        self._displacements += 1
         self._commits.forget(partitions)
         # A rebalance revokes all partitions, and Faust drops what it has fetched.
         self._backlog.clear()
@@ -175,11 +182,14 @@ class GroupConsumer(driver.Consumer):
     # ---- rebalances, in which Faust would lose or delay events ------------------------------------
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Deliver nothing of these partitions before the seek.
+        """Deliver nothing before the seek.
 
-        Faust stops the delivery only if partitions are revoked, and not for a member that had none.
+        Faust stops the flow only if partitions are revoked, and not of a member that had none. At the end of
+        the rebalance it resumes the flow, and clears what was delivered before.
         """
-        self._must_seek = True
+        self._displacements += 1
+        self._seek_error = None
+        self.stop_flow()
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
@@ -195,21 +205,21 @@ class GroupConsumer(driver.Consumer):
         Faust would keep the position of a partition without a commit, after dropping what it had fetched.
 
         Returns:
-            Whether it was possible, and of the partitions that are assigned now.
+            Whether all partitions that are assigned now are at their committed offsets.
         """
-        # A rebalance meanwhile sets it again.
-        self._must_seek = False
+        begun = self._displacements
         try:
             committed = await self._thread.call_thread(self._calls.seek, self.assignment())
-        except Exception as error:
-            if not self._seek_fails:
-                log.info("Seeking to the committed offsets is retried: %r", error)
-            self._must_seek = self._seek_fails = True
+        except (KafkaError, OSError) as error:
+            if self._seek_error is None:
+                log.warning("Seeking to the committed offsets fails, and is retried: %r", error)
+            self._seek_error = error
             await asyncio.sleep(_SEEK_PAUSE_SECONDS)
             return False
-        self._seek_fails = False
-        if self._must_seek:
+        self._seek_error = None
+        if begun != self._displacements:
             return False
+        self._sought = begun
         self._commits.resume(committed)
         self._hooks.resume({Partition(*tp): offset or 0 for tp, offset in committed.items()})
         return True
@@ -247,7 +257,10 @@ class GroupConsumer(driver.Consumer):
         """Ask the broker for its topics, and for the offsets of some partitions.
 
         Raises:
-            KafkaError, OSError, TimeoutError: it does not answer, or a partition is no longer assigned.
+            KafkaError, OSError, TimeoutError: it does not answer, nothing can be fetched because it does not
+                return the committed offsets, or a partition is no longer assigned.
         """
+        if self._seek_error is not None:
+            raise self._seek_error
         snapshot: BrokerSnapshot = await self._thread.call_thread(self._calls.snapshot, partitions)
         return snapshot

@@ -16,7 +16,7 @@ class Hooks:
     Attributes:
         drain: waits up to this many seconds for events in flight; returns how many still are.
         drain_seconds: how long a stop or a rebalance waits.
-        resume: called after a rebalance, before records are delivered, with the committed offset of each
+        resume: called after each seek, before records are delivered, with the committed offset of each
             partition, or 0 without one.
         lost: fails when the offsets refer to other events than before, or the membership is lost.
         out_of_range: called in aiokafka's thread when the log does not have the offset to fetch, with the

@@ -12,6 +12,7 @@ from aiokafka.errors import (
     GroupAuthorizationFailedError,
     IllegalStateError,
     KafkaError,
+    KafkaTimeoutError,
     NotCoordinatorForGroupError,
     TopicAuthorizationFailedError,
     UnknownError,
@@ -61,7 +62,7 @@ def test_nothing_is_requested_before_there_is_an_assignment() -> None:
         def none_yet() -> set[TP]:
             raise AssertionError("Faust's thread has no client yet")
 
-        memory.thread.assignment = none_yet  # type: ignore[method-assign]
+        memory.thread.assignment = none_yet  # type: ignore[assignment, method-assign]
         assert not await memory.consumer.force_commit()
 
     run(scenario)
@@ -320,78 +321,148 @@ def test_a_rebalance_clears_the_backlog() -> None:
 
 
 @pytest.mark.parametrize("failures", [0, 2])
-def test_records_dropped_during_a_rebalance_are_fetched_again(
+def test_records_that_were_dropped_are_fetched_again(
     failures: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also if they were fetched after the seek at the rebalance's end, and while no coordinator answers."""
+    """Also while no coordinator answers, which readiness reports."""
     monkeypatch.setattr(group_consumer, "_SEEK_PAUSE_SECONDS", 0)
 
     async def scenario(memory: InMemory) -> None:
-        consumer, client = memory.consumer, memory.client
+        consumer, client, coordinator = memory.consumer, memory.client, memory.client._coordinator
         client.group |= {ONE: 8, TWO: 5}
         await memory.rejoin()
-        memory.fetch(ONE, [8, 9])
-        getmany, seek = memory.thread.getmany, client.seek_to_committed
+        getmany, offsets = memory.thread.getmany, coordinator.fetch_committed_offsets
         left = failures
 
-        async def and_meanwhile(*args: Any) -> Any:
+        async def while_the_flow_stops(*args: Any) -> Any:
             consumer.stop_flow()
-            client.positions[ONE] = 10
             return await getmany(*args)
 
-        async def without_coordinator() -> dict[TopicPartition, int | None]:
+        async def without_coordinator(partitions: list[TopicPartition]) -> Any:
             nonlocal left
             if left:
                 left -= 1
                 raise NotCoordinatorForGroupError
-            return await seek()
+            return await offsets(partitions)
 
-        memory.thread.getmany = and_meanwhile  # type: ignore[assignment, method-assign]
-        client.seek_to_committed = without_coordinator  # type: ignore[method-assign]
+        memory.fetch(ONE, [8, 9])
+        memory.thread.getmany = while_the_flow_stops  # type: ignore[assignment, method-assign]
         assert await batches(consumer) == []
         memory.thread.getmany = getmany  # type: ignore[method-assign]
+        coordinator.fetch_committed_offsets = without_coordinator
         consumer.resume_flow()
         memory.fetch(ONE, [8, 9])
         for _ in range(failures):
             assert await batches(consumer) == []
-            assert client.positions[ONE] == 10
+            assert client.positions == {ONE: 10, TWO: 5}
+            with pytest.raises(NotCoordinatorForGroupError):
+                await consumer.snapshot([ONE])
         assert await batches(consumer) == [(ONE, [8, 9])]
-        assert client.positions == {ONE: 8, TWO: 5}, "back to what is committed"
-        assert memory.resumed == [{Partition(*ONE): 8, Partition(*TWO): 5}] * 2
+        assert memory.resumed == [{Partition(*ONE): 8, Partition(*TWO): 5}] * 2, "back to what is committed"
+        await consumer.snapshot([ONE])
 
-    with caplog.at_level("INFO", logger="lakefeed_consumer"):
-        run(scenario)
+    run(scenario)
     assert caplog.text.count("is retried") == bool(failures), "once for each outage"
 
 
 @pytest.mark.parametrize("during", ["the fetch", "the seek"])
 def test_records_of_a_new_assignment_wait_for_a_seek_that_begins_after_it(during: str) -> None:
-    """Faust delivers them before the seek to a member that had no partitions."""
-
     async def scenario(memory: InMemory) -> None:
-        consumer, client = memory.consumer, memory.client
+        consumer, client, coordinator = memory.consumer, memory.client, memory.client._coordinator
         client.group |= {ONE: 8, TWO: 5}
-        owner, name = (memory.thread, "getmany") if during == "the fetch" else (client, "seek_to_committed")
+        await memory.rejoin()
+        memory.resumed.clear()
+        owner, name = {
+            "the fetch": (memory.thread, "getmany"),
+            "the seek": (coordinator, "fetch_committed_offsets"),
+        }[during]
         as_before = getattr(owner, name)
 
         async def and_meanwhile(*args: Any) -> Any:
+            setattr(owner, name, as_before)
             await consumer.on_partitions_assigned({ONE, TWO})
-            result = await as_before(*args)
-            client.positions[ONE] = 10
-            return result
+            consumer.resume_flow()
+            return await as_before(*args)
 
         if during == "the seek":
             await consumer.on_partitions_assigned({ONE, TWO})
-        memory.fetch(ONE, [8, 9])
+            consumer.resume_flow()
         setattr(owner, name, and_meanwhile)
+        memory.fetch(ONE, [8, 9])
         assert await batches(consumer) == []
         assert memory.resumed == []
-        setattr(owner, name, as_before)
         memory.thread.fetched.clear()
         memory.fetch(ONE, [8, 9])
         assert await batches(consumer) == [(ONE, [8, 9])]
-        assert client.positions == {ONE: 8, TWO: 5}
         assert memory.resumed == [{Partition(*ONE): 8, Partition(*TWO): 5}]
+
+    run(scenario)
+
+
+def test_nothing_of_a_members_first_partitions_is_delivered_before_the_end_of_the_rebalance() -> None:
+    """Faust stops the flow when partitions are revoked, which this member had none of."""
+
+    async def scenario(memory: InMemory) -> None:
+        consumer = memory.consumer
+
+        async def assigned(*_: object) -> None:
+            assert not consumer.flow_active
+            await consumer.perform_seek()
+            assert memory.resumed == []
+            consumer.resume_flow()
+            assert await batches(consumer) == [(ONE, [0])]
+            assert len(memory.resumed) == 1, "first of all it seeks"
+
+        memory.fetch(ONE, [0])
+        consumer._on_partitions_assigned = assigned
+        consumer.resume_flow()
+        await consumer.on_partitions_assigned({ONE, TWO})
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("gone", ["before", "meanwhile"])
+def test_a_seek_in_partitions_that_are_revoked_is_repeated(
+    gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_consumer, "_SEEK_PAUSE_SECONDS", 0)
+
+    async def scenario(memory: InMemory) -> None:
+        consumer, client, coordinator = memory.consumer, memory.client, memory.client._coordinator
+        client.group |= {ONE: 8, TWO: 5}
+        offsets = coordinator.fetch_committed_offsets
+
+        async def and_meanwhile(partitions: list[TopicPartition]) -> Any:
+            if gone == "before":
+                client.assigned = {TWO}
+            else:
+                consumer.forget({ONE, TWO})
+            coordinator.fetch_committed_offsets = offsets
+            return await offsets(partitions)
+
+        coordinator.fetch_committed_offsets = and_meanwhile
+        await memory.rejoin()
+        assert memory.resumed == []
+        assert consumer.committed(ONE) is None
+        assert await batches(consumer) == []
+        assert consumer.committed(TWO) == 5
+
+    run(scenario)
+
+
+def test_a_coordinator_that_is_silent_fails_the_seek(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_calls, "_RESPONSE_SECONDS", 0.01)
+    monkeypatch.setattr(group_consumer, "_SEEK_PAUSE_SECONDS", 0)
+
+    async def scenario(memory: InMemory) -> None:
+        async def is_silent(_: object) -> None:
+            await asyncio.Event().wait()
+
+        memory.client._coordinator.fetch_committed_offsets = is_silent
+        await memory.rejoin()
+        assert memory.resumed == []
+        with pytest.raises(KafkaTimeoutError, match="the coordinator does not return the group's offsets"):
+            await memory.consumer.snapshot([ONE])
 
     run(scenario)
 
