@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,14 +55,32 @@ def records(kafka: str) -> dict[Position, bytes]:
 @contextmanager
 def publishing(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Publish from this computer, as a user of a remote broker does; all must be delivered in the end."""
+    with _publish(path, *options) as producer:
+        yield producer
+        _end(producer, 0)
+
+
+@contextmanager
+def publishing_slowly(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """The same, row by row as long as the block lasts, however slow the machine; then the rest at once."""
+    with _publish(path, "--rate", "50", *options) as producer:
+        yield producer
+        producer.send_signal(signal.SIGINT)
+        # It may have been done already.
+        _end(producer, 0, 130)
+    with publishing(path, *options):
+        pass
+
+
+def _publish(path: Path, *options: str) -> subprocess.Popen[str]:
     command = [str(Path(sys.executable).with_name("lakefeed-producer")), "publish", *options, str(path)]
     address = ["--kafka-bootstrap-servers", f"localhost:{PORTS['KAFKA']}"]
-    with subprocess.Popen(
-        [*command, *address], cwd=path.parent, stderr=subprocess.PIPE, text=True
-    ) as producer:
-        yield producer
-        _, said = producer.communicate(timeout=240)
-        assert producer.returncode == 0, said
+    return subprocess.Popen([*command, *address], cwd=path.parent, stderr=subprocess.PIPE, text=True)
+
+
+def _end(producer: subprocess.Popen[str], *codes: int) -> None:
+    _, said = producer.communicate(timeout=240)
+    assert producer.returncode in codes, said
 
 
 def write_rows(path: Path, count: int) -> Path:

@@ -16,6 +16,7 @@ from tests.e2e.pipeline import (
     BUCKET,
     TOPIC,
     publishing,
+    publishing_slowly,
     read_topic,
     records,
     stored,
@@ -166,21 +167,21 @@ def test_three_consumers_share_the_partitions_and_lose_nothing(kafka: str, s3: A
 
 def test_a_killed_consumer_loses_nothing(kafka: str, s3: Any, tmp_path: Path) -> None:
     before = len(stored(s3))
-    with publishing(write_rows(tmp_path / "killed.csv", 3000), "--rate", "100") as sending:
+    with publishing_slowly(write_rows(tmp_path / "killed.csv", 3000)) as sending:
         wait_for(lambda: len(stored(s3)) > before + 200, 120, "the middle", every=0.2)
         victim = next(entry["ID"] for entry in containers() if entry["Service"] == "consumer")
-        docker("kill", victim)
         assert sending.poll() is None, "the kill came too late to prove anything"
+        docker("kill", victim)
         compose("up", "--detach", "--no-recreate", "--wait", "consumer")
     wait_all_stored(kafka, s3)
 
 
 def test_a_restarted_broker_loses_nothing(kafka: str, s3: Any, tmp_path: Path) -> None:
     before = len(stored(s3))
-    with publishing(write_rows(tmp_path / "restart.csv", 3000), "--rate", "100") as sending:
+    with publishing_slowly(write_rows(tmp_path / "restart.csv", 3000)) as sending:
         wait_for(lambda: len(stored(s3)) > before + 200, 120, "the middle", every=0.2)
-        compose("restart", "kafka")
         assert sending.poll() is None, "the restart came too late to prove anything"
+        compose("restart", "kafka")
         wait_healthy("kafka", 1)
     sent = wait_all_stored(kafka, s3)
     assert len(sent) >= before + 3000

@@ -11,7 +11,15 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import compose, containers, state
-from tests.e2e.pipeline import TOPIC, publishing, records, stored, wait_all_stored, write_rows
+from tests.e2e.pipeline import (
+    TOPIC,
+    publishing,
+    publishing_slowly,
+    records,
+    stored,
+    wait_all_stored,
+    write_rows,
+)
 from tests.helpers.analytics.api import answer, count_once, tables
 from tests.helpers.waiting import wait_for
 
@@ -71,7 +79,7 @@ def test_after_the_switch_new_events_are_in_batches_and_the_table_has_all(
 
 @pytest.mark.usefixtures("switched")
 def test_a_killed_compactor_adds_each_event_once(kafka: str, api: httpx.Client, tmp_path: Path) -> None:
-    with publishing(write_rows(tmp_path / "compacted.csv", 1500), "--key", "Date", "--rate", "300"):
+    with publishing_slowly(write_rows(tmp_path / "compacted.csv", 1500), "--key", "Date"):
         compose("--profile", "iceberg", "kill", "compactor")
         compose("--profile", "iceberg", "up", "--detach", "--wait", "--no-recreate", "compactor")
     wait_compacted(api, len(records(kafka)))
