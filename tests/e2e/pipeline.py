@@ -63,7 +63,7 @@ def publishing(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
 @contextmanager
 def publishing_slowly(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """The same, row by row as long as the block lasts, however slow the machine; then the rest at once."""
-    with _publish(path, "--rate", "50", *options) as producer:
+    with _publish(path, "--rate", "20", *options) as producer:
         yield producer
         producer.send_signal(signal.SIGINT)
         # It may have been done already.
