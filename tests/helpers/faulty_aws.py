@@ -26,6 +26,7 @@ class Call:
     """One request; `action` is that of Glue or Athena, such as `GetCrawler`, and `S3` for all of S3's."""
 
     action: str
+    method: str
     headers: dict[str, str]
     body: bytes
 
@@ -222,7 +223,8 @@ def _handler(proxy: FaultyAws) -> type[BaseHTTPRequestHandler]:
             headers = dict(self.headers.items())
             action = headers.get("X-Amz-Target", "").rpartition(".")[2] or "S3"
             answer = proxy.answer(
-                Call(action, headers, body), lambda: proxy.forward(self.command, self.path, headers, body)
+                Call(action, self.command, headers, body),
+                lambda: proxy.forward(self.command, self.path, headers, body),
             )
             if answer is None:
                 self.close_connection = True

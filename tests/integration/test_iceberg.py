@@ -252,17 +252,16 @@ def test_a_response_that_is_cut_within_its_head_moves_no_watermark_to_a_wrong_pl
     about = BatchMetadata(1234, 0, 0, "", sha256(body).hexdigest())
     key = batch_key("batches", prices(topic, 0, [3])[0], 3)
     s3.put_object(Bucket=bucket, Key=key, Body=body, Metadata=about.to_dict())
-    cuts = 0
+    cuts: list[str] = []
 
-    def cut(_: Call, forward: Forward) -> Answer:
-        nonlocal cuts
+    def cut(call: Call, forward: Forward) -> Answer:
         answer = forward()
         headers = {each.lower(): value for each, value in answer.headers.items()}
         value = headers.get(f"x-amz-meta-{name}")
-        # The answers to HEAD are the first ones.
-        if value is None or cuts == 2:
+        # Only the first questions about the two batches: what is read because of them arrives in full.
+        if call.method != "HEAD" or value is None or len(cuts) == 2:
             return answer
-        cuts += 1
+        cuts.append(value)
         headers[f"x-amz-meta-{name}"] = value[:-1] if not whole else ""
         if not headers[f"x-amz-meta-{name}"]:
             del headers[f"x-amz-meta-{name}"]
@@ -270,7 +269,7 @@ def test_a_response_that_is_cut_within_its_head_moves_no_watermark_to_a_wrong_pl
 
     faulty.always("S3", cut)
     assert compact(settings, topic, {0: 1234}).watermarks == {0: 1234}
-    assert cuts == 2
+    assert len(cuts) == 2
     assert offsets(read_table(s3, settings, topic)) == expected((0, 0, 3))
 
 
