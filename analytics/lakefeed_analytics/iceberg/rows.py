@@ -39,16 +39,8 @@ ARROW_TYPES = {
 }
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 TEXTS = pa.map_(pa.string(), pa.string())
-_KAFKA = pa.struct(
-    [
-        ("p", pa.int64()),
-        ("o", pa.int64()),
-        ("t", pa.int64()),
-        ("k", pa.string()),
-        ("h", pa.list_(pa.list_(pa.string()))),
-        ("s", pa.string()),
-    ]
-)
+_PLACE: list[tuple[str, Any]] = [("p", pa.int64()), ("o", pa.int64()), ("t", pa.int64())]
+_DETAILS: dict[str, Any] = {"k": pa.string(), "h": pa.list_(pa.list_(pa.string())), "s": pa.string()}
 # Iceberg's timestamps are microseconds in 64 bits; what readers show ends with the year 9999.
 _TIMESTAMPS_MS = range(1 + int(datetime.max.replace(tzinfo=UTC).timestamp() * 1000))
 
@@ -110,7 +102,7 @@ class RowReader:
         self._keys = {name: name for name in columns}
         # Keys that had no other value than null.
         self._nulls: set[str] = set()
-        self._schema = self._expected()
+        self._usual = self._expected()
 
     def read(self, lines: Lines) -> tuple[pa.Table, bool]:
         """The rows of lines, and whether all keys of their events have columns that can have one.
@@ -121,24 +113,22 @@ class RowReader:
         Raises:
             InputError: a line is damaged.
         """
-        table = _parsed(lines.data, self._schema)
+        table = _parsed(lines.data, self._usual)
         if table is None or not _is_finite(table):
             rows, known = self._one_by_one(lines)
-            self._schema = self._expected()
+            self._usual = self._expected()
             return rows, known
         kafka = table.column(KAFKA_FIELD).combine_chunks()
         events = table.select(list(range(len(self._columns)))).rename_columns(list(self._columns))
         place = [pc.struct_field(kafka, name) for name in ("p", "o", "t")]
         return _with_own_columns(events, place, lines, pa.nulls(len(table), TEXTS)), True
 
-    def _expected(self) -> pa.Schema:
+    def _expected(self) -> list[tuple[str, Any]]:
         nulls = self._nulls.difference(self._keys.values())
-        expected: list[tuple[str, Any]] = [
+        return [
             *((self._keys[name], ARROW_TYPES[kind]) for name, kind in self._columns.items()),
             *((key, pa.null()) for key in sorted(nulls)),
-            (KAFKA_FIELD, _KAFKA),
         ]
-        return pa.schema(expected)
 
     def _one_by_one(self, lines: Lines) -> tuple[pa.Table, bool]:
         values: dict[str, list[Any]] = {name: [] for name in self._columns}
@@ -192,19 +182,27 @@ def _split(data: bytes) -> list[bytes]:
     return data.removesuffix(b"\n").split(b"\n")
 
 
-def _parsed(data: bytes, schema: pa.Schema | None) -> pa.Table | None:
-    """The lines as Arrow parses them; None if it refuses. Without a schema, types follow from the values."""
+def _parsed(data: bytes, expected: Iterable[tuple[str, Any]] | None) -> pa.Table | None:
+    """The lines as Arrow parses them; None if it refuses.
+
+    Args:
+        data: the lines.
+        expected: keys of events and their types; None if types follow from the values.
+    """
     if b"\r" in data:
         # For Arrow it ends a line.
         return None
+    # A field that no line has costs Arrow as much as one that all have.
+    details = [(name, kind) for name, kind in _DETAILS.items() if b'"%b":' % name.encode() in data]
+    kafka = (KAFKA_FIELD, pa.struct([*_PLACE, *details]))
     source: Any = pa.BufferReader(data)
     try:
         table = arrow_json.read_json(
             source,
             read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(data) + 1),
             parse_options=arrow_json.ParseOptions(
-                explicit_schema=schema or pa.schema([(KAFKA_FIELD, _KAFKA)]),
-                unexpected_field_behavior="error" if schema else "infer",
+                explicit_schema=pa.schema([*(expected or ()), kafka]),
+                unexpected_field_behavior="error" if expected is not None else "infer",
             ),
         )
     except (pa.ArrowException, UnicodeDecodeError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from hashlib import sha256
 import numpy as np
 
 from lakefeed_common.errors import InputError
+from lakefeed_common.lake import batches
 from lakefeed_common.lake.metadata import BatchMetadata, EventMetadata
 from lakefeed_common.lake.records import Partition, Record
 from lakefeed_producer.restore.chain import Span
@@ -18,9 +18,6 @@ from lakefeed_producer.restore.lines import decode_lines
 from lakefeed_producer.restore.objects import Found
 from lakefeed_producer.restore.records import Columns
 from lakefeed_producer.restore.store import Fetched
-
-_CHUNK_BYTES = 1 << 20
-_GZIP = 31
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Batch:
             InputError: it is damaged.
         """
         records, position = 0, self.span.start
-        for lines in lines_of(self.body):
+        for lines in batches.lines_of(self.body):
             columns = decode_lines(topic, partition, lines)
             _check_offsets(columns, position, self.span.end)
             records += len(columns)
@@ -72,35 +69,6 @@ def _check_offsets(columns: Columns, begin: int, end: int) -> None:
     offsets = columns.offsets
     if offsets[0] < begin or offsets[-1] >= end or (np.diff(offsets) <= 0).any():
         raise InputError(f"its offsets are not ascending from {begin:,} to before {end:,}")
-
-
-def lines_of(body: bytes) -> Iterator[bytes]:
-    """The decompressed body in pieces that end with a line; gzip's members may be several.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    rest = b""
-    try:
-        while body:
-            member = zlib.decompressobj(_GZIP)
-            data = body
-            while not member.eof:
-                piece = member.decompress(data, _CHUNK_BYTES)
-                data = member.unconsumed_tail
-                if not piece and not data and not member.eof:
-                    raise InputError("its body ends in the middle")
-                end = piece.rfind(b"\n") + 1
-                if end:
-                    yield rest + piece[:end]
-                    rest = piece[end:]
-                else:
-                    rest += piece
-            body = member.unused_data
-    except zlib.error as error:
-        raise InputError(f"its body cannot be decompressed: {error}") from error
-    if rest:
-        raise InputError("its last line has no end")
 
 
 @dataclass(frozen=True)

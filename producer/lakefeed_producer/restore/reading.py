@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from lakefeed_common.errors import InputError
+from lakefeed_common.lake import batches
 from lakefeed_common.lake.lines import from_line
 from lakefeed_common.lake.metadata import BatchMetadata
 from lakefeed_common.lake.records import Partition, Record
-from lakefeed_producer.restore.bodies import Batch, Event, lines_of
+from lakefeed_producer.restore.bodies import Batch, Event
 from lakefeed_producer.restore.chain import Chain, Span
 from lakefeed_producer.restore.findings import Findings
 from lakefeed_producer.restore.objects import Found, Inventory
@@ -182,7 +183,7 @@ class _Batches:
 def _records(topic: str, batch: Batch, begin: int, end: int) -> list[Record]:
     """The records of a range of offsets."""
     found = []
-    for lines in lines_of(batch.body):
+    for lines in batches.lines_of(batch.body):
         records = [from_line(topic, line) for line in lines[:-1].split(b"\n")]
         found += [record for record in records if begin <= record.offset < end]
     return found

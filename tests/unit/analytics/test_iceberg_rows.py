@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakefeed_analytics.iceberg.columns import ColumnType, from_glue, type_of, widened
+from lakefeed_analytics.iceberg.columns import OWN_COLUMNS, ColumnType, from_glue, type_of, widened
 from lakefeed_analytics.iceberg.events import fields
 from lakefeed_analytics.iceberg.rows import Lines, RowReader, found_types
 from lakefeed_common.errors import InputError
@@ -23,7 +23,10 @@ BOOLEAN, LONG, DOUBLE, STRING = ColumnType.BOOLEAN, ColumnType.LONG, ColumnType.
 
 
 def lines(*events: bytes) -> Lines:
-    records: list[Record] = [record("t", 3, 10 + number, each) for number, each in enumerate(events)]
+    return lines_of([record("t", 3, 10 + number, each) for number, each in enumerate(events)])
+
+
+def lines_of(records: list[Record]) -> Lines:
     data = b"".join(to_line(each, each.value or b"") for each in records)
     return Lines("t", "2026-01-01", data, "s3://lake/batch")
 
@@ -230,6 +233,33 @@ def test_nothing_of_an_event_is_lost(events: list[dict[str, Any]]) -> None:
     for event, row in zip(events, rows({"a": LONG, "b": STRING}, *payload), strict=True):
         for key, value in event.items():
             assert value is None or key in row["unfit"] or row[key.lower()] is not None
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"key": b"k"},
+        {"key": b""},
+        {"headers": (("row", b"1"), ("empty", None))},
+        {"value": b'{"a":1} '},
+        {"key": b"k", "headers": (("row", b"1"),), "value": b'{"a":1} '},
+    ],
+)
+def test_key_headers_and_white_space_have_no_column_and_change_no_row(details: dict[str, Any]) -> None:
+    usual = record("t", 3, 10, b'{"a":1}')
+    for records in ([usual._replace(**details), usual._replace(offset=11)], [usual._replace(**details)]):
+        table = arrow_rows(lines_of(records))
+        assert table.column_names == ["a", *OWN_COLUMNS]
+        assert table.column("a").to_pylist() == [1] * len(records)
+        assert table.equals(RowReader({"a": LONG})._one_by_one(lines_of(records))[0].cast(table.schema))
+
+
+def arrow_rows(given_lines: Lines) -> pa.Table:
+    """The rows, which must have been parsed by Arrow."""
+    reader = RowReader({"a": LONG})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "_one_by_one", lambda _: pytest.fail("taken apart one by one"))
+        return reader.read(given_lines)[0]
 
 
 def test_arrow_does_not_take_lines_with_carriage_returns_apart() -> None:
