@@ -209,6 +209,7 @@ class Run:
             async with asyncio.TaskGroup() as lanes:
                 for steps in self._plan.values():
                     lanes.create_task(self._walk(steps))
+            await self._until_rebalanced()
             chaos_over = time.monotonic()
             self._note("all steps are taken; waiting until everything is stored")
             await self._until_all_is_stored()
@@ -228,7 +229,7 @@ class Run:
             verdict,
             self._done,
             self._proxy.counts(),
-            rebalances(self._broker_logs, GROUP),
+            self._rebalances(),
             {"workers": named(self._group.ends()), "producer": named(self._producer.ends)},
             slow_stops,
             len(repeated),
@@ -342,6 +343,22 @@ class Run:
         row = self._unsent.pop()
         await asyncio.to_thread(self._topic.send, row, self._broken[row])
         return str(row[1])
+
+    async def _until_rebalanced(self) -> None:
+        """Let workers leave and come back until there were enough rebalances.
+
+        On a busy machine one rebalance serves several workers that were killed or joined.
+        """
+        end = time.monotonic() + self._size.seconds
+        while self._rebalances() < self._size.rebalances and time.monotonic() < end:
+            before = self._rebalances()
+            said = await self._group.leave(0.0, 1.0)
+            self._note(f"one more rebalance: {said} leaves and comes back")
+            while self._rebalances() < before + 2 and time.monotonic() < end:
+                await asyncio.sleep(0.5)
+
+    def _rebalances(self) -> int:
+        return rebalances(self._broker_logs, GROUP)
 
     async def _until_all_is_stored(self) -> None:
         """Wait until the producer is done and the group has committed everything; a limit ends it."""

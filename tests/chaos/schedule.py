@@ -36,7 +36,7 @@ class Size:
         outage_seconds: how long the S3 server cannot be reached.
         late_seconds: how late late requests and answers are.
         broken: records that are not valid events, sent between the others.
-        rebalances: the fewest there must have been.
+        rebalances: the fewest there must have been; workers leave at the end until there were as many.
         workers: of the consumer group, from the beginning.
         leader_kills, coordinator_kills, controller_kills: in a cluster, brokers killed by `kill -9` that
             lead a partition of the topic, coordinate the consumer group, or are the active controller.
