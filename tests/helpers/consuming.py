@@ -135,4 +135,4 @@ def wait_stored(service: Service, count: int, timeout: float = 60) -> None:
 
 
 def wait_unready(service: Service, dependency: str, reason: str) -> None:
-    wait_for(lambda: reason in service.unready_reasons().get(dependency, ""), 30, lambda: service.log)
+    wait_for(lambda: reason in service.unready_reasons().get(dependency, ""), 60, lambda: service.log)

@@ -179,19 +179,20 @@ def test_a_worker_that_had_no_partitions_loses_nothing_when_it_gets_some(
         def logs() -> str:
             return "".join(worker.log for worker in workers)
 
-        def assigned() -> list[float]:
-            return sorted(worker.metric("lakefeed_consumer_assigned_partitions") for worker in workers)
+        def spare() -> Service | None:
+            """The worker without partitions, if each of the others has one."""
+            count = [worker.metric("lakefeed_consumer_assigned_partitions") for worker in workers]
+            return workers[count.index(0)] if sorted(count) == [0] + [1] * PARTITIONS else None
 
-        wait_for(lambda: assigned() == [0] + [1] * PARTITIONS, 60, logs)
-        wait_for(lambda: settled(kafka, topic, group, 200), 60, logs)
-        [spare] = [each for each in workers if not each.metric("lakefeed_consumer_assigned_partitions")]
+        wait_for(lambda: settled(kafka, topic, group, 200) and spare(), 60, logs)
         publish_records(kafka, topic, 200, start=200)
-        wait_for(lambda: settled(kafka, topic, group, 400), 60, logs)
-        for worker in set(workers) - {spare}:
+        left = wait_for(lambda: spare() if settled(kafka, topic, group, 400) else None, 60, logs)
+        assert left is not None
+        for worker in set(workers) - {left}:
             worker.process.kill()
         publish_records(kafka, topic, 600, start=400)
         wait_for(lambda: settled(kafka, topic, group, 1000), 60, logs)
-        assert spare.stop() == 0
+        assert left.stop() == 0
     stored = stored_records(s3, bucket, topic)
     assert len(stored) == 1000
     assert set(stored) == records_of(kafka, topic)
