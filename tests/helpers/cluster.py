@@ -79,7 +79,7 @@ class Cluster:
         self._ports = {number: free_port() for number in NUMBERS}
         self._zookeeper: Broker | None = None
         self._brokers = self._with_zookeeper() if mode == "zookeeper" else self._with_kraft()
-        self._admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        self._admin = self._client()
 
     def _with_zookeeper(self) -> dict[int, Broker]:
         self._zookeeper = Broker(self._folder / "zookeeper", zookeeper_port=free_port())
@@ -186,9 +186,11 @@ class Cluster:
 
     def coordinator(self, group: str) -> int:
         """The broker that coordinates a consumer group."""
+        # A client keeps asking a broker that was the coordinator once.
         return self._known(
             lambda: (
-                self._admin.describe_consumer_groups([group], request_timeout=_SECONDS)[group]
+                self._client()
+                .describe_consumer_groups([group], request_timeout=_SECONDS)[group]
                 .result()
                 .coordinator.id
             )
@@ -212,15 +214,25 @@ class Cluster:
     def _known(self, ask: Callable[[], int]) -> int:
         """A broker's number, once the cluster knows it: in the middle of an election it does not."""
 
+        problem: Exception | None = None
+
         def answer() -> int:
+            nonlocal problem
             try:
                 return ask()
-            except (KafkaException, KeyError, OSError, json.JSONDecodeError):
+            except (KafkaException, KeyError, OSError, json.JSONDecodeError) as error:
+                problem = error
                 return 0
 
         return wait_for(
-            lambda: max(0, answer()), 60, "the cluster does not say which broker it is", every=0.2
+            lambda: max(0, answer()),
+            60,
+            lambda: f"the cluster does not say which broker it is: {problem!r}",
+            every=0.2,
         )
+
+    def _client(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
 
     def wait_whole(self) -> None:
         """Wait until all brokers are there and every replica of every partition is in sync."""

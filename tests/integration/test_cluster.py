@@ -26,6 +26,7 @@ KRAFT = dataclasses.replace(
     broker_restarts=0,
     zookeeper_restarts=0,
     broken=0,
+    rebalances=0,
 )
 # Here the controller is nothing that clients ask, and each kill costs some seconds of CPU.
 ZOOKEEPER = dataclasses.replace(KRAFT, controller_kills=0)

@@ -143,7 +143,7 @@ def test_reading_pauses_and_memory_is_bounded_while_s3_is_unavailable(
 ) -> None:
     make_topic(kafka, topic)
     proxied |= {"LAKEFEED_PUT_TIMEOUT_SECONDS": "2", "LAKEFEED_PUTS_IN_FLIGHT": "64"}
-    # A membership that is lost for lack of CPU would begin anew with what was taken.
+    # A membership that is lost for lack of CPU would start again, and count its events once more.
     proxied |= {"LAKEFEED_SESSION_TIMEOUT_SECONDS": "60"}
     with Service("consumer", "run", log=tmp_path / "log", **proxied) as consumer:
         held = publish(kafka, topic, events(100))
