@@ -186,15 +186,14 @@ class Cluster:
 
     def coordinator(self, group: str) -> int:
         """The broker that coordinates a consumer group."""
-        # A client keeps asking a broker that was the coordinator once.
-        return self._known(
-            lambda: (
-                self._client()
-                .describe_consumer_groups([group], request_timeout=_SECONDS)[group]
-                .result()
-                .coordinator.id
-            )
-        )
+
+        def ask() -> int:
+            # A client keeps asking a broker that was the coordinator once. It must live until it answers.
+            client = self._client()
+            found = client.describe_consumer_groups([group], request_timeout=_SECONDS)[group]
+            return int(found.result().coordinator.id)
+
+        return self._known(ask)
 
     def controller(self) -> int:
         """The broker that is the active controller."""
