@@ -13,7 +13,9 @@ import pytest
 from aiokafka import errors
 
 from lakefeed_common.errors import LakefeedError, RefusedError
+from lakefeed_producer.errors import BusyError
 from lakefeed_producer.kafka import sender
+from lakefeed_producer.kafka.cluster import FENCED, Identity
 from lakefeed_producer.kafka.publisher import KafkaPublisher
 from lakefeed_producer.kafka.sender import Sender
 from lakefeed_producer.publish.deliveries import Deliveries
@@ -64,8 +66,18 @@ def publisher(loop: SkippingLoop) -> Iterator[KafkaPublisher]:
     assert loop.is_closed() or not to.trouble, "its thread has ended"
 
 
-def publisher_to(*servers: tuple[str, int], access: Callable[[], object] = access) -> KafkaPublisher:
-    start = lambda: Sender(list(servers), access, "events")  # type: ignore[arg-type]  # noqa: E731
+@pytest.fixture
+def exclusive(loop: SkippingLoop) -> Iterator[KafkaPublisher]:
+    """A publisher whose producer no other may write with."""
+    to = publisher_to(("one", 9092), identity=Identity(7, 3))
+    yield to
+    to.abandon()
+
+
+def publisher_to(
+    *servers: tuple[str, int], access: Callable[[], object] = access, identity: Identity | None = None
+) -> KafkaPublisher:
+    start = lambda: Sender(list(servers), access, "events", identity)  # type: ignore[arg-type]  # noqa: E731
     return KafkaPublisher(start, max_message_bytes=1_000_000)
 
 
@@ -183,6 +195,28 @@ def test_a_user_who_may_not_write_is_refused(
     deliveries.settle()
     assert failed_rows(deliveries) == [1]
     assert not deliveries.failed[0][1].retryable
+
+
+@pytest.mark.parametrize("code", FENCED)
+def test_a_producer_that_another_one_has_fenced_ends(
+    broker: ScriptedBroker, exclusive: KafkaPublisher, code: int
+) -> None:
+    broker.script[1] += [0, code]
+    with pytest.raises(BusyError, match="taken over the topic: nothing more is sent"):
+        sent(exclusive)
+    assert broker.logs[1] == ODD[:5]
+
+
+def test_an_exclusive_producer_leaves_no_gap_for_a_record_that_is_too_large(
+    broker: ScriptedBroker, exclusive: KafkaPublisher
+) -> None:
+    # The second record batch, its halves, and theirs down to the first record.
+    broker.script[1] += [0, 10, 10, 10]
+    deliveries = sent(exclusive)
+    assert broker.logs[1] == ODD[:5]
+    [(batch, refused)] = deliveries.too_large
+    assert int(batch.rows[refused.index]) == 11
+    assert failed_rows(deliveries) == list(range(13, ROWS, 2))
 
 
 def test_a_user_who_may_not_send_idempotently_is_refused_alike(
