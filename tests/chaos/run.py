@@ -350,8 +350,7 @@ class Run:
         On a busy machine one rebalance serves several workers that were killed or joined.
         """
         end = time.monotonic() + self._size.seconds
-        while self._rebalances() < self._size.rebalances and time.monotonic() < end:
-            before = self._rebalances()
+        while (before := self._rebalances()) < self._size.rebalances and time.monotonic() < end:
             said = await self._group.leave(0.0, 1.0)
             self._note(f"one more rebalance: {said} leaves and comes back")
             while self._rebalances() < before + 2 and time.monotonic() < end:

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import io
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -141,10 +141,8 @@ def sign_tokens(patch: pytest.MonkeyPatch, token: Callable[[], str]) -> None:
 
 def publish(csv: Path, topic: str, **variables: str) -> Done:
     """`lakefeed-producer publish`, in this process."""
-    # A connection that was closing when a loop was closed is complained of when it is collected: now, and
-    # neither in this output nor as an error of whatever test runs then.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
+    # What earlier tests left is collected now, and not in this output.
+    with _closing_connections():
         gc.collect()
     return run_command(
         producer_cli.main, "publish", str(csv), "--topic", topic, folder=csv.parent, **variables
@@ -219,14 +217,21 @@ def first_reason(
     return reason, logged.getvalue()
 
 
-def _run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the consumer's event loop.
+@contextlib.contextmanager
+def _closing_connections() -> Iterator[None]:
+    """A TLS connection that is closing when its loop is closed causes a ResourceWarning: allow that.
 
-    A TLS connection that is closing when the loop is closed causes a ResourceWarning. In tests warnings are
-    errors, which would keep uvloop from closing the connection, and then the loop.
+    In tests warnings are errors, of whatever test runs when it is collected, and would keep uvloop from
+    closing the connection, and then the loop.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
+        yield
+
+
+def _run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the consumer's event loop."""
+    with _closing_connections():
         return uvloop.run(main)
 
 

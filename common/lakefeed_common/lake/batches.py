@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 
-from isal import isal_zlib
-from isal.igzip import decompress
+from isal import igzip, isal_zlib
 
 from lakefeed_common.errors import InputError
 from lakefeed_common.lake.metadata import BatchMetadata, hash_of
@@ -42,7 +41,7 @@ def decompressed(body: bytes, metadata: BatchMetadata) -> bytes:
     if sha256(body).hexdigest() != metadata.sha256:
         raise InputError("damaged: its SHA-256 is not the one in its metadata")
     try:
-        lines: bytes = decompress(body)  # type: ignore[no-untyped-call]
+        lines: bytes = igzip.decompress(body)  # type: ignore[no-untyped-call]
     except (OSError, EOFError, _Error) as error:
         raise InputError(f"damaged: {error}") from error
     if (count := lines.count(b"\n")) != metadata.records:

@@ -346,13 +346,15 @@ def test_a_partition_is_read_again_while_puts_of_its_last_assignment_are_in_flig
         store = MemoryStore()
         store.hold = asyncio.Event()
         bench = Bench(store)
-        await bench.sink.submit([record(5)])
+        await bench.sink.submit([record(5), record(5, partition=P1)])
         bench.sink.revoke([P0])
+        # It is assigned again, from the committed offset.
         await bench.sink.submit([record(4), record(5)])
         store.hold.set()
         await bench.settled()
-        assert bench.reported[-1] == (P0, 5)
-        assert len(store.objects) == 2
+        assert [offset for partition, offset in bench.reported if partition == P1] == [5]
+        assert [offset for partition, offset in bench.reported if partition == P0][-1] == 5
+        assert len(store.objects) == 3
 
     asyncio.run(scenario())
 
