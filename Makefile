@@ -150,7 +150,7 @@ infra-e2e: setup fetch ## boot the EC2 instance with Kafka in a container and us
 # ---- the pipeline without Docker ----------------------------------------------------------
 
 DATA ?= data/prices.csv
-TOPIC ?= demo_testing
+TOPIC ?= $(or $(LAKEFEED_TOPIC),demo_testing)
 # Recipes read them as shell variables, so that they may contain any character.
 export DATA TOPIC SQL NAME
 

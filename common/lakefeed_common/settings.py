@@ -56,6 +56,17 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )
 
+    @field_validator("*")
+    @classmethod
+    def _text_is_utf8(cls, value: object) -> object:
+        """Refuse what Python could not send anywhere; paths may have any bytes."""
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        try:
+            text.encode() if isinstance(text, str) else None
+        except UnicodeEncodeError:
+            raise ValueError("it has bytes that are not UTF-8") from None
+        return value
+
 
 class LogSettings(Settings):
     """What is logged, and how."""

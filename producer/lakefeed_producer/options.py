@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
+from io import StringIO
 from typing import Annotated, Any, TypeAlias
 
 import typer
@@ -86,5 +88,9 @@ def _option(name: str) -> inspect.Parameter:
 
 
 def _joined(value: str | list[str] | None) -> str | None:
-    """The value of an option; a repeated one as the setting has it, separated by commas."""
-    return ",".join(value) or None if isinstance(value, list) else value
+    """The value of an option; a repeated one as the setting has it, a line of CSV."""
+    if not isinstance(value, list):
+        return value
+    line = StringIO()
+    csv.writer(line, lineterminator="").writerow(filter(None, value))
+    return line.getvalue() or None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import csv
 from pathlib import Path
 from typing import Literal
 
 from pydantic import field_validator
 
 from lakefeed_common.settings import KafkaSettings, ServiceSettings, setting
+from lakefeed_producer.csv.encoding import MARK_UNDECODABLE
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 
@@ -38,8 +40,9 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
     )
     null: str | None = setting(
         None,
-        "Values, separated by commas, that are null in every column, such as `-`. An empty field is always "
-        "null; `NA`, `null` and others that pandas recognizes are null in columns of numbers or booleans.",
+        "A value that is null in every column, such as `-`; several as a line of CSV (`-,?`), or by "
+        "repeating the option. An empty field is always null; `NA`, `null` and others that pandas recognizes "
+        "are null in columns of numbers or booleans.",
     )
     key: str | None = setting(None, "Column whose value becomes the record key; no key by default.")
     schema_file: Path | None = setting(
@@ -78,7 +81,7 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
     @property
     def null_texts(self) -> tuple[str, ...]:
         """The values that are null in every column."""
-        return tuple(self.null.split(",")) if self.null else ()
+        return tuple(next(csv.reader([self.null]))) if self.null else ()
 
     @field_validator("delimiter")
     @classmethod
@@ -94,7 +97,7 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
         try:
             name = codecs.lookup(value).name
             # Some, such as idna, cannot report which bytes are invalid: they are no encodings of files.
-            codecs.getincrementaldecoder(name)("replace").decode("a".encode(name))
+            codecs.getincrementaldecoder(name)(MARK_UNDECODABLE).decode("a".encode(name))
         except (LookupError, UnicodeError):
             raise ValueError(
                 "there is no such text encoding; common ones are utf-8, latin-1, cp1252 and utf-16"

@@ -43,6 +43,7 @@ def _fine(kind: str, content: bytes, *events: str | int | None, options: tuple[s
     return Broken(kind, content, "published", 0, events, options)
 
 
+MARKED = b"\xef\xbb\xbfa,b\n1,2\n"
 CP1252 = ("--encoding", "cp1252")
 NO_QUOTING = ("--quoting", "none")
 PLAIN = b'a,b\n1,"x\n2,"y" z\n3,"\n'
@@ -50,7 +51,7 @@ SCHEMA = ("--schema", "s.json")
 LONG = b"a,b\n1," + b"x" * 5_000_000 + b"\n3,4\n"
 LARGE = b"a,b\n1," + b"x" * 1_100_000 + b"\n3,4\n"
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
-HUGE = b'{"a":"' + b"x" * 200_000 + b'"}'
+HUGE = b"x" * 200_000
 
 BROKEN = [
     # ---- rows that are rejected; the others are published
@@ -91,6 +92,9 @@ BROKEN = [
     ),
     _row("a second header between the rows", b"a,b\n1,2\na,b,c\n3,4\n", Reason.TOO_MANY_FIELDS, 1, 3),
     _row("the header repeated between the rows", b"a,b\n1,2\na,b\n3,4\n", Reason.REPEATED_HEADER, 1, 3),
+    _row("the header repeated with quotes", b'a,b\n1,2\n"a","b"\n3,4\n', Reason.REPEATED_HEADER, 1, 3),
+    _row("the header repeated with its blanks", b"a,b\n1,2\na ,b \n3,4\n", Reason.REPEATED_HEADER, 1, 3),
+    _row("files joined with their marks", MARKED + MARKED, Reason.REPEATED_HEADER, 1, 1),
     # ---- files that cannot be used; nothing goes out
     _file("no file", None, "there is no file x.csv"),
     _file("an empty file", b"", "is empty: it has no header"),
@@ -99,21 +103,48 @@ BROKEN = [
     _file("a gzip file", gzip.compress(b"a,b\n1,2\n", mtime=0), "is not a CSV file but gzip"),
     _file("an Excel file", b"PK\x03\x04....", "is not a CSV file but Zip or Excel (xlsx)"),
     _file("a Parquet file", b"PAR1....", "is not a CSV file but Parquet"),
+    _file("an ORC file", b"ORC\x08\x03\x10\n,", "is not a CSV file but ORC"),
+    _file("a PostScript file", b"%!PS-Adobe-3.0\n", "is not a CSV file but PostScript"),
     _file("a Git LFS pointer", LFS, "is not a CSV file but a Git LFS pointer to it"),
     _file("a git-annex pointer", b"/annex/objects/SHA256E-s3--1.csv\n", "is not a CSV file but a git-annex"),
+    _file(
+        "a Git LFS pointer with a byte order mark", b"\xef\xbb\xbf" + LFS, "is not a CSV file but a Git LFS"
+    ),
+    _file("a git-annex link as a file", b"../.git/annex/objects/x/y/z", "is not a CSV file but a git-annex"),
+    _file("a DVC pointer", b"outs:\n- md5: 4d7a2146\n  path: x.csv\n", "is not a CSV file but a DVC pointer"),
     _file("an HTML page", b"\n<!DOCTYPE html>\n<p>Not found, sorry\n", "is not a CSV file but HTML"),
-    _file("an XML answer", b'\xef\xbb\xbf<?xml version="1.0"?>\n<Error/>\n', "is not a CSV file but XML"),
+    _file(
+        "a part of an HTML page", b"<head>\n<title>Not found, sorry</title>\n", "is not a CSV file but HTML"
+    ),
+    _file(
+        "an XML answer", b'\xef\xbb\xbf<?xml version="1.0"?>\n<Error/>\n', "is not a CSV file but HTML or XML"
+    ),
+    _file("an XML answer without a declaration", b"<Error><Code>Denied</Code></Error>", "but HTML or XML"),
     _file("JSON lines", b'{"a":1,"b":2}\n{"a":3,"b":4}\n', "is not a CSV file but JSON"),
+    _file("JSON lines with CR", b'{"a":1,"b":2}\r{"a":3,"b":4}\r', "is not a CSV file but JSON"),
     _file("a JSON array", b'[\n  {"a":1,"b":2}\n]\n', "is not a CSV file but JSON"),
+    _file("a JSON array on one line", b"[" + b'{"a":1,"b":2},' * 1000, "is not a CSV file but JSON"),
+    _file("a JSON object over several lines", b'{ "type": "x", "rows": [\n1,\n2]}\n', "but JSON"),
+    _file("JSON in UTF-16", '{"a":1,"b":2}\n'.encode("utf-16"), "but JSON", "--encoding", "utf-16"),
     _file("an image", b"\x89PNG\r\n\x1a\n", "is not a CSV file but a PNG image"),
     _file("UTF-16 that is not named", "a,b\n1,2\n".encode("utf-16"), "looks like UTF-16 text"),
+    _file("UTF-16 without its mark", "番号,b\n1,松\n".encode("utf-16-be"), "--encoding utf-16-be"),
+    _file("UTF-16 without its mark, named", "a,b\n".encode("utf-16-le"), "-le", "--encoding", "utf-16"),
+    _file("UTF-32 that is not named", "a,b\n1,2\n".encode("utf-32"), "--encoding utf-32"),
+    _file("UTF-32 without its mark", "番号,b\n1,松\n".encode("utf-32-le"), "--encoding utf-32-le"),
     _file("NUL bytes, as a crash leaves them", b"a,b\n" + bytes(1_000), "is full of NUL bytes"),
     _file("a NUL byte in the header", b"first,sec\0ond\n1,2\n", "the header has a NUL byte"),
     _file("a header that is not UTF-8", b"a,\xe9\n1,2\n", "the header has bytes that are not utf-8"),
     _file("a header with an open quote", b'a,"b\n1,2\n', "a quote opens a field and is not closed"),
+    _file("a quoted header with another delimiter", b'"a";"b"\n"1";"2"\n', "set --delimiter ';'"),
+    _file("a delimiter that is not ASCII", "sep=§\na§b\n".encode(), "sets a delimiter that is not one ASCII"),
     _file("a header of one huge field", HUGE, "the header (line 1) cannot be read"),
     _file("another encoding than the named", b"a,b\n1,2\n", "is not utf-32", "--encoding", "utf-32"),
     # ---- odd, and not broken
+    _fine("a header that begins as a binary file does", b"ORC,PAR1\n1,2\n", 1),
+    _fine("a header that looks like tags", b"<DATE>,<CLOSE>\n1,2\n", 1),
+    _fine("a header that looks like an array", b"[id],[name]\n1,2\n", 1),
+    _fine("a delimiter that the first line names", b"sep=\\t\na\tb\n1\t2\n", 1),
     _fine("two columns of one name: the second gets a number", b"a,a\n1,2\n", 1),
     _fine("two names that become one: the second gets a number", b"A b,a-b\n1,2\n", 1),
     _fine("columns without a name: they are called by their position", b"a,,\n1,2,3\n", 1),

@@ -67,6 +67,14 @@ class ByteColumn:
         start = int(self.starts[row])
         return self.data[start : start + int(self.lengths[row])].tobytes()
 
+    def to_list(self) -> list[bytes]:
+        """An object for each row."""
+        data = self.data.data
+        return [
+            bytes(data[start : start + length])
+            for start, length in zip(self.starts.tolist(), self.lengths.tolist(), strict=True)
+        ]
+
     def take(self, index: Index) -> Self:
         """The values of some rows."""
         return type(self)(self.data, self.starts[index], self.lengths[index])

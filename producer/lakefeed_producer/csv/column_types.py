@@ -21,7 +21,7 @@ cannot be data there. In a string column it can be, such as Namibia's country co
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -42,9 +42,9 @@ DEFAULT_NULLS = (
     *("NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NULL", "null", "None"),
     *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
 )
-_DEFAULT_NULLS = tuple(text.encode() for text in DEFAULT_NULLS)
+_DEFAULT_NULLS = frozenset(text.encode() for text in DEFAULT_NULLS)
 _LONGEST_DEFAULT_NULL = max(map(len, _DEFAULT_NULLS))
-_BOOLEANS = ("true", "false")
+_BOOLEANS = (b"true", b"false")
 _BOOLEAN = r"^(?:true|false)?$"
 _MISSING = f"^(?:{'|'.join(map(re.escape, DEFAULT_NULLS))})?$"
 _INTEGER = r"^-?(?:0|[1-9][0-9]{0,18})$"
@@ -53,6 +53,8 @@ _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
 _SURELY_EXACT_DIGITS = 15
 _SURELY_EXACT = rf"^[^eE]{{0,{_SURELY_EXACT_DIGITS}}}$"
 _PROBES = 16
+# For fewer values, checking each costs less than the calls for all of them.
+_FEW = 300
 _ZERO, _NINE, _MINUS, _POINT = map(np.uint8, b"09-.")
 _POINTS_SHIFT, _DIGITS_MASK = np.uint8(5), np.uint8(31)
 # The bit that makes an ASCII letter lower-case.
@@ -86,8 +88,18 @@ def missing(values: ByteColumn, kind: ColumnType, nulls: Sequence[bytes] = ()) -
     return found | is_any_of(values, nulls) if nulls else found
 
 
-def fits(values: Column, kind: ColumnType) -> Flags:
+def fitting(values: ByteColumn, kind: ColumnType) -> npt.NDArray[np.bool_]:
     """Flag the values that are of a type; empty values and the default nulls are of every type."""
+    if len(values) <= _FEW:
+        fit = _FIT[kind]
+        flags = (not value or value in _DEFAULT_NULLS or fit(value) for value in values.to_list())
+        return np.fromiter(flags, np.bool_, len(values))
+    found: npt.NDArray[np.bool_] = fits(values.arrow(), kind).to_numpy(zero_copy_only=False)
+    return found
+
+
+def fits(values: Column, kind: ColumnType) -> Flags:
+    """As `fitting`, for many values at once."""
     # It takes a sixth of a second to import, and most files do not need it.
     import pyarrow.compute
 
@@ -111,16 +123,25 @@ def _flags(values: Sequence[bool]) -> Flags:
     return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits.data)])
 
 
-def surely_fit(values: ByteColumn, kind: ColumnType, nulls: Sequence[bytes] = ()) -> bool:
-    """Whether all values are of a type or null, by a fast check; if False, `fits` decides."""
+def surely_fit(
+    values: ByteColumn, kind: ColumnType, nulls: Sequence[bytes] = (), tally: Tally | None = None
+) -> bool:
+    """Whether all values are of a type or null, by a fast check; if False, `fitting` decides.
+
+    `tally` is of their buffer, if there is one already.
+    """
+    if kind is ColumnType.STRING:
+        return True
     filled = values.take(values.lengths > 0)
     if nulls:
         filled = filled.take(~is_any_of(filled, nulls))
-    if kind is ColumnType.STRING or not len(filled):
-        return True
     if kind is ColumnType.BOOLEAN:
-        return _are_booleans(filled)
-    return kind in _plain_numbers(filled, Tally(filled.data))
+        return not len(filled) or _are_booleans(filled)
+    tally = tally or Tally(filled.data)
+    if len(filled) and kind in _plain_numbers(filled, tally):
+        return True
+    filled = filled.take(~_are_default_nulls(filled))
+    return not len(filled) or kind in _plain_numbers(filled, tally)
 
 
 def _is_integer(values: Column) -> Flags:
@@ -157,27 +178,24 @@ def _is_number(values: Column) -> Flags:
     return pc.replace_with_mask(shaped, unconfirmed, exact)
 
 
-def _fits(value: str, kind: ColumnType) -> bool:
-    """The result of `fits` for a single value that is not missing."""
-    if value in DEFAULT_NULLS:
-        return True
-    if kind is ColumnType.BOOLEAN:
-        return value.lower() in _BOOLEANS
-    if kind is ColumnType.INTEGER:
-        return re.fullmatch(_INTEGER, value) is not None and value != "-0" and -(2**63) <= int(value) < 2**63
-    return re.fullmatch(_NUMBER, value) is not None and _is_exact(value)
-
-
-def _all(flags: Flags) -> bool:
-    import pyarrow.compute
-
-    pc: Any = pyarrow.compute
-    return bool(pc.all(flags).as_py())
-
-
-def _is_exact(text: str) -> bool:
+def _is_exact(text: str | bytes) -> bool:
     value = float(text)
-    return abs(value) != float("inf") and Decimal(repr(value)) == Decimal(text)
+    if len(text) <= _SURELY_EXACT_DIGITS and 1e-300 < abs(value) < 1e300:
+        return True
+    exact = Decimal(text if isinstance(text, str) else text.decode())
+    return abs(value) != float("inf") and Decimal(repr(value)) == exact
+
+
+_INTEGER_SHAPE, _NUMBER_SHAPE = re.compile(_INTEGER[1:-1].encode()), re.compile(_NUMBER[1:-1].encode())
+_FIT: dict[ColumnType, Callable[[bytes], bool]] = {
+    ColumnType.INTEGER: lambda value: (
+        _INTEGER_SHAPE.fullmatch(value) is not None and value != b"-0" and -(2**63) <= int(value) < 2**63
+    ),
+    ColumnType.NUMBER: lambda value: _NUMBER_SHAPE.fullmatch(value) is not None and _is_exact(value),
+    ColumnType.BOOLEAN: lambda value: value.lower() in _BOOLEANS,
+    ColumnType.STRING: lambda _: True,
+}
+"""Whether a single value that is not missing is of a type."""
 
 
 class TypeFinder:
@@ -207,8 +225,11 @@ class TypeFinder:
         values = values.take(values.lengths > 0)
         if self._nulls:
             values = values.take(~is_any_of(values, self._nulls))
+        if len(values) <= _FEW:
+            self._narrow(values.to_list())
+            return
         # The first value identifies most string columns.
-        if not len(values) or not self._could_be(values, 1):
+        if not self._could_be(values, 1):
             return
         tally = tally or Tally(values.data)
         kinds = _plain_numbers(values, tally)
@@ -224,16 +245,18 @@ class TypeFinder:
         if kinds:
             self._possible = [kind for kind in self._possible if kind in kinds]
         elif self._possible != [ColumnType.BOOLEAN] or not _are_booleans(values):
-            array = values.arrow()
-            self._possible = [kind for kind in self._possible if _all(fits(array, kind))]
+            self._possible = [kind for kind in self._possible if fitting(values, kind).all()]
+
+    def _narrow(self, values: Sequence[bytes]) -> None:
+        """Drop the types that one of the values is not of."""
+        present = [value for value in values if value not in _DEFAULT_NULLS]
+        self._possible = [kind for kind in self._possible if all(map(_FIT[kind], present))]
+        self._seen = self._seen or bool(present)
 
     def _could_be(self, values: ByteColumn, probes: int) -> bool:
         """Whether a sample of the values leaves any type but string."""
-        for at in range(0, len(values), -(-len(values) // probes)):
-            if self.settled:
-                return False
-            value = values[at].decode()
-            self._possible = [kind for kind in self._possible if _fits(value, kind)]
+        sample = values.take(slice(None, None, -(-len(values) // probes))).to_list()
+        self._narrow(sample)
         return not self.settled
 
     def result(self) -> ColumnType:
@@ -242,19 +265,27 @@ class TypeFinder:
 
 
 def _are_default_nulls(values: ByteColumn) -> npt.NDArray[np.bool_]:
+    """Flag the default nulls; no value is empty."""
     found = np.zeros(len(values), np.bool_)
-    short = np.flatnonzero(values.lengths <= _LONGEST_DEFAULT_NULL)
-    found[short] = is_any_of(values.take(short), _DEFAULT_NULLS)
+    # None ends in a digit.
+    last = values.data[values.starts + values.lengths - 1]
+    possible = np.flatnonzero((values.lengths <= _LONGEST_DEFAULT_NULL) & (last - _ZERO > _NINE - _ZERO))
+    if len(possible) <= _FEW:
+        found[possible] = [value in _DEFAULT_NULLS for value in values.take(possible).to_list()]
+    else:
+        found[possible] = is_any_of(values.take(possible), tuple(_DEFAULT_NULLS))
     return found
 
 
 def boolean_literals(values: ByteColumn) -> list[Part]:
     """Booleans as JSON literals; empty where a value is missing."""
-    return [masked(text.encode(), values.lengths == len(text)) for text in _BOOLEANS]
+    return [masked(literal, values.lengths == len(literal)) for literal in _BOOLEANS]
 
 
 def _are_booleans(values: ByteColumn) -> bool:
     """Whether all values are `true` or `false` in any case, and none is missing."""
+    if len(values) <= _FEW:
+        return all(value.lower() in _BOOLEANS for value in values.to_list())
     # A value of another length has no literal, so the results differ in size.
     found, _ = concat([values], len(values))
     literals, _ = concat(boolean_literals(values), len(values))

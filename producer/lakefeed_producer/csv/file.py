@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, TypeVar
 
 from lakefeed_common.errors import InputError
-from lakefeed_common.text import printable
+from lakefeed_common.text import printable, visible
 from lakefeed_producer.csv.column_names import event_names
 from lakefeed_producer.csv.encoding import transcode
 from lakefeed_producer.csv.formats import BOM, check_is_csv
@@ -27,7 +27,10 @@ _MAX_CHUNK_BYTES = 16 << 20
 # A header can have thousands of columns; a screen cannot.
 _MAX_RENAMED_SHOWN = 10
 # A spreadsheet that saved the file again appends a delimiter for each further column.
-_SEPARATOR_LINE = re.compile(rb'"?sep=([\t -!#-~])"?\1*(?:\r\n|\r|\n|\Z)', re.IGNORECASE)
+_SEPARATOR_LINE = re.compile(rb'"?sep=(\\t|tab|[\t -!#-~])"?\1*(?=[\r\n]|\Z)', re.IGNORECASE)
+_UNKNOWN_SEPARATOR = re.compile(rb'"?sep ?=[^\r\n\w,;]{0,4}"?(?=[\r\n]|\Z)', re.IGNORECASE)
+_DELIMITERS = ",;\t|^~"
+_AFTER_QUOTED_FIELD = re.compile(r'"(?:[^"]|"")*"(.)', re.DOTALL)
 
 
 class Digest(Protocol):
@@ -84,6 +87,7 @@ class CsvFile:
         dialect: how it is written.
         header: the column names in the file.
         raw_header: the header's bytes, in UTF-8.
+        beginnings: the first two bytes of rows that may repeat it (see `is_header`).
         names: the keys of the events, in the same order.
         renamed: a sentence for each column whose name could not be kept.
         version: size and time of the content that was opened; a later change is an error.
@@ -101,7 +105,7 @@ class CsvFile:
             InputError: the file does not exist, cannot be read, is not text, or has no usable header.
         """
         self.path = path
-        self.name = printable(path.name)
+        self.name = visible(path.name)
         self.origin = origin or printable(str(path.absolute()))
         self.source = path.name.encode("utf-8", "surrogateescape")
         self.dialect = dialect
@@ -117,6 +121,8 @@ class CsvFile:
             raise InputError(f"{path} is empty: it has no header. The first line must name the columns")
         self.raw_header = first.raw(0)
         self.header = self._parse_header(first)
+        self._stripped_header = [name.strip() for name in self.header]
+        self.beginnings = self._beginnings()
         self.renamed: list[str] = []
         self.names = event_names(self.header, dialect.column_names, self.renamed.append)
 
@@ -146,29 +152,59 @@ class CsvFile:
         return [hint, *shown] if (hint := self.delimiter_hint()) else shown
 
     def delimiter_hint(self) -> str | None:
-        """Suggest another delimiter if the header is a single column that contains one."""
-        if len(self.header) == 1:
-            for other in (",", ";", "\t", "|"):
-                if other in self.header[0] and other != self.dialect.delimiter:
-                    shown = "tab" if other == "\t" else other
-                    return (
-                        "the header is a single column. If the delimiter is another character, set "
-                        f"--delimiter '{shown}' or LAKEFEED_DELIMITER='{shown}'"
-                    )
-        return None
+        """Suggest another delimiter if the header has more of it than of the delimiter."""
+        other = max(_DELIMITERS, key=lambda each: sum(name.count(each) for name in self.header))
+        if sum(name.count(other) for name in self.header) < len(self.header):
+            return None
+        what = "is a single column" if len(self.header) == 1 else f"has more {_shown(other)} than delimiters"
+        return f"the header {what}. If the delimiter is another character, {_delimiter_advice(other)}"
+
+    def is_header(self, raw: bytes) -> bool:
+        """Whether a row repeats the header, or a line `sep=;` before it, as in concatenated files.
+
+        It may be quoted differently, and have a byte order mark.
+        """
+        raw = raw.removeprefix(BOM)
+        if raw in (self.raw_header, self._separator_line):
+            return True
+        try:
+            return [name.strip() for name in self._fields(raw.decode())] == self._stripped_header
+        except (UnicodeDecodeError, csv.Error):
+            return False
+
+    def _beginnings(self) -> set[bytes]:
+        plain = self.dialect.delimiter.join(self._stripped_header).encode()
+        first = self._stripped_header[0].encode()
+        starts = {BOM, self.raw_header, plain, first + b" ", b'"' + plain, b'""', self._separator_line}
+        return {start[:2] for start in starts if len(start) > 1}
 
     def _read_separator_line(self) -> None:
         """Apply a first line such as `sep=;`, and find how many lines precede the header."""
         with closing(self._chunks(None)) as chunks:
-            found = _SEPARATOR_LINE.match(next(chunks, b""))
+            start = next(chunks, b"")
+        found = _SEPARATOR_LINE.match(start)
+        if not found and not self.dialect.skip and (unknown := _UNKNOWN_SEPARATOR.match(start)):
+            raise InputError(
+                f"{self.path}: line 1, {visible(unknown[0].decode(errors='replace'))}, sets a delimiter that "
+                "is not one ASCII character. Skip the line with --skip 1, and set --delimiter"
+            )
+        self._separator_line = found[0] if found else b""
         self._skip = max(self.dialect.skip, 1 if found else 0)
         if found:
-            self.dialect = replace(self.dialect, delimiter=found[1].decode())
+            named = found[1].lower()
+            delimiter = "\t" if named in (b"\\t", b"tab") else named.decode()
+            self.dialect = replace(self.dialect, delimiter=delimiter)
 
     def _parse_header(self, block: Block) -> list[str]:
         raw = block.raw(0)
         if fault := block.faults.get(0):
-            raise InputError(f"{self.path}: the header (line {block.lines[0]}) cannot be read: {fault}")
+            other = _AFTER_QUOTED_FIELD.match(raw.decode(errors="replace"))
+            advice = ""
+            if other and other[1] in _DELIMITERS and other[1] != self.dialect.delimiter:
+                advice = f". If the delimiter is another character, {_delimiter_advice(other[1])}"
+            raise InputError(
+                f"{self.path}: the header (line {block.lines[0]}) cannot be read: {fault}{advice}"
+            )
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
@@ -180,14 +216,17 @@ class CsvFile:
         if "\0" in text:
             raise InputError(f"{self.path}: the header has a NUL byte. The file is damaged or not text")
         try:
-            if self.dialect.quoting == "none":
-                return text.split(self.dialect.delimiter)
-            return next(csv.reader([text], delimiter=self.dialect.delimiter))
+            return self._fields(text)
         except csv.Error as error:
             raise InputError(
                 f"{self.path}: the header (line {block.lines[0]}) cannot be read: {error}. "
                 "Is it a CSV file whose first line names the columns?"
             ) from None
+
+    def _fields(self, text: str) -> list[str]:
+        if self.dialect.quoting == "none":
+            return text.split(self.dialect.delimiter)
+        return next(csv.reader([text], delimiter=self.dialect.delimiter))
 
     def _all_blocks(self, digest: Digest | None = None) -> Iterator[Block]:
         chunks: Iterator[bytes] = self._chunks(digest)
@@ -235,6 +274,14 @@ class CsvFile:
             if digest is not None:
                 digest.update(chunk)
             yield chunk
+
+
+def _shown(delimiter: str) -> str:
+    return "tab" if delimiter == "\t" else delimiter
+
+
+def _delimiter_advice(other: str) -> str:
+    return f"set --delimiter '{_shown(other)}' or LAKEFEED_DELIMITER='{_shown(other)}'"
 
 
 _T = TypeVar("_T")

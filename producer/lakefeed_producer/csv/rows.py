@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from lakefeed_producer.csv.byte_columns import ByteColumn, is_any_of
-from lakefeed_producer.csv.column_types import ColumnType, Tally, TypeFinder, fits, surely_fit
+from lakefeed_producer.csv.column_types import ColumnType, Tally, TypeFinder, fitting, surely_fit
 from lakefeed_producer.csv.encoding import original_bytes
 from lakefeed_producer.csv.fields import read_columns
 from lakefeed_producer.csv.file import CsvFile, Digest
@@ -174,16 +173,16 @@ def _find_repeated_headers(file: CsvFile, block: Block, wrong: dict[int, tuple[R
 
     In a file with a single column it may be a value: a list of words with the header `word` contains it too.
     """
-    header = file.raw_header
     if len(file.names) == 1:
         return
-    same = np.flatnonzero(block.ends - block.starts == len(header))
     data = np.frombuffer(block.data, np.uint8)
-    # Compare a few bytes first: many rows may be as long as the header.
-    for at in (0, len(header) // 2, len(header) - 1):
-        same = same[data[block.starts[same] + at] == header[at]]
-    for index in same.tolist():
-        if block.raw(index) == header:
+    # The first bytes exclude almost all rows.
+    pair = (data[np.minimum(block.starts, data.size - 1)], data[np.minimum(block.starts + 1, data.size - 1)])
+    possible = np.zeros(len(block), np.bool_)
+    for first, second in file.beginnings:
+        possible |= (pair[0] == first) & (pair[1] == second)
+    for index in np.flatnonzero(possible).tolist():
+        if file.is_header(block.raw(index)):
             wrong[index] = (Reason.REPEATED_HEADER, "the header is repeated")
 
 
@@ -212,14 +211,18 @@ def _misfits(file: CsvFile, columns: list[ByteColumn], given: Mapping[int, Colum
     """Rows with a value that is not of its column's given type, and a message about the first such value."""
     misfits: dict[int, str] = {}
     nulls = file.dialect.nulls
+    if not given:
+        return misfits
+    tally = Tally(columns[0].data)
     for index, kind in given.items():
-        if surely_fit(columns[index], kind, nulls):
+        column = columns[index]
+        if surely_fit(column, kind, nulls, tally if column.data is tally.data else None):
             continue
-        fitting: npt.NDArray[np.bool_] = fits(columns[index].arrow(), kind).to_numpy(zero_copy_only=False)
+        good = fitting(column, kind)
         if nulls:
-            fitting = fitting | is_any_of(columns[index], nulls)
-        for at in np.flatnonzero(~fitting):
-            value = columns[index][int(at)].decode()
+            good |= is_any_of(column, nulls)
+        for at in np.flatnonzero(~good):
+            value = column[int(at)].decode()
             shown = value if len(value) <= 100 else value[:100] + "…"
             article = "an" if kind is ColumnType.INTEGER else "a"
             misfits.setdefault(int(at), f"{file.header[index]}: {shown!r} is not {article} {kind}")

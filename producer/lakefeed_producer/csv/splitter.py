@@ -55,8 +55,8 @@ class Block:
         faults: what is wrong with a record, by its index; its `fields` has no meaning.
         quoted: whether a quote may open a field.
         lines_in_quotes: lines that continue a record from an earlier line.
-        rows_in_quotes: those of them in records of which each line has as many delimiters as the record has
-            between its fields, as if it were a row of its own.
+        rows_in_quotes: those of them that have as many delimiters as the record has between its fields, as if
+            each were a row of its own, in records most of whose lines have.
     """
 
     data: bytes
@@ -357,9 +357,10 @@ def _in_quotes(
     more = np.diff(np.append(first, len(lines))) - 1
     on_line = np.diff(np.searchsorted(delimiters, np.append(lines, used)))
     between = fields - 1
-    like_rows = (between > 0) & (np.minimum.reduceat(on_line, first) == between)
-    like_rows &= np.maximum.reduceat(on_line, first) == between
-    return int(more.sum()), int(more[like_rows].sum())
+    # Among the rows that a quote swallows there may be empty lines and irregular ones.
+    like_rows = np.add.reduceat(on_line == np.repeat(between, more + 1), first, dtype=np.int64)
+    swallowing = (between > 0) & (more > 0) & (2 * like_rows > more + 1)
+    return int(more.sum()), int((like_rows - 1)[swallowing].sum())
 
 
 def _without_cr(array: npt.NDArray[np.uint8], starts: Positions, ends: Positions) -> Positions:

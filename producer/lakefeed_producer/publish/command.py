@@ -15,7 +15,7 @@ from lakefeed_common import logs
 from lakefeed_common.console import stop_on_signals
 from lakefeed_common.errors import SettingsError
 from lakefeed_common.health import Health
-from lakefeed_common.text import printable
+from lakefeed_common.text import visible
 from lakefeed_common.web import StatusServer
 from lakefeed_producer.csv.file import CsvFile
 from lakefeed_producer.csv.locking import lock_file
@@ -213,7 +213,7 @@ class _Run:
         self._interrupted = observer.last.interrupted
 
     def _warn(self, file: CsvFile, warning: str) -> None:
-        self.screen.say(f"warning: {printable(str(file.path))}: {warning}")
+        self.screen.say(f"warning: {visible(str(file.path))}: {warning}")
 
 
 class _Waiting:

@@ -39,9 +39,10 @@ def has_writer(path: Path) -> bool:
 
 
 def ends_with_line(path: Path, size: int | None = None) -> bool:
-    """Whether a file, or its first `size` bytes, ends with a line end, in any encoding.
+    """Whether a file, or its first `size` bytes, ends with a line end.
 
-    False for an empty file. True for an unreadable one, because opening it for publishing reports the error.
+    A few letters of UTF-16, such as U+0A05, count as line ends. False for an empty file. True for an
+    unreadable one, because opening it for publishing reports the error.
     """
     try:
         with path.open("rb") as stream:

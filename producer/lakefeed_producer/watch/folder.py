@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lakefeed_common.text import printable
+from lakefeed_common.text import visible
 from lakefeed_producer.watch.completeness import ends_with_line, has_writer
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class WatchedFile:
     @property
     def name(self) -> str:
         """Its name without the folder, for messages."""
-        return printable(self.path.name)
+        return visible(self.path.name)
 
 
 class Folder:
@@ -91,7 +91,8 @@ class Folder:
             return "a program has it open for writing"
         seconds = _CUT_LINE_FACTOR * self._settle_seconds
         if file.quiet_seconds < seconds and not ends_with_line(file.path):
-            return f"it ends in the middle of a line, and is published after {seconds:g} s without a change"
+            what = "is empty" if file.mark.startswith("0:") else "ends in the middle of a line"
+            return f"it {what}, and is published after {seconds:g} s without a change"
         return ""
 
     def _scan(self) -> list[WatchedFile]:
@@ -103,7 +104,7 @@ class Folder:
                         if reason := _skip_reason(entry):
                             skipped.add(entry.name)
                             if entry.name not in self._skipped:
-                                log.info("%s is not published: %s", printable(entry.name), reason)
+                                log.info("%s is not published: %s", visible(entry.name), reason)
                         if reason is not None:
                             continue
                         status = entry.stat()

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from lakefeed_common.errors import LakefeedError
-from lakefeed_common.text import printable
+from lakefeed_common.text import visible
 from lakefeed_producer.errors import BusyError
 from lakefeed_producer.kafka.journal import HOW_TO_PUBLISH_CHANGES
 from lakefeed_producer.metrics import ProducerMetrics
@@ -59,7 +59,7 @@ class Outcomes:
             # Touched, or restored.
             self._note(file, "done", content.sha256)
             return
-        reason = f"its content was published from {printable(content.name)}"
+        reason = f"its content was published from {visible(content.name)}"
         log.info("%s is not published again: %s", file.name, reason)
         self._note(file, "duplicate", content.sha256, reason)
         self._metrics.files.labels("duplicate").inc()
@@ -88,7 +88,7 @@ class Outcomes:
         if not isinstance(error, LakefeedError):
             log.error("Unexpected error", exc_info=error)
             error = LakefeedError(f"{error!r}. Please report it, with the log lines above")
-        log.error("%s cannot be published: %s", file.name, error)
+        log.error("%s cannot be published: %s", file.name, visible(str(error)))
         self._metrics.count_error(error)
         self._metrics.files.labels("failed").inc()
         entry = self._ledger.entry(file.path.name)
@@ -98,7 +98,7 @@ class Outcomes:
     def busy(self, file: WatchedFile, error: BusyError) -> None:
         """Another producer is publishing the file; logged once."""
         if file.path.name not in self._busy_names:
-            log.warning("%s", error)
+            log.warning("%s", visible(str(error)))
             self._metrics.count_error(error)
         self._busy_names.add(file.path.name)
 

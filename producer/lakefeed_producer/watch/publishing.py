@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+from lakefeed_common.text import visible
 from lakefeed_producer.csv.file import CsvFile
 from lakefeed_producer.csv.locking import lock_file
 from lakefeed_producer.errors import BusyError, ChangedError
@@ -62,7 +63,7 @@ class FolderPublishing:
                 source = content.name.encode("utf-8", "surrogateescape")
                 tracker = publish.find_rows(plan, source)
             except ChangedError as error:
-                log.warning("%s", error)
+                log.warning("%s", visible(str(error)))
                 outcomes.refused(file, content.sha256, str(error))
                 return
             self._send(publish, plan, tracker, file, content)

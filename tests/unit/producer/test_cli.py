@@ -120,11 +120,11 @@ def test_a_reader_that_closes_the_output_is_no_error(tmp_path: Path) -> None:
         (b"PK\x03\x04...", "x.csv is not a CSV file but Zip or Excel (xlsx)"),
         (b"PAR1....", "x.csv is not a CSV file but Parquet"),
         ("a,b\n1,2\n".encode("utf-16"), "x.csv looks like UTF-16 text. Publish it with --encoding utf-16"),
-        ("a,b\n1,2\n".encode("utf-16-le"), "x.csv looks like UTF-16 text"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "x.csv looks like UTF-16-LE text"),
         (b"a,b\n" + bytes(1000), "x.csv is not a text file: it is full of NUL bytes"),
         (b"a,\xe9\n1,2\n", "the header has bytes that are not utf-8"),
         (b'a,"b\n1,2\n', "the header (line 1) cannot be read: a quote opens a field and is not closed"),
-        (b'{"a":"' + b"x" * 200_000 + b'"}', "the header (line 1) cannot be read: field larger than"),
+        (b"x" * 200_000, "the header (line 1) cannot be read: field larger than"),
     ],
 )
 def test_a_file_that_cannot_be_used_ends_with_1_and_one_line(
@@ -255,6 +255,40 @@ def test_nulls_are_named_by_options_or_a_setting(tmp_path: Path) -> None:
     assert command(tmp_path, *dry, "--null", "-", "--null", "?").stdout == events
     assert command(tmp_path, *dry, LAKEFEED_NULL="-,?").stdout == events
     assert command(tmp_path, *dry).stdout == '{"n":"-","t":"?"}\n{"n":"1","t":"NA"}\n'
+
+
+def test_a_null_may_have_a_comma(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('n,t\n"1,5",x\n5,y\n')
+    events = '{"n":null,"t":"x"}\n{"n":5,"t":"y"}\n'
+    dry = ("publish", "x.csv", "--dry-run")
+    assert command(tmp_path, *dry, "--null", "1,5").stdout == events
+    assert command(tmp_path, *dry, LAKEFEED_NULL='"1,5",?').stdout == events
+
+
+@pytest.mark.parametrize("option", [("--null", "\udcff"), ("--encoding", "punycode")])
+def test_a_text_that_cannot_be_used_is_a_usage_error(tmp_path: Path, option: tuple[str, str]) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    done = command(tmp_path, "publish", "x.csv", "--dry-run", *option)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {option[0]}=")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("odd", ["", "50\tt", "50\tt\tx\ty\tz"])
+def test_rows_that_a_quote_swallows_need_not_be_regular(tmp_path: Path, odd: str) -> None:
+    rows = [f"{number}\t{number}\t{number}\t{number}" for number in range(60)]
+    rows[10], rows[20], rows[50] = '10\t"Foo\t1\t2', odd, '50\tBar"\t1\t2'
+    (tmp_path / "x.csv").write_text("\n".join(["a\tb\tc\td", *rows, ""]))
+    done = command(tmp_path, "publish", "x.csv", "--dry-run", "--delimiter", "tab")
+    assert "lines within quotes look like rows" in done.stderr
+
+
+def test_another_delimiter_is_suggested_if_the_header_has_more_of_it(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a;b,c;d\n1;2,3;4\n")
+    done = command(tmp_path, "publish", "x.csv", "--dry-run")
+    assert "the header has more ; than delimiters" in done.stderr
+    (tmp_path / "x.csv").write_text("a;b,c\n1,4\n")
+    assert "delimiter" not in command(tmp_path, "publish", "x.csv", "--dry-run").stderr
 
 
 def test_quotes_that_are_ordinary_characters(tmp_path: Path) -> None:

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakefeed_producer.csv.byte_columns import ByteColumn
-from lakefeed_producer.csv.column_types import DEFAULT_NULLS, ColumnType, TypeFinder, fits, missing
+from lakefeed_producer.csv.column_types import (
+    DEFAULT_NULLS,
+    ColumnType,
+    TypeFinder,
+    fits,
+    fitting,
+    missing,
+    surely_fit,
+)
 
 # Pandas' own list.
 STR_NA_VALUES: set[str] = import_module("pandas._libs.parsers").STR_NA_VALUES
@@ -82,6 +90,19 @@ def found(*values: str) -> str:
 )
 def test_a_column_has_the_narrowest_type_that_changes_nothing(values: list[str], kind: str) -> None:
     assert found(*values) == kind
+    # Many values are checked together.
+    assert found(*values * 301) == kind
+
+
+@given(
+    st.lists(st.sampled_from([*DEFAULT_NULLS, "", "1", "-0", "1e5", "1e-400", "0.5", "9" * 19, "tRue", "x"]))
+)
+def test_few_values_and_many_are_checked_alike(values: list[str]) -> None:
+    few = ByteColumn.of([value.encode() for value in values[:300]])
+    for kind in ColumnType:
+        assert fitting(few, kind).tolist() == fits(few.arrow(), kind).to_pylist()
+        if surely_fit(few, kind):
+            assert fitting(few, kind).all()
 
 
 @pytest.mark.parametrize("text", DEFAULT_NULLS)

@@ -316,6 +316,7 @@ def test_a_file_may_have_any_name(place: Place, caplog: pytest.LogCaptureFixture
     for record in caplog.records:
         orjson.loads(JsonFormatter().format(record))
         assert TextFormatter().format(record).encode()
+        assert record.exc_info or "\n" not in record.getMessage()
 
 
 def test_an_unexpected_error_does_not_end_the_work(
