@@ -29,6 +29,8 @@ def test_wide_sparse_deep_and_unusual_events(
         # them; and an object that the consumer would not have stored.
         "named/dt=2026-01-01/0": json.dumps({"番号": 7, "植物名": "桜", "column_3": 1, "dt_2": "1743-11-01"}),
         "named/dt=2026-01-02/0": json.dumps({"番号": 8, "DT": "1743-11-02"}),
+        "bare/dt=2026-01-01/0": "{}",
+        "spaced/dt=2026-01-01/0": '{" sp ": 5}',
         # In no partition, and empty.
         "sparse/README.txt": "Not JSON.",
         "sparse/dt=2026-01-01/empty": "",
@@ -37,7 +39,7 @@ def test_wide_sparse_deep_and_unusual_events(
     for key, body in objects.items():
         s3.put_object(Bucket=bucket, Key=f"events/{key}", Body=body.encode())
     glue.create_database(DatabaseInput={"Name": "lake"})
-    topics = ("wide", "sparse", "deep", "named")
+    topics = ("wide", "sparse", "deep", "named", "bare", "spaced")
     glue.create_crawler(
         Name="c",
         Role="lakefeed",
@@ -69,5 +71,7 @@ def test_wide_sparse_deep_and_unusual_events(
         ["7", "桜", "1", "1743-11-01", "2026-01-01"],
         ["8", None, None, None, "2026-01-02"],
     ]
+    assert rows(athena, bucket, "SELECT * FROM bare") == [["2026-01-01"]]
+    assert rows(athena, bucket, 'SELECT " sp ", dt FROM spaced') == [["5", "2026-01-01"]]
     [[now]] = rows(athena, bucket, "SELECT current_timestamp")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC", now or "")

@@ -68,12 +68,12 @@ def _name(text: str) -> str:
 
 
 def is_json(table: dict[str, Any]) -> bool:
-    """Whether a table of the catalogue has columns and is stored as JSON."""
+    """Whether a table of the catalogue has columns or partitions and is stored as JSON."""
     storage = table.get("StorageDescriptor") or {}
     kind = (table.get("Parameters") or {}).get("classification")
     if kind is None:
         kind = "json" if "json" in str(storage.get("SerdeInfo")).lower() else ""
-    return kind == "json" and bool(storage.get("Columns"))
+    return kind == "json" and bool(storage.get("Columns") or table.get("PartitionKeys"))
 
 
 def relation(
@@ -101,14 +101,16 @@ def relation(
         return f"(SELECT {', '.join(_null(*each) for each in empty.items())} WHERE FALSE)"
     # Athena has a key's value from the partition, DuckDB from the folder, if that names the key.
     in_folders = {key: kind for key, kind in keys.items() if all(f"/{key}=" in file for file in read)}
-    shown = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in columns.items())
+    # Without a column of its own, a table of empty objects still has rows.
+    given = columns or {"none": "VARCHAR"}
+    shown = ", ".join(f"{literal(column)}: {literal(kind)}" for column, kind in given.items())
     options = ["format = 'newline_delimited'", "compression = 'uncompressed'", f"columns = {{{shown}}}"]
     if in_folders:
         shown = ", ".join(f"{literal(key)}: {kind}" for key, kind in in_folders.items())
         options.append(f"hive_partitioning = true, hive_types = {{{shown}}}")
     else:
         options.append("hive_partitioning = false")
-    selected = [_name(column) for column in columns]
+    selected = [quoted(column) for column in columns]
     selected += [_name(key) if key in in_folders else _null(key, kind) for key, kind in keys.items()]
     if with_path:
         options.append(f"filename = {literal(_PATH)}")
@@ -142,7 +144,7 @@ def _type(column: dict[str, Any]) -> str:
 
 
 def _null(name: str, kind: str) -> str:
-    return f"CAST(NULL AS {kind}) AS {_name(name)}"
+    return f"CAST(NULL AS {kind}) AS {quoted(name.lower())}"
 
 
 def _folder(location: str) -> str:
