@@ -198,7 +198,9 @@ class KafkaLog:
 
     def _with_trouble(self, problem: str) -> str:
         trouble = self._trouble()
-        return f"{problem} ({trouble})" if trouble else problem
+        if trouble:
+            problem = f"{problem} ({trouble})"
+        return f"{problem}. Check that the broker is reachable, and try again"
 
 
 # Thousands of consecutive records have the same publication.
