@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Self
+from uuid import uuid4
 
 from pydantic import model_validator
 
@@ -223,6 +224,10 @@ class CompactSettings(AnalyticsSettings, KafkaSettings):
         """The name of a topic's Iceberg table."""
         return table_name(topic) + ICEBERG_SUFFIX
 
-    def iceberg_location(self, topic: str) -> str:
-        """The folder of a topic's Iceberg table, without a slash at its end."""
-        return f"s3://{self.bucket}/{self.tables_prefix}/{table_name(topic)}"
+    def new_table_location(self, topic: str) -> str:
+        """A folder for a new Iceberg table that no other one has, without a slash at its end.
+
+        A table that exists says itself where it is.
+        """
+        name = f"{self.glue_database}.{self.iceberg_table(topic)}-{uuid4()}"
+        return f"s3://{self.bucket}/{self.tables_prefix}/{name}"

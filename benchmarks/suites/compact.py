@@ -65,7 +65,6 @@ def _compact(rows: int) -> tuple[float, float]:
     """Compact into a table that exists; seconds of CPU and of the clock."""
     topic = "bench"
     settings = CompactSettings(bucket=BUCKET, topic=topic, glue_database=f"bench_{time.monotonic_ns()}")
-    settings = settings.model_copy(update={"tables_prefix": f"tables/{settings.glue_database}"})
     with closing(_session().client("glue", endpoint_url=os.environ["AWS_ENDPOINT_URL"])) as glue:
         glue.create_database(DatabaseInput={"Name": settings.glue_database})
     with connect(settings, topic) as parts:

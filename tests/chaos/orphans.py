@@ -18,9 +18,9 @@ def main() -> int:
     settings = load(CompactSettings)
     later = datetime.now(UTC) + timedelta(days=settings.orphan_days + 1)
     with connect(settings, settings.topic) as parts:
-        found = orphans(parts.s3, settings, parts.table, settings.topic, later)
+        found = orphans(parts.s3, settings, parts.table, later)
         remove(parts.s3, settings, found)
-    return len(found)
+    return len(found.files)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from confluent_kafka import Producer
 
+from lakefeed_analytics.iceberg.files import place_of
 from lakefeed_analytics.iceberg.maintain import orphans, remove
 from lakefeed_analytics.iceberg.parts import connect
 from lakefeed_analytics.settings import CompactSettings
@@ -141,16 +142,16 @@ def maintain(settings: dict[str, str], cloud: Cloud) -> None:
     done = run("analytics", settings, "maintain")
     assert done.returncode == 1, done.stderr
     assert "removed 0 orphan files" in done.stdout
-    key = f"tables/{TOPIC}/data/orphan.parquet"
-    cloud.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
         loaded = load(CompactSettings)
         with connect(loaded, TOPIC) as parts:
+            _, key = place_of(f"{parts.table.existing().location}/data/orphan.parquet")
+            cloud.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"")
             later = datetime.now(UTC) + timedelta(days=8)
-            found = orphans(parts.s3, loaded, parts.table, TOPIC, later)
-            assert [each.key for each in found] == [key]
+            found = orphans(parts.s3, loaded, parts.table, later)
+            assert [each.key for each in found.files] == [key]
             remove(parts.s3, loaded, found)
 
 

@@ -29,7 +29,7 @@ from lakefeed_analytics.iceberg.service import running
 from lakefeed_analytics.iceberg.work import Task
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common import aws as aws_clients
-from lakefeed_common.errors import InputError, MissingError, UnavailableError
+from lakefeed_common.errors import InputError, MissingError, RefusedError, UnavailableError
 from lakefeed_common.lake.keys import batch_key
 from lakefeed_common.lake.metadata import BatchMetadata
 from lakefeed_common.settings import load
@@ -345,17 +345,73 @@ def test_maintenance_removes_what_the_table_does_not_refer_to(
     for end in (3, 6):
         put_batch(s3, bucket, prices(topic, 0, range(end - 3, end)), end - 3, end)
         compact(settings, topic, {0: end})
-    folder = settings.iceberg_location(topic).removeprefix(f"s3://{bucket}/")
-    orphan = f"{folder}/data/dt=2026-09-21/orphan.parquet"
-    s3.put_object(Bucket=bucket, Key=orphan, Body=b"x")
+    later = datetime.now(UTC) + timedelta(days=8)
     with connect(settings, topic) as parts:
-        assert maintain.orphans(parts.s3, settings, parts.table, topic) == [], "younger than the limit"
-        later = datetime.now(UTC) + timedelta(days=8)
-        found = maintain.orphans(parts.s3, settings, parts.table, topic, later)
-        assert [each.key for each in found] == [orphan]
+        _, orphan = place_of(f"{parts.table.existing().location}/data/dt=2026-09-21/orphan.parquet")
+        s3.put_object(Bucket=bucket, Key=orphan, Body=b"x")
+        assert maintain.orphans(parts.s3, settings, parts.table).files == [], "younger than the limit"
+        found = maintain.orphans(parts.s3, settings, parts.table, later)
+        assert [each.key for each in found.files] == [orphan]
         maintain.remove(parts.s3, settings, found)
-        assert maintain.orphans(parts.s3, settings, parts.table, topic, later) == []
+        assert maintain.orphans(parts.s3, settings, parts.table, later).files == []
     assert offsets(read_table(s3, settings, topic)) == expected((0, 0, 6))
+
+
+def in_database(settings: CompactSettings, glue: GlueClient, name: str) -> CompactSettings:
+    glue.create_database(DatabaseInput={"Name": name})
+    return settings.model_copy(update={"glue_database": name})
+
+
+def test_tables_of_two_databases_or_topics_share_no_folder(
+    s3: S3Client, glue: GlueClient, settings: CompactSettings, topic: str, bucket: str
+) -> None:
+    # The names of their tables are equal.
+    other = topic.replace("-", "_")
+    for each in (topic, other):
+        put_batch(s3, bucket, prices(each, 0, range(3)), 0, 3)
+        put_batch(s3, bucket, prices(each, 1, range(3)), 0, 3)
+    tables = [
+        (settings, topic),
+        (in_database(settings, glue, "staging"), topic),
+        (in_database(settings, glue, "others"), other),
+    ]
+    for each, name in tables:
+        compact(each, name, {0: 3})
+    later = datetime.now(UTC) + timedelta(days=8)
+    for each, name in tables:
+        with connect(each, name) as parts:
+            assert maintain.orphans(parts.s3, each, parts.table, later).files == []
+        # A table stays where it is, whatever the settings say.
+        compact(each.model_copy(update={"tables_prefix": "elsewhere"}), name, {1: 3})
+        assert offsets(read_table(s3, each, name)) == expected((0, 0, 3), (1, 0, 3))
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket, Prefix="elsewhere/")
+
+
+def test_nothing_is_removed_from_a_folder_that_another_table_uses(
+    s3: S3Client,
+    glue: GlueClient,
+    settings: CompactSettings,
+    topic: str,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As tables of earlier versions did: their folder had the name of the topic alone."""
+    shared = f"s3://{bucket}/tables/{topic}"
+    monkeypatch.setattr(CompactSettings, "new_table_location", lambda *_: shared)
+    staging = in_database(settings, glue, "staging")
+    later = datetime.now(UTC) + timedelta(days=8)
+    put_batch(s3, bucket, prices(topic, 0, range(3)), 0, 3)
+    compact(settings, topic, {0: 3})
+    with connect(staging, topic) as parts:
+        # A table without rows, such as one whose first compaction was killed, is kept as well.
+        parts.table.create({})
+    with connect(settings, topic) as parts:
+        assert maintain.orphans(parts.s3, settings, parts.table, later).files == []
+    compact(staging, topic, {0: 3})
+    for each in (settings, staging):
+        with connect(each, topic) as parts, pytest.raises(RefusedError, match="another Iceberg table"):
+            maintain.orphans(parts.s3, each, parts.table, later)
+        assert offsets(read_table(s3, each, topic)) == expected((0, 0, 3))
 
 
 def test_the_service_compacts_and_reports(

@@ -64,17 +64,15 @@ def maintain(settings: CompactSettings, *, dry_run: bool) -> None:
     for topic in settings.topic_names:
         with connect(settings, topic) as parts:
             name = parts.table.name
-            found = maintenance.orphans(parts.s3, settings, parts.table, topic)
-            size = sum(each.size for each in found)
-            older = f"{len(found)} orphan files older than {settings.orphan_days:g} days, {size} B"
+            found = maintenance.orphans(parts.s3, settings, parts.table)
+            size = sum(each.size for each in found.files)
+            older = f"{len(found.files)} orphan files older than {settings.orphan_days:g} days, {size} B"
             if dry_run:
                 for statement in maintenance.statements(settings.iceberg_table(topic)):
                     print(f"table {name}: would run {statement}")
                 print(f"table {name}: would remove {older}")
-                for each in found:
-                    print(
-                        f"  s3://{settings.bucket}/{message(each.key)} {each.size} B {each.modified:%Y-%m-%d}"
-                    )
+                for each in found.files:
+                    print(f"  s3://{found.bucket}/{message(each.key)} {each.size} B {each.modified:%Y-%m-%d}")
                 continue
             maintenance.remove(parts.s3, settings, found)
             print(f"table {name}: removed {older}")

@@ -17,6 +17,7 @@ from lakefeed_analytics.iceberg.columns import Columns
 from lakefeed_analytics.iceberg.source import Source
 from lakefeed_analytics.iceberg.table import LakeTable, State
 from lakefeed_analytics.iceberg.work import NewKeyError, Work, Written
+from lakefeed_analytics.iceberg.writing import Target
 from lakefeed_common.errors import InputError, UnavailableError
 
 log = logging.getLogger(__name__)
@@ -143,4 +144,5 @@ class Compactor:
         Raises:
             NewKeyError: events have such a key.
         """
-        return self.work.write(self.table.schema_with(state, columns), columns, part, extend=extend)
+        target = Target(state.location, self.table.schema_with(state, columns))
+        return self.work.write(target, columns, part, extend=extend)

@@ -119,7 +119,7 @@ class RowReader:
             self._usual = self._expected()
             return rows, known
         kafka = table.column(KAFKA_FIELD).combine_chunks()
-        events = table.select(list(range(len(self._columns)))).rename_columns(list(self._columns))
+        events = dict(zip(self._columns, table.columns, strict=False))
         place = [pc.struct_field(kafka, name) for name in ("p", "o", "t")]
         return _with_own_columns(events, place, lines, pa.nulls(len(table), TEXTS)), True
 
@@ -148,7 +148,7 @@ class RowReader:
                 each.append(number)
             known = known and all(self._is_known(key) for key in left)
             unfit.append(list(left.items()) or None)
-        events = pa.table({name: pa.array(values[name], ARROW_TYPES[self._columns[name]]) for name in values})
+        events = {name: pa.array(values[name], ARROW_TYPES[self._columns[name]]) for name in values}
         arrays = [pa.array(each, pa.int64()) for each in place]
         return _with_own_columns(events, arrays, lines, pa.array(unfit, TEXTS)), known
 
@@ -219,7 +219,7 @@ def _is_finite(table: pa.Table) -> bool:
     )
 
 
-def _with_own_columns(events: pa.Table, place: list[Any], lines: Lines, unfit: Any) -> pa.Table:
+def _with_own_columns(events: dict[str, Any], place: list[Any], lines: Lines, unfit: Any) -> pa.Table:
     partition, offset, timestamp_ms = place
     if partition.null_count or offset.null_count:
         raise InputError(f"{lines.origin}: damaged: a line without partition and offset in {KAFKA_FIELD}")
@@ -235,6 +235,4 @@ def _with_own_columns(events: pa.Table, place: list[Any], lines: Lines, unfit: A
         PARTITION_KEY: pa.repeat(pa.scalar(lines.day), len(offset)),
         UNFIT: unfit,
     }
-    for name, column in own.items():
-        events = events.append_column(name, column)
-    return events
+    return pa.table({**events, **own})

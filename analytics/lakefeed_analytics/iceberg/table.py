@@ -103,6 +103,11 @@ class State:
     schema: Schema
     table: Table
 
+    @property
+    def location(self) -> str:
+        """The table's folder, without a slash at its end."""
+        return self.table.location().rstrip("/")
+
 
 class LakeTable:
     """A topic's Iceberg table in Glue.
@@ -118,7 +123,6 @@ class LakeTable:
         self._settings = settings
         self._topic = topic
         self._name = (settings.glue_database, settings.iceberg_table(topic))
-        self._location = settings.iceberg_location(topic)
         implementation = f"{S3Files.__module__}.{S3Files.__qualname__}"
         self._catalog = GlueCatalog("lakefeed", glue, **{PY_IO_IMPL: implementation, CLIENT: s3})
 
@@ -140,16 +144,25 @@ class LakeTable:
             return None
         return self._state(table)
 
+    def existing(self) -> State:
+        """Load the table.
+
+        Raises:
+            MissingError: there is none.
+            InputError: see `load`.
+        """
+        state = self.load()
+        if state is None:
+            raise MissingError(f"there is no table {self.name}; `lakefeed-analytics compact` creates it")
+        return state
+
     def files(self) -> set[str]:
         """Locations of all files that the table refers to: metadata, manifests and data of each snapshot.
 
         Raises:
             MissingError: there is no table.
         """
-        state = self.load()
-        if state is None:
-            raise MissingError(f"there is no table {self.name}; `lakefeed-analytics compact` creates it")
-        table = state.table
+        table = self.existing().table
         found = {table.metadata_location, *(each.metadata_file for each in table.metadata.metadata_log)}
         found.update(each.statistics_path for each in table.metadata.statistics)
         manifests: dict[str, ManifestFile] = {}
@@ -193,7 +206,7 @@ class LakeTable:
                 table = self._catalog.create_table(
                     self._name,
                     Schema(*numbered),
-                    self._location,
+                    self._settings.new_table_location(self._topic),
                     spec,
                     properties={**_PROPERTIES, TOPIC: self._topic},
                 )

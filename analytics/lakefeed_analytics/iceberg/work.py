@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.manifest import DataFile
-from pyiceberg.schema import Schema
 
 from lakefeed_analytics.edge import explained
 from lakefeed_analytics.iceberg.chain import Range, split
@@ -29,7 +28,7 @@ from lakefeed_analytics.iceberg.columns import (
 )
 from lakefeed_analytics.iceberg.rows import Lines, RowReader, found_types
 from lakefeed_analytics.iceberg.source import CONNECTIONS, Source
-from lakefeed_analytics.iceberg.writing import DataFiles
+from lakefeed_analytics.iceberg.writing import DataFiles, Target
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common import aws
 from lakefeed_common.errors import InputError, LakefeedError
@@ -64,12 +63,12 @@ class Work(Protocol):
     """Reads objects and writes data files."""
 
     def write(
-        self, schema: Schema, columns: Columns, part: Sequence[Range], *, extend: bool = False
+        self, target: Target, columns: Columns, part: Sequence[Range], *, extend: bool = False
     ) -> Written:
         """Write the rows of a commit.
 
         Args:
-            schema: the table's at the commit.
+            target: the table at the commit.
             columns: the event's columns in it.
             part: what to read.
             extend: whether keys that could be columns end it.
@@ -88,8 +87,8 @@ class Work(Protocol):
 class NewFiles(Protocol):
     """Opens the data files of a commit."""
 
-    def __call__(self, schema: Schema) -> DataFiles:
-        """For rows of a table with this schema."""
+    def __call__(self, target: Target) -> DataFiles:
+        """For rows of this table."""
         ...
 
 
@@ -108,16 +107,16 @@ class LocalWork:
     @classmethod
     def of(cls, s3: S3Client, settings: CompactSettings, topic: str, progress: Callable[[], None]) -> Self:
         """For a topic's objects and table; `progress` is called while a file is uploaded."""
-        new_files = partial(DataFiles, s3, settings, settings.iceberg_location(topic), progress)
+        new_files = partial(DataFiles, s3, settings, progress)
         return cls(Source(s3, settings, topic), new_files)
 
     def write(
-        self, schema: Schema, columns: Columns, part: Sequence[Range], *, extend: bool = False
+        self, target: Target, columns: Columns, part: Sequence[Range], *, extend: bool = False
     ) -> Written:
         """See `Work`."""
         reader = RowReader(columns)
         unfit = 0
-        with self.new_files(schema) as files:
+        with self.new_files(target) as files:
             for each in part:
                 position = each.start
                 for lines, start, end in self.source.lines(each.objects):
@@ -162,7 +161,7 @@ class Task:
         topic: whose objects they are.
         part: what to read.
         columns: of the events.
-        schema: the table's; None to look for columns alone.
+        target: the table; None to look for columns alone.
         extend: whether keys that could be columns end it.
     """
 
@@ -170,7 +169,7 @@ class Task:
     topic: str
     part: Sequence[Range]
     columns: Columns
-    schema: Schema | None = None
+    target: Target | None = None
     extend: bool = False
 
 
@@ -197,10 +196,10 @@ class SpreadWork:
     run: Run
 
     def write(
-        self, schema: Schema, columns: Columns, part: Sequence[Range], *, extend: bool = False
+        self, target: Target, columns: Columns, part: Sequence[Range], *, extend: bool = False
     ) -> Written:
         """See `Work`."""
-        results = self._results(write_files, self._tasks(part, columns, schema, extend=extend))
+        results = self._results(write_files, self._tasks(part, columns, target, extend=extend))
         return Written(
             [file for result in results for file in result.files], sum(result.unfit for result in results)
         )
@@ -213,12 +212,12 @@ class SpreadWork:
         return wider
 
     def _tasks(
-        self, part: Sequence[Range], columns: Columns, schema: Schema | None = None, *, extend: bool = False
+        self, part: Sequence[Range], columns: Columns, target: Target | None = None, *, extend: bool = False
     ) -> list[Task]:
         # They do not connect to Kafka.
         settings = self.settings.model_copy(update={"kafka_sasl_password": None})
         return [
-            Task(settings, self.topic, one, columns, schema, extend)
+            Task(settings, self.topic, one, columns, target, extend)
             for one in split(part, settings.compact_file_bytes, _TASK_OBJECTS)
         ]
 
@@ -232,9 +231,9 @@ class SpreadWork:
 
 def write_files(task: Task) -> Written | Exception:
     """Write the data files of a task; an error that a repetition would not change is its result."""
-    schema = task.schema
-    assert schema is not None  # noqa: S101 - for mypy
-    return _result(task, lambda work: work.write(schema, task.columns, task.part, extend=task.extend))
+    target = task.target
+    assert target is not None  # noqa: S101 - for mypy
+    return _result(task, lambda work: work.write(target, task.columns, task.part, extend=task.extend))
 
 
 def find_columns(task: Task) -> dict[str, ColumnType] | Exception:

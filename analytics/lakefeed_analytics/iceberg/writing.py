@@ -6,6 +6,7 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
@@ -32,6 +33,19 @@ _LEVEL = 1
 _ROW_GROUP_ROWS = 256 * 1024
 # Days that are written at the same time; each has a row group in memory.
 _MOST_OPEN = 32
+
+
+@dataclass(frozen=True)
+class Target:
+    """The table that data files are written for.
+
+    Attributes:
+        location: its folder, without a slash at its end.
+        schema: with the ids of its columns.
+    """
+
+    location: str
+    schema: Schema
 
 
 class _Open:
@@ -80,23 +94,22 @@ class DataFiles:
     Args:
         s3: to which they are uploaded.
         settings: sizes and places.
-        location: the table's folder.
         progress: is called while a file is uploaded.
-        schema: the table's, with the ids of its columns.
+        target: the table.
     """
 
     def __init__(
         self,
         s3: S3Client,
         settings: CompactSettings,
-        location: str,
         progress: Callable[[], None],
-        schema: Schema,
+        target: Target,
     ) -> None:
+        schema = target.schema
         self._s3 = s3
         self._progress = progress
         self._settings = settings
-        self._location = location
+        self._location = target.location
         self._names = [each.name for each in schema.fields]
         # As PyIceberg does for names that Avro does not have.
         self._schema = sanitize_column_names(schema)

@@ -108,6 +108,10 @@ def test_keys_that_cannot_be_columns_are_kept() -> None:
     assert table.column("kafka_offset").to_pylist() == [10]
 
 
+def test_a_table_without_columns_of_events_keeps_their_values() -> None:
+    assert rows({}, b'{"a":1}', b"{}") == [{"unfit": {"a": "1"}}, {"unfit": {}}]
+
+
 def test_a_new_key_is_reported_but_not_one_that_is_always_null() -> None:
     assert not RowReader({"a": LONG}).read(lines(b'{"a":1,"b":2}'))[1]
     reader = RowReader({"a": LONG})

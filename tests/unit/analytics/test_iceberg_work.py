@@ -15,10 +15,12 @@ from pyiceberg.schema import Schema
 from lakefeed_analytics.iceberg.chain import Range, Stored, Watermark
 from lakefeed_analytics.iceberg.columns import ColumnType, widened
 from lakefeed_analytics.iceberg.work import NewKeyError, SpreadWork, Task, Written
+from lakefeed_analytics.iceberg.writing import Target
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common.errors import InputError
 
 MEGABYTE = 1_000_000
+TARGET = Target("s3://lake/tables/prices", Schema())
 SETTINGS = CompactSettings(compact_file_bytes=MEGABYTE, kafka_sasl_password=SecretStr("hidden"))
 
 
@@ -50,7 +52,7 @@ def test_tasks_have_each_object_once_and_the_offsets_between(sizes: list[list[in
         return Written([], sum(len(each.objects) for each in task.part))
 
     ranges = [part(each, number) for number, each in enumerate(sizes)]
-    written = spread(write).write(Schema(), {}, ranges)
+    written = spread(write).write(TARGET, {}, ranges)
 
     assert written.unfit == sum(map(len, sizes))
     pieces = [each for task in seen for each in task.part]
@@ -73,7 +75,7 @@ def test_tasks_do_not_get_the_password_of_kafka() -> None:
         seen.append(task)
         return Written([], 0)
 
-    spread(write).write(Schema(), {}, [part([1])])
+    spread(write).write(TARGET, {}, [part([1])])
     assert seen[0].settings.kafka_sasl_password is None
     assert seen[0].settings.bucket == SETTINGS.bucket
     assert b"hidden" not in pickle.dumps(seen)
@@ -85,7 +87,7 @@ def test_an_error_that_is_a_result_is_raised(error: Exception) -> None:
         return error if task.part[0].start else Written([], 0)
 
     with pytest.raises(type(error)) as raised:
-        spread(write).write(Schema(), {}, [part([MEGABYTE] * 3)])
+        spread(write).write(TARGET, {}, [part([MEGABYTE] * 3)])
     assert raised.value.args == error.args
 
 
