@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from lakefeed_analytics.iceberg.accept import Accept
 from lakefeed_analytics.output import PAGE, Format
 from lakefeed_common import console
 
@@ -126,6 +127,9 @@ def query(
     commands.query(settings, sql, name, table, form, limit)
 
 
+_Accept = Annotated[
+    list[Accept] | None, typer.Option(help="What must not end it; repeat for several. See iceberg.md.")
+]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")]
 
 
@@ -136,11 +140,14 @@ def compact(
         str | None,
         typer.Option(help="Run as a service that repeats this at an interval, such as 30s, 5m or 1h."),
     ] = None,
+    accept: _Accept = None,
     dry_run: _DryRun = False,
 ) -> None:
     """Add the events that the consumer group has committed to the topics' Iceberg tables."""
     if every is not None and dry_run:
         raise typer.BadParameter("give either --every or --dry-run")
+    if every is not None and accept:
+        raise typer.BadParameter("--accept is for a single compaction, not for --every")
     seconds = None if every is None else _seconds(every)
     settings = _compact_settings()
     if seconds is not None:
@@ -150,16 +157,16 @@ def compact(
         return
     from lakefeed_analytics.iceberg import commands
 
-    commands.compact(settings, dry_run=dry_run)
+    commands.compact(settings, dry_run=dry_run, accept=frozenset(accept or ()))
 
 
 @app.command()
-def rebuild(*, dry_run: _DryRun = False) -> None:
+def rebuild(*, accept: _Accept = None, dry_run: _DryRun = False) -> None:
     """Make the topics' Iceberg tables again from the objects, with columns as wide as all values need."""
     settings = _compact_settings()
     from lakefeed_analytics.iceberg import commands
 
-    commands.rebuild(settings, dry_run=dry_run)
+    commands.rebuild(settings, dry_run=dry_run, accept=frozenset(accept or ()))
 
 
 @app.command()

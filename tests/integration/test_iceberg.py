@@ -22,6 +22,8 @@ from pyiceberg.exceptions import CommitFailedException
 from lakefeed_analytics import cli
 from lakefeed_analytics.iceberg import maintain, rebuild
 from lakefeed_analytics.iceberg import table as iceberg_table
+from lakefeed_analytics.iceberg.accept import Accept
+from lakefeed_analytics.iceberg.chain import Watermark
 from lakefeed_analytics.iceberg.compact import Done, HoleError
 from lakefeed_analytics.iceberg.files import S3Files, place_of
 from lakefeed_analytics.iceberg.parts import connect
@@ -38,6 +40,7 @@ from tests.helpers.analytics.iceberg import compact, expected, offsets, read_tab
 from tests.helpers.analytics.lake import NO_TLS
 from tests.helpers.commands import signals_and_logging_as_before
 from tests.helpers.faulty_aws import Answer, Call, FaultyAws, Forward, Gate, error, lost, reset
+from tests.helpers.lake_objects import batch
 from tests.helpers.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -213,6 +216,130 @@ def test_a_hole_is_named_and_nothing_behind_it_is_added(
     assert offsets(read_table(s3, settings, topic)) == expected((0, 0, 3), (1, 0, 4))
 
 
+def test_a_group_that_was_reset_forward_is_followed_once_its_hole_is_accepted(
+    s3: S3Client, settings: CompactSettings, topic: str, bucket: str
+) -> None:
+    put_batch(s3, bucket, prices(topic, 0, range(3)), 0, 3)
+    compact(settings, topic, {0: 3})
+    put_batch(s3, bucket, prices(topic, 0, range(7, 9)), 7, 9)
+    with pytest.raises(HoleError, match=r"from 3 up to 6.*--accept holes"):
+        compact(settings, topic, {0: 9})
+    assert compact(settings, topic, {0: 9}, accept={Accept.HOLES}).rows == 2
+    put_batch(s3, bucket, prices(topic, 0, range(9, 12)), 9, 12)
+    assert compact(settings, topic, {0: 12}).rows == 3
+    whole = expected((0, 0, 3), (0, 7, 12))
+    assert offsets(read_table(s3, settings, topic)) == whole
+    with connect(settings, topic) as parts, pytest.raises(HoleError, match="--accept holes"):
+        rebuild.rebuild(parts.compactor, lambda _: None)
+    with connect(settings, topic, accept=frozenset({Accept.HOLES})) as parts:
+        assert rebuild.rebuild(parts.compactor, lambda _: None).rows == whole.total()
+    assert offsets(read_table(s3, settings, topic)) == whole
+
+
+def test_a_group_that_is_behind_the_table_is_reported_and_other_partitions_are_added(
+    s3: S3Client, settings: CompactSettings, topic: str, bucket: str
+) -> None:
+    """The topic was recreated: its new events are below the watermark. Elsewhere, they get a table."""
+    for start in (0, 5):
+        put_batch(s3, bucket, prices(topic, 0, range(start, start + 5)), start, start + 5)
+    compact(settings, topic, {0: 10})
+    put_batch(s3, bucket, prices(topic, 1, range(2)), 0, 2)
+    committed = {0: 4, 1: 2}
+    with connect(settings, topic) as parts:
+        before = parts.compactor.watermarks()
+        with pytest.raises(HoleError, match=r"partition 0 up to 10, .* committed 4.*recreated"):
+            parts.compactor.run(committed, lambda _: None, Done(), before)
+        with pytest.raises(HoleError):
+            parts.compactor.check(parts.compactor.planned(committed), committed, before)
+        # Another compaction was faster than this one, which has read the offsets before.
+        parts.compactor.run(committed, lambda _: None, Done(), {0: Watermark(4)})
+    assert offsets(read_table(s3, settings, topic)) == expected((0, 0, 10), (1, 0, 2))
+
+    new = settings.model_copy(update={"batches_prefix": "batches2", "events_prefix": "events2"})
+    stored = batch(prices(topic, 0, range(4)), prefix="batches2")
+    s3.put_object(Bucket=bucket, Key=stored.key, Body=stored.body, Metadata=stored.metadata)
+    with pytest.raises(InputError, match="was made of the objects in"):
+        compact(new, topic, {0: 4})
+    with connect(settings, topic) as parts:
+        parts.table._catalog.drop_table(parts.table._name)
+    assert compact(new, topic, {0: 4}).rows == 4
+
+
+@pytest.mark.parametrize("wrong", [{"events_prefix": "evnts"}, {"bucket": "elsewhere"}])
+def test_objects_in_another_place_than_before_are_refused(
+    s3: S3Client, settings: CompactSettings, topic: str, bucket: str, wrong: dict[str, str]
+) -> None:
+    """Even one that has objects of the topic: of another system, or of another stage."""
+    if "bucket" in wrong:
+        wrong = {"bucket": f"{bucket}-2"}
+        s3.create_bucket(Bucket=wrong["bucket"])
+        put_events(s3, wrong["bucket"], prices(topic, 0, range(8, 9)))
+    put_events(s3, bucket, prices(topic, 0, range(3)))
+    compact(settings, topic, {0: 3})
+    elsewhere = settings.model_copy(update=wrong)
+    for use in (
+        lambda: compact(elsewhere, topic, {0: 9}),
+        lambda: planned(elsewhere, topic, {0: 9}),
+    ):
+        with pytest.raises(InputError, match="LAKEFEED_EVENTS_PREFIX"):
+            use()
+    assert compact(settings, topic, {0: 3}).watermarks == {}
+    if "bucket" in wrong:
+        assert compact(elsewhere, topic, {0: 3}, accept={Accept.SOURCE}).rows == 0
+        assert compact(elsewhere, topic, {0: 9}).rows == 1
+
+
+def planned(settings: CompactSettings, topic: str, committed: dict[int, int]) -> None:
+    with connect(settings, topic) as parts:
+        parts.compactor.planned(committed)
+
+
+@pytest.mark.parametrize("has_table", [False, True])
+@pytest.mark.parametrize("layout", ["objects", "batches"])
+def test_committed_offsets_without_any_object_of_the_topic_are_not_dead_letters(
+    s3: S3Client, settings: CompactSettings, topic: str, bucket: str, has_table: bool, layout: str
+) -> None:
+    settings = settings.model_copy(update={"layout": layout})
+    if has_table:
+        put_events(s3, bucket, prices(topic, 0, range(3)))
+        compact(settings, topic, {0: 3})
+        for each in s3.list_objects_v2(Bucket=bucket, Prefix="events/")["Contents"]:
+            s3.delete_object(Bucket=bucket, Key=each["Key"])
+    for use in (compact, planned):
+        with pytest.raises(MissingError, match="LAKEFEED_BUCKET"):
+            use(settings, topic, {0: 9})
+    assert compact(settings, topic, {0: 0}).commits == 0
+    # Nor are they if there are dead letters, once the table has had events.
+    s3.put_object(Bucket=bucket, Key=f"dead-letters/{topic}/dt=2026-01-01/x", Body=b"x")
+    if has_table:
+        with pytest.raises(MissingError):
+            compact(settings, topic, {0: 9})
+        assert compact(settings, topic, {0: 9}, accept={Accept.HOLES}).watermarks == {0: 9}
+    else:
+        assert compact(settings, topic, {0: 9}).commits == 0
+
+
+def test_a_dead_letter_behind_the_last_batch_of_a_changed_layout_is_no_hole(
+    s3: S3Client, settings: CompactSettings, topic: str, bucket: str
+) -> None:
+    put_batch(s3, bucket, prices(topic, 0, range(3)), 0, 3)
+    assert compact(settings, topic, {0: 4}).watermarks == {0: 3}
+    assert compact(settings, topic, {0: 5}).commits == 0
+    put_events(s3, bucket, prices(topic, 0, [5]))
+    assert compact(settings, topic, {0: 7}).watermarks == {0: 7}
+    assert offsets(read_table(s3, settings, topic)) == expected((0, 0, 3), (0, 5, 6))
+
+
+def test_a_batch_in_an_earlier_day_is_found_before_the_end_counts_as_open(
+    s3: S3Client, settings: CompactSettings, topic: str, bucket: str
+) -> None:
+    for day in range(5):
+        put_batch(s3, bucket, prices(topic, 0, [day], timestamp_ms=day * 86_400_000), day, day + 1)
+    compact(settings, topic, {0: 5})
+    put_batch(s3, bucket, prices(topic, 0, range(5, 8), timestamp_ms=0), 5, 8)
+    assert compact(settings, topic, {0: 8}).watermarks == {0: 8}
+
+
 def test_a_batch_of_dead_letters_alone_moves_the_watermark(
     s3: S3Client, settings: CompactSettings, topic: str, bucket: str
 ) -> None:
@@ -287,6 +414,8 @@ def test_a_missing_database_is_named(s3: S3Client, topic: str, bucket: str) -> N
     put_batch(s3, bucket, prices(topic, 0, range(3)), 0, 3)
     with pytest.raises(MissingError, match="lakefeed-analytics ensure"):
         compact(CompactSettings(bucket=bucket, topic=topic, glue_database="no_such"), topic, {0: 3})
+    with pytest.raises(MissingError, match="lakefeed-analytics ensure"):
+        planned(CompactSettings(bucket=bucket, topic=topic, glue_database="no_such"), topic, {0: 3})
 
 
 def test_a_rebuild_widens_columns_and_keeps_each_row_once(
@@ -375,15 +504,15 @@ def test_tables_of_two_databases_or_topics_share_no_folder(
         (in_database(settings, glue, "staging"), topic),
         (in_database(settings, glue, "others"), other),
     ]
-    for each, name in tables:
-        compact(each, name, {0: 3})
+    for where, name in tables:
+        compact(where, name, {0: 3})
     later = datetime.now(UTC) + timedelta(days=8)
-    for each, name in tables:
-        with connect(each, name) as parts:
-            assert maintain.orphans(parts.s3, each, parts.table, later).files == []
+    for where, name in tables:
+        with connect(where, name) as parts:
+            assert maintain.orphans(parts.s3, where, parts.table, later).files == []
         # A table stays where it is, whatever the settings say.
-        compact(each.model_copy(update={"tables_prefix": "elsewhere"}), name, {1: 3})
-        assert offsets(read_table(s3, each, name)) == expected((0, 0, 3), (1, 0, 3))
+        compact(where.model_copy(update={"tables_prefix": "elsewhere"}), name, {1: 3})
+        assert offsets(read_table(s3, where, name)) == expected((0, 0, 3), (1, 0, 3))
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket, Prefix="elsewhere/")
 
 
@@ -509,17 +638,26 @@ def test_the_commands_compact_up_to_the_committed_offsets(
     put_batch(s3, bucket, prices(topic, 0, range(5)), 0, 5)
     put_batch(s3, bucket, prices(topic, 0, range(5, 9)), 5, 9)
 
-    def run(*arguments: str) -> str:
+    def run(*arguments: str, code: int = 0) -> str:
         monkeypatch.setattr("sys.argv", ["lakefeed-analytics", *arguments])
         with signals_and_logging_as_before():
-            assert cli.main() == 0
-        return capsys.readouterr().out
+            assert cli.main() == code
+        said = capsys.readouterr()
+        return said.err if code else said.out
+
+    for arguments in (["maintain"], ["maintain", "--dry-run"], ["rebuild"], ["rebuild", "--dry-run"]):
+        assert "there is no table" in run(*arguments, code=1)
 
     assert "offsets 0 to 4, 1 objects" in run("compact", "--dry-run")
     assert "5 rows in 1 files" in run("compact")
     assert "nothing to add" in run("compact", "--dry-run")
+    assert "0 rows" in run("compact", "--accept", "holes", "--accept", "source")
     assert "0 columns change" in run("rebuild", "--dry-run")
     assert 'would run VACUUM "' in run("maintain", "--dry-run")
+    group = ConsumerGroupTopicPartitions(f"group-{topic}", [TopicPartition(topic, 0, 4)])
+    admin.alter_consumer_group_offsets([group])[f"group-{topic}"].result(SECONDS)
+    for arguments in (["compact", "--dry-run"], ["compact"]):
+        assert "the group has committed 4" in run(*arguments, code=1)
     assert offsets(read_table(s3, settings, topic)) == expected((0, 0, 5))
 
 

@@ -8,7 +8,7 @@ changed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 
@@ -60,6 +60,7 @@ class Range:
         end: the watermark afterwards.
         objects: in the order of their offsets, without overlap.
         hole: what is missing behind `end`, if the chain of batches breaks there.
+        accepted: what is missing between the objects or behind them, and was accepted.
     """
 
     partition: int
@@ -67,10 +68,18 @@ class Range:
     end: Watermark
     objects: Sequence[Stored]
     hole: str | None = None
+    accepted: Sequence[str] = ()
 
 
 def follow(
-    partition: int, watermark: Watermark | None, committed: int, objects: Iterable[Stored], place: str
+    partition: int,
+    watermark: Watermark | None,
+    committed: int,
+    objects: Iterable[Stored],
+    place: str,
+    *,
+    open_end: bool = False,
+    accept_holes: bool = False,
 ) -> Range | None:
     """What to read of a partition, up to a hole; None if there is nothing to read and no hole.
 
@@ -80,6 +89,9 @@ def follow(
         committed: the consumer group's offset.
         objects: of the partition, in any order; only those with records at or behind the watermark count.
         place: where they are, for messages.
+        open_end: whether records behind the last batch may be in no object, because the layout is now that of
+            one-event objects. The table waits for the next object: it says whether the layout has changed.
+        accept_holes: continue behind holes.
     """
     found = sorted(objects, key=lambda each: (each.start, not each.batch))
     if watermark is None:
@@ -87,33 +99,36 @@ def follow(
         watermark = Watermark(min((each.start for each in found), default=committed))
     position, chained = watermark
     taken: list[Stored] = []
-    hole: str | None = None
+    holes: list[str] = []
     for each in found:
-        if each.end <= position or each.end > committed:
+        if not position < each.end <= committed:
             continue
         # One-event objects behind a batch are there because the layout changed.
         if each.batch and chained and each.start > position:
-            hole = _hole(partition, position, each.start, committed, place)
-            break
+            holes.append(_hole(partition, position, each.start, committed, place))
+            if not accept_holes:
+                break
         taken.append(each._replace(start=max(each.start, position)))
         position, chained = each.end, each.batch
-    # A batch that ends behind the committed offset is taken once its end is committed.
-    later = min((each.start for each in found if each.batch and each.end > committed), default=committed)
-    if chained and hole is None and position < min(committed, later):
-        hole = _hole(partition, position, min(committed, later), committed, place)
-    if not chained:
-        # What remains are records that are not events, and the ends of transactions.
-        position = max(position, min(committed, later))
-    if position == watermark.offset and hole is None:
+    else:
+        # A batch that ends behind the committed offset is taken once its end is committed.
+        later = [each.start for each in found if each.batch and each.end > committed]
+        end = min([committed, *later])
+        if chained and position < end and (later or accept_holes or not open_end):
+            holes.append(_hole(partition, position, end, committed, place))
+        if accept_holes or not chained:
+            # What remains otherwise are records that are not events, and the ends of transactions.
+            position = max(position, end)
+    if position == watermark.offset and not holes:
         return None
-    return Range(partition, watermark.offset, Watermark(position, chained), taken, hole)
+    read = Range(partition, watermark.offset, Watermark(position, chained), taken)
+    return replace(read, accepted=holes) if accept_holes else replace(read, hole=next(iter(holes), None))
 
 
 def _hole(partition: int, start: int, end: int, committed: int, place: str) -> str:
     return (
         f"{place}: no batch of partition {partition} holds the offsets from {start} up to {end - 1}, which "
-        f"are below the committed offset {committed}. Nothing of them is in the table. Restore the deleted "
-        "objects, for example from an earlier version in the bucket, and run this again"
+        f"are below the committed offset {committed}"
     )
 
 

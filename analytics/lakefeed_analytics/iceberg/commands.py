@@ -10,6 +10,7 @@ from contextlib import closing
 from lakefeed_analytics.athena import AthenaQueries, wait_for_query
 from lakefeed_analytics.iceberg import maintain as maintenance
 from lakefeed_analytics.iceberg import rebuild as rebuilding
+from lakefeed_analytics.iceberg.accept import Accept
 from lakefeed_analytics.iceberg.chain import Range
 from lakefeed_analytics.iceberg.compact import Done
 from lakefeed_analytics.iceberg.group import committed_offsets
@@ -20,18 +21,27 @@ from lakefeed_common import aws
 from lakefeed_common.text import message
 
 
-def compact(settings: CompactSettings, *, dry_run: bool, run: Run | None = None) -> None:
-    """Compact each topic once, and print what was done or would be; `run` as of `connect`."""
+def compact(
+    settings: CompactSettings,
+    *,
+    dry_run: bool,
+    run: Run | None = None,
+    accept: frozenset[Accept] = frozenset(),
+) -> None:
+    """Compact each topic once, and print what was done or would be; `run` and `accept` as of `connect`."""
     _only_warnings()
     for topic in settings.topic_names:
-        committed = committed_offsets(settings, topic)
-        with connect(settings, topic, run=run) as parts:
+        with connect(settings, topic, run=run, accept=accept) as parts:
+            before = parts.compactor.watermarks()
+            committed = committed_offsets(settings, topic)
             if dry_run:
-                _print_plan(parts.table.name, parts.compactor.planned(committed))
+                ranges = parts.compactor.planned(committed)
+                _print_plan(parts.table.name, ranges)
+                parts.compactor.check(ranges, committed, before)
                 continue
             done = Done()
             try:
-                parts.compactor.run(committed, _say(f"compacting {topic}"), done)
+                parts.compactor.run(committed, _say(f"compacting {topic}"), done, before)
             finally:
                 print(
                     f"table {parts.table.name}: {done.rows} rows in {done.files} files, {done.bytes} B, "
@@ -40,11 +50,17 @@ def compact(settings: CompactSettings, *, dry_run: bool, run: Run | None = None)
                 )
 
 
-def rebuild(settings: CompactSettings, *, dry_run: bool, run: Run | None = None) -> None:
-    """Rebuild each topic's table once, and print what changed or would change; `run` as of `connect`."""
+def rebuild(
+    settings: CompactSettings,
+    *,
+    dry_run: bool,
+    run: Run | None = None,
+    accept: frozenset[Accept] = frozenset(),
+) -> None:
+    """Rebuild each topic's table once, and print what changed or would; `run`, `accept` as of `connect`."""
     _only_warnings()
     for topic in settings.topic_names:
-        with connect(settings, topic, run=run) as parts:
+        with connect(settings, topic, run=run, accept=accept) as parts:
             say = _say(f"rebuilding {topic}")
             if dry_run:
                 done = rebuilding.planned(parts.compactor)
@@ -96,15 +112,16 @@ def _run_in_athena(settings: CompactSettings, topic: str) -> None:
 
 
 def _print_plan(table: str, ranges: list[Range]) -> None:
-    print(f"table {table}:" + ("" if ranges else " nothing to add"))
-    for each in ranges:
+    added = [each for each in ranges if each.start < each.end.offset]
+    print(f"table {table}:" + ("" if added else " nothing to add"))
+    for each in added:
         objects, size = len(each.objects), sum(one.size for one in each.objects)
         print(
             f"  partition {each.partition}: offsets {each.start} to {each.end.offset - 1}, "
             f"{objects} objects, {size} B"
         )
-        if each.hole:
-            print(f"  partition {each.partition}: {each.hole}")
+        for hole in each.accepted:
+            print(f"  accepted: {hole}")
 
 
 def _say(doing: str) -> Callable[[str], None]:

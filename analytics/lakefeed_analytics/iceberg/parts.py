@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lakefeed_analytics.catalogue import GlueCatalogue
 from lakefeed_analytics.edge import explained
+from lakefeed_analytics.iceberg.accept import Accept
 from lakefeed_analytics.iceberg.columns import Columns, can_be_column, from_glue
 from lakefeed_analytics.iceberg.compact import Compactor
 from lakefeed_analytics.iceberg.source import CONNECTIONS
@@ -40,11 +41,13 @@ def connect(
     attempt: Callable[[], None] = lambda: None,
     progress: Callable[[], None] = lambda: None,
     run: Run | None = None,
+    accept: frozenset[Accept] = frozenset(),
 ) -> Iterator[TopicParts]:
     """Create the parts for a topic; connections are closed at the end. No request is sent yet.
 
     `attempt` is called before and after each attempt of a call to AWS, in the calling thread, and `progress`
     while a file is uploaded. `run` runs the work of a commit in other processes; by default it is done here.
+    `accept` is what does not end a compaction.
     """
     with ExitStack() as held:
         with explained(settings, "preparing to call AWS"):
@@ -74,5 +77,6 @@ def connect(
             here if run is None else SpreadWork(settings, topic, run),
             settings.compact_commit_bytes,
             first_types,
+            accept,
         )
         yield TopicParts(topic, table, compactor, s3)

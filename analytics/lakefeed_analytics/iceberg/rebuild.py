@@ -106,9 +106,9 @@ def _loaded(compactor: Compactor) -> State:
 def _ranges(compactor: Compactor, state: State, built: Mapping[int, Watermark]) -> list[Range]:
     """What is between what was built and the table's watermarks."""
     offsets = {number: mark.offset for number, mark in state.watermarks.items()}
-    ranges = compactor.source.ranges(built, offsets)
+    ranges = compactor.ranges(built, offsets)
     if holes := [each.hole for each in ranges if each.hole]:
-        raise HoleError("; ".join(holes))
+        raise HoleError.of(holes)
     return ranges
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from lakefeed_analytics.iceberg.chain import Watermark
 from lakefeed_analytics.iceberg.compact import Done
 from lakefeed_analytics.iceberg.group import committed_offsets
-from lakefeed_analytics.iceberg.parts import TopicParts, connect
+from lakefeed_analytics.iceberg.parts import connect
 from lakefeed_analytics.metrics import CompactMetrics
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common.addresses import join
@@ -86,6 +86,8 @@ class Service:
         self._committed = committed
         self._clock = clock
         self._first_round = True
+        # The tables' watermarks at the end of the last round: committed offsets do not fall below them.
+        self._marks: dict[str, Mapping[int, Watermark]] = {}
 
     def run(self, seconds: float, stop: threading.Event) -> None:
         """Start a round at this interval until stopped, and earlier after one that has failed."""
@@ -139,9 +141,10 @@ class Service:
                     parts.table.load()
                     self._reached(TABLES)
                 try:
-                    parts.compactor.run(committed, lambda _: self._beat(), done)
+                    before = self._marks.get(topic, {})
+                    parts.compactor.run(committed, lambda _: self._beat(), done, before)
                 finally:
-                    marks = self._watermarks(parts)
+                    self._marks[topic] = marks = parts.compactor.watermarks()
         except LakefeedError as error:
             self._metrics.count_error(error)
             return f"{topic}: {error}"
@@ -156,10 +159,6 @@ class Service:
         finally:
             self._report(topic, done, self._clock() - started)
             self._report_lag(topic, committed, marks)
-
-    def _watermarks(self, parts: TopicParts) -> Mapping[int, Watermark]:
-        state = parts.table.load()
-        return state.watermarks if state else {}
 
     def _report(self, topic: str, done: Done, seconds: float) -> None:
         metrics = self._metrics

@@ -13,7 +13,7 @@ from lakefeed_analytics.edge import explained
 from lakefeed_analytics.iceberg.chain import Range, Stored, Watermark, follow
 from lakefeed_analytics.iceberg.rows import Lines
 from lakefeed_analytics.settings import CompactSettings
-from lakefeed_common.errors import InputError, UnavailableError
+from lakefeed_common.errors import InputError, MissingError, UnavailableError
 from lakefeed_common.lake import batches
 from lakefeed_common.lake.keys import ObjectKey, folder
 from lakefeed_common.lake.lines import to_line
@@ -42,10 +42,19 @@ class Source:
         self._topic = topic
         self._place = f"s3://{settings.bucket}/{settings.batches_prefix}/{topic}/"
 
-    def ranges(self, watermarks: Mapping[int, Watermark], committed: Mapping[int, int]) -> list[Range]:
+    def ranges(
+        self,
+        watermarks: Mapping[int, Watermark],
+        committed: Mapping[int, int],
+        *,
+        accept_holes: bool = False,
+    ) -> list[Range]:
         """What to read of each partition, between the table's watermarks and the committed offsets.
 
         Batches are looked for in the latest days first: the chain says whether older ones are needed.
+
+        Raises:
+            MissingError: there are no objects at all.
         """
         behind = {
             number: offset
@@ -57,6 +66,8 @@ class Source:
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             days = self._days(self._settings.batches_prefix)
             event_days = self._days(self._settings.events_prefix)
+            if not days and not event_days and not accept_holes:
+                self._check_place(watermarks, behind)
             events = self._found(pool, self._settings.events_prefix, event_days, behind, watermarks)
             if all(number in watermarks and watermarks[number].chained for number in behind):
                 recent = self._found(
@@ -67,7 +78,29 @@ class Source:
                     return found
                 # A late event's day is an earlier one.
             batches = self._found(pool, self._settings.batches_prefix, days, behind, watermarks)
-        return self._follow(behind, watermarks, batches, events)
+        open_end = self._settings.layout == "objects"
+        return self._follow(behind, watermarks, batches, events, open_end=open_end, accept_holes=accept_holes)
+
+    def _check_place(self, watermarks: Mapping[int, Watermark], committed: Mapping[int, int]) -> None:
+        """Check that a topic without objects can be one: committed records that are in no object are usually
+        in another bucket or prefix.
+        """
+        if not any(committed.values()) or (not watermarks and self._has_dead_letters()):
+            return
+        raise MissingError(
+            f"{' and '.join(self._settings.topic_locations(self._topic))} have no objects, although offsets "
+            f"up to {max(committed.values())} of the topic are committed. Check LAKEFEED_BUCKET, "
+            "LAKEFEED_EVENTS_PREFIX and LAKEFEED_BATCHES_PREFIX. If the objects are lost, or none of the "
+            "records is an event: `lakefeed-analytics compact --accept holes`"
+        )
+
+    def _has_dead_letters(self) -> bool:
+        """Whether the topic has records that are not events."""
+        start = f"{self._settings.dead_letter_prefix}/{self._topic}/"
+        with explained(self._settings, f"listing s3://{self._bucket}/{start}"):
+            return bool(
+                self._s3.list_objects_v2(Bucket=self._bucket, Prefix=start, MaxKeys=1).get("Contents")
+            )
 
     def lines(self, objects: Sequence[Stored]) -> Iterator[tuple[Lines, int, int]]:
         """The lines of objects of one partition, in order, with the first offset to take and the one behind.
@@ -94,9 +127,20 @@ class Source:
         watermarks: Mapping[int, Watermark],
         batches: Mapping[int, list[Stored]],
         events: Mapping[int, list[Stored]],
+        *,
+        open_end: bool = False,
+        accept_holes: bool = False,
     ) -> list[Range]:
         found = (
-            follow(number, watermarks.get(number), offset, [*batches[number], *events[number]], self._place)
+            follow(
+                number,
+                watermarks.get(number),
+                offset,
+                [*batches[number], *events[number]],
+                self._place,
+                open_end=open_end,
+                accept_holes=accept_holes,
+            )
             for number, offset in sorted(behind.items())
         )
         return [each for each in found if each is not None]

@@ -64,6 +64,8 @@ OFFSETS = "lakefeed.offsets"
 """Table property: the watermarks, as JSON of partition and offset."""
 CHAINED = "lakefeed.chained"
 """Table property: the partitions whose watermark is the end of a batch, as a JSON array."""
+SOURCES = "lakefeed.sources"
+"""Table property: the folders whose objects the table was made of, as a JSON array."""
 TOPIC = "lakefeed.topic"
 """Table property: the topic whose events the table holds."""
 
@@ -96,12 +98,14 @@ class State:
         watermarks: by partition.
         schema: Iceberg's, with the ids of the columns.
         table: PyIceberg's.
+        sources: the folders whose objects it was made of; empty for a table of an earlier version.
     """
 
     columns: Columns
     watermarks: Mapping[int, Watermark]
     schema: Schema
     table: Table
+    sources: Sequence[str] = ()
 
     @property
     def location(self) -> str:
@@ -130,6 +134,20 @@ class LakeTable:
     def name(self) -> str:
         """The table's name in Athena."""
         return ".".join(self._name)
+
+    @property
+    def sources(self) -> list[str]:
+        """The folders of the topic's objects."""
+        return list(self._settings.topic_locations(self._topic))
+
+    def check_database(self) -> None:
+        """Check that the table could be created.
+
+        Raises:
+            MissingError: there is no such Glue database.
+        """
+        with self._translated(f"looking for the database of {self.name}"):
+            self._catalog.load_namespace_properties(self._name[0])
 
     def load(self) -> State | None:
         """Load the table; None if there is none.
@@ -253,6 +271,7 @@ class LakeTable:
                 {
                     OFFSETS: orjson.dumps({str(each): after[each].offset for each in sorted(after)}).decode(),
                     CHAINED: orjson.dumps(sorted(each for each in after if after[each].chained)).decode(),
+                    SOURCES: orjson.dumps(self.sources).decode(),
                 }
             )
             return self._state(transaction.commit_transaction())
@@ -290,7 +309,7 @@ class LakeTable:
         chained = set(orjson.loads(properties.get(CHAINED, "[]")))
         offsets: dict[str, int] = orjson.loads(properties.get(OFFSETS, "{}"))
         watermarks = {int(each): Watermark(offset, int(each) in chained) for each, offset in offsets.items()}
-        return State(columns, watermarks, schema, table)
+        return State(columns, watermarks, schema, table, orjson.loads(properties.get(SOURCES, "[]")))
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:

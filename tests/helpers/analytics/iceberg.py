@@ -7,13 +7,14 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lakefeed_analytics.iceberg.accept import Accept
 from lakefeed_analytics.iceberg.compact import Done
 from lakefeed_analytics.iceberg.files import place_of
 from lakefeed_analytics.iceberg.parts import connect
@@ -30,11 +31,15 @@ _PROCESSES.set_forkserver_preload([__name__])
 
 
 def compact(
-    settings: CompactSettings, topic: str, committed: Mapping[int, int], run: Run | None = None
+    settings: CompactSettings,
+    topic: str,
+    committed: Mapping[int, int],
+    run: Run | None = None,
+    accept: Collection[Accept] = (),
 ) -> Done:
-    """Compact in this process; `run` as of `connect`."""
+    """Compact in this process; `run` and `accept` as of `connect`."""
     done = Done()
-    with connect(settings, topic, run=run) as parts:
+    with connect(settings, topic, run=run, accept=frozenset(accept)) as parts:
         parts.compactor.run(committed, lambda _: None, done)
     return done
 

@@ -51,6 +51,8 @@ def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
         ["compact", "--every", "5"],
         ["compact", "--every", "0s"],
         ["compact", "--every", "5m", "--dry-run"],
+        ["compact", "--every", "5m", "--accept", "holes"],
+        ["compact", "--accept", "everything"],
     ],
     ids=" ".join,
 )

@@ -19,8 +19,8 @@ def event(offset: int) -> Stored:
     return Stored(offset, offset + 1, f"event-{offset}", DAY, 1, batch=False, first=offset)
 
 
-def read(watermark: Watermark | None, committed: int, *objects: Stored) -> Range | None:
-    return follow(0, watermark, committed, objects, "s3://lake/batches/t/")
+def read(watermark: Watermark | None, committed: int, *objects: Stored, **options: bool) -> Range | None:
+    return follow(0, watermark, committed, objects, "s3://lake/batches/t/", **options)
 
 
 def spans(found: Range | None) -> list[tuple[int, int]]:
@@ -66,6 +66,51 @@ def test_a_hole_below_the_committed_offset_is_named(objects: list[Stored], hole:
     assert hole in found.hole
     assert "partition 0" in found.hole
     assert found.end.offset <= 20, "nothing behind the hole is read"
+
+
+@pytest.mark.parametrize(
+    ("objects", "ends", "end"),
+    [
+        ([batch(20, 30)], [(20, 30)], Watermark(40, True)),
+        ([batch(10, 20), batch(25, 40)], [(10, 20), (25, 40)], Watermark(40, True)),
+        # The group's offsets were reset forward, and nothing has come since.
+        ([batch(10, 20)], [(10, 20)], Watermark(40, True)),
+        ([batch(10, 20), batch(30, 50)], [(10, 20)], Watermark(30, True)),
+        ([batch(10, 20), batch(50, 60)], [(10, 20)], Watermark(40, True)),
+        ([batch(10, 20), event(25)], [(10, 20), (25, 26)], Watermark(40)),
+    ],
+)
+@pytest.mark.parametrize("open_end", [False, True])
+def test_holes_that_are_accepted_are_passed_and_named(
+    objects: list[Stored], ends: list[tuple[int, int]], end: Watermark, open_end: bool
+) -> None:
+    found = read(Watermark(10, True), 40, *objects, accept_holes=True, open_end=open_end)
+    assert spans(found) == ends
+    assert found is not None
+    assert (found.end, found.hole) == (end, None)
+    strict = read(Watermark(10, True), 40, *objects)
+    assert strict is not None
+    assert bool(found.accepted) == (strict.hole is not None)
+    assert strict.hole is None or strict.hole in found.accepted
+
+
+@pytest.mark.parametrize(
+    ("objects", "end", "hole"),
+    [
+        ([], 20, False),
+        ([event(22)], 25, False),
+        ([batch(22, 25)], 20, True),
+        # The layout was changed back, or was never changed: a batch is missing before this one.
+        ([batch(22, 30)], 20, True),
+        ([batch(27, 30)], 20, True),
+    ],
+)
+def test_behind_the_last_batch_of_a_changed_layout_the_next_object_says_whether_something_is_missing(
+    objects: list[Stored], end: int, hole: bool
+) -> None:
+    found = read(Watermark(10, True), 25, batch(10, 20), *objects, open_end=True)
+    assert found is not None
+    assert (found.end.offset, found.hole is not None) == (end, hole)
 
 
 def test_of_an_overlap_only_offsets_from_the_watermark_on_are_read() -> None:
