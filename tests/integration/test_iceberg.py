@@ -173,6 +173,27 @@ def test_new_columns_are_added_and_what_does_not_fit_is_kept(
     assert [dict(row["unfit"] or []) for row in rows] == [{}, {}, {}, {"close": "n/a"}, {}]
 
 
+def test_numbers_and_timestamps_at_the_edges_of_their_types_are_kept(
+    s3: S3Client, settings: CompactSettings, topic: str, bucket: str
+) -> None:
+    last = 253_402_300_799_999
+    values = [b'{"id":9007199254740993}', b'{"id":1}', b'{"id":1.5}']
+    records = [record(topic, 0, at, value, last + (at == 1)) for at, value in enumerate(values)]
+    put_batch(s3, bucket, records, 0, 3)
+    assert compact(settings, topic, {0: 3}).unfit == 1
+    put_batch(s3, bucket, [record(topic, 0, 3, b'{"id":12345678901234567891}', last)], 3, 4)
+    assert compact(settings, topic, {0: 4}).unfit == 1
+    with connect(settings, topic) as parts:
+        assert [str(each) for each in rebuild.rebuild(parts.compactor, lambda _: None).changes] == [
+            "id: double → string"
+        ]
+    rows = sorted(read_table(s3, settings, topic).to_pylist(), key=lambda row: row["kafka_offset"])
+    assert [row["id"] for row in rows] == ["9007199254740993", "1", "1.5", "12345678901234567891"]
+    shown = "9999-12-31T23:59:59.999000+00:00"
+    stamps = [row["kafka_timestamp"] for row in rows]
+    assert [each and each.isoformat() for each in stamps] == [shown, None, shown, shown]
+
+
 def test_many_commits_are_merged_into_few_manifests(
     s3: S3Client, settings: CompactSettings, topic: str, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

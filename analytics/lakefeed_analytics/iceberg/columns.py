@@ -1,8 +1,9 @@
 """Columns of a table and their types, which follow from the values by rule and never from a file.
 
-An integer of 64 bits is a long, another number a double, true and false are a boolean; everything else is a
-string: text as it is, objects and arrays as their JSON. A column never changes its type by itself: a value
-that does not fit is kept in the column `unfit`, and `lakefeed-analytics rebuild` widens the column.
+An integer of 64 bits is a long, another number that a double holds a double, true and false are a boolean;
+everything else is a string: text as it is, objects and arrays as their JSON. A double holds an integer only
+if it is exactly that one: no number is altered. A column never changes its type by itself: a value that does
+not fit is kept in the column `unfit`, and `lakefeed-analytics rebuild` widens the column.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def is_long(text: str) -> bool:
     """Whether a JSON number is an integer of 64 bits."""
     if not _INTEGER.fullmatch(text):
         return False
-    return len(text) < _LONGEST_LONG or int(text) in _LONGS
+    return len(text) < _LONGEST_LONG or (len(text) <= _LONGEST_LONG + 1 and int(text) in _LONGS)
 
 
 def type_of(text: str, *, string: bool) -> ColumnType | None:
@@ -68,7 +69,20 @@ def type_of(text: str, *, string: bool) -> ColumnType | None:
         return None
     if first in "tf":
         return ColumnType.BOOLEAN
-    return ColumnType.LONG if is_long(text) else ColumnType.DOUBLE
+    if is_long(text):
+        return ColumnType.LONG
+    return ColumnType.STRING if _double(text) is None else ColumnType.DOUBLE
+
+
+def _double(text: str) -> float | None:
+    """A JSON number as a double; None if it is too large, or an integer that no double is.
+
+    A fraction is rounded to the nearest double, as by every parser.
+    """
+    number = float(text)
+    if not math.isfinite(number):
+        return None
+    return number if not _INTEGER.fullmatch(text) or int(number) == int(text) else None
 
 
 def from_glue(kind: str) -> ColumnType:
@@ -123,5 +137,4 @@ def fitting(kind: ColumnType, text: str, *, string: bool) -> bool | int | float 
         return None
     if kind is ColumnType.LONG:
         return int(text) if is_long(text) else None
-    number = float(text)
-    return number if math.isfinite(number) else None
+    return _double(text)

@@ -7,7 +7,7 @@ key, a value of another type or anything else, are taken apart one by one. Both 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import date
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -42,7 +42,9 @@ TEXTS = pa.map_(pa.string(), pa.string())
 _PLACE: list[tuple[str, Any]] = [("p", pa.int64()), ("o", pa.int64()), ("t", pa.int64())]
 _DETAILS: dict[str, Any] = {"k": pa.string(), "h": pa.list_(pa.list_(pa.string())), "s": pa.string()}
 # Iceberg's timestamps are microseconds in 64 bits; what readers show ends with the year 9999.
-_TIMESTAMPS_MS = range(1 + int(datetime.max.replace(tzinfo=UTC).timestamp() * 1000))
+_TIMESTAMPS_MS = range((date.max.toordinal() + 1 - date(1970, 1, 1).toordinal()) * 86_400_000)
+# Larger doubles may be an integer that was rounded.
+_EXACT_BELOW = pa.scalar(2.0**53)
 
 
 class Lines(NamedTuple):
@@ -66,7 +68,7 @@ def found_types(lines: Lines) -> list[tuple[str, ColumnType]]:
     if not lines.data:
         return []
     table = _parsed(lines.data, None)
-    if table is None:
+    if table is None or not _is_exact(table):
         return _types_one_by_one(lines)
     kinds = {each.name: _column_type(each.type) for each in table.schema if each.name != KAFKA_FIELD}
     return [(name, kind) for name, kind in kinds.items() if kind is not None]
@@ -114,7 +116,7 @@ class RowReader:
             InputError: a line is damaged.
         """
         table = _parsed(lines.data, self._usual)
-        if table is None or not _is_finite(table):
+        if table is None or not _is_exact(table):
             rows, known = self._one_by_one(lines)
             self._usual = self._expected()
             return rows, known
@@ -210,10 +212,10 @@ def _parsed(data: bytes, expected: Iterable[tuple[str, Any]] | None) -> pa.Table
     return table if len(table) == data.count(b"\n") else None
 
 
-def _is_finite(table: pa.Table) -> bool:
-    """Whether all numbers are: Arrow rounds some that are too large to infinity."""
+def _is_exact(table: pa.Table) -> bool:
+    """Whether no number was altered: Arrow rounds integers to doubles, and some numbers to infinity."""
     return all(
-        pc.all(pc.is_finite(table.column(index))).as_py() is not False
+        pc.all(pc.less(pc.abs(table.column(index)), _EXACT_BELOW)).as_py() is not False
         for index, kind in enumerate(table.schema.types)
         if kind == pa.float64()
     )

@@ -51,6 +51,16 @@ def rows(columns: dict[str, ColumnType], *events: bytes) -> list[dict[str, Any]]
         (LONG, b"[1]", None),
         (DOUBLE, b"1", 1.0),
         (DOUBLE, b"1.50", 1.5),
+        (DOUBLE, b"9007199254740992", 2.0**53),
+        (DOUBLE, b"9007199254740993", None),
+        (DOUBLE, b"-9007199254740993", None),
+        (DOUBLE, b"12345678901234567891", None),
+        (DOUBLE, b"18446744073709551616", 2.0**64),
+        (DOUBLE, b"-0", 0.0),
+        (DOUBLE, b"9" * 5000, None),
+        (LONG, b"9" * 5000, None),
+        (LONG, b"-9223372036854775808", -(2**63)),
+        (DOUBLE, b"12345678901234567891.0", 12345678901234567891.0),
         (DOUBLE, b"1e400", None),
         (DOUBLE, b"1.7976931348623157e309", None),
         (DOUBLE, b'"n/a"', None),
@@ -74,6 +84,27 @@ def test_a_value_is_in_its_column_or_kept_with_its_text(
     else:
         assert row == {"a": expected, "unfit": {}}
         assert type(row["a"]) is type(expected)
+
+
+@pytest.mark.parametrize("other", [b"{}", b'{"a":1.5}', b'{"a":1}', b'{"a":1e300}'])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"9007199254740993", {LONG, DOUBLE}),
+        (b"9223372036854775808", {DOUBLE}),
+        (b"12345678901234567891", {STRING}),
+        (b"-12345678901234567891", {STRING}),
+        (b"1e400", {STRING}),
+        (b"9" * 5000, {STRING}),
+    ],
+)
+def test_the_type_of_a_number_holds_it(value: bytes, expected: set[ColumnType], other: bytes) -> None:
+    found = widened({}, found_types(lines(b'{"a":' + value + b"}", other)))
+    assert found["a"] in expected
+    row = rows(found, b'{"a":' + value + b"}", other)[0]
+    kept = row["unfit"].get("a", row["a"])
+    assert kept == value.decode() or kept == int(value)
+    assert not row["unfit"] or found["a"] is DOUBLE
 
 
 def test_null_and_missing_are_null() -> None:
@@ -126,11 +157,20 @@ def test_partition_offset_and_timestamp_are_columns() -> None:
     assert first["kafka_timestamp"].isoformat() == "2026-09-21T14:13:20+00:00"
 
 
-@pytest.mark.parametrize("timestamp_ms", [-1, 10**18])
-def test_a_timestamp_that_no_date_has_is_null(timestamp_ms: int) -> None:
+@pytest.mark.parametrize(
+    ("timestamp_ms", "shown"),
+    [
+        (-1, None),
+        (0, "1970-01-01T00:00:00+00:00"),
+        (253_402_300_799_999, "9999-12-31T23:59:59.999000+00:00"),
+        (253_402_300_800_000, None),
+        (10**18, None),
+    ],
+)
+def test_a_timestamp_that_no_date_has_is_null(timestamp_ms: int, shown: str | None) -> None:
     one = record("t", 0, 0, b"{}", timestamp_ms)
     table, _ = RowReader({}).read(Lines("t", "1970-01-01", to_line(one, b"{}"), "x"))
-    assert table.column("kafka_timestamp").to_pylist() == [None]
+    assert [each and each.isoformat() for each in table.column("kafka_timestamp").to_pylist()] == [shown]
 
 
 @pytest.mark.parametrize("data", [b'{"a":1}\n', b'{"a":1,"_kafka":{"p":1}}\n', b"x\n", b"\n"])
@@ -185,6 +225,7 @@ _SCALARS = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-(2**65), 2**65),
+    st.sampled_from([2**53, 2**53 + 1, -(2**53) - 1, 2**64, 2**64 + 1]),
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(),
 )
