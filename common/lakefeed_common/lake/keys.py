@@ -17,8 +17,10 @@ EVENT_SUFFIX = ".json"
 BATCH_SUFFIX = ".json.gz"
 _KEY = re.compile(
     rf"(?P<topic>[A-Za-z0-9._-]+)/{PARTITION_KEY}=(?P<day>\d{{4}}-\d\d-\d\d)/"
-    r"(?P<partition>\d{5,10})-(?P<offset>\d{20})(?P<suffix>\.json|\.json\.gz)"
+    r"(?P<partition>\d{5}|[1-9]\d{5,9})-(?P<offset>\d{20})(?P<suffix>\.json|\.json\.gz)",
+    re.ASCII,
 )
+_MAX_PARTITION, _MAX_OFFSET = 2**31 - 1, 2**63 - 1
 
 
 class ObjectKey(NamedTuple):
@@ -43,17 +45,32 @@ class ObjectKey(NamedTuple):
 
     @classmethod
     def parse(cls, prefix: str, text: str) -> ObjectKey | None:
-        """Parse a whole key; None for any other object, such as a conflict that was kept."""
+        """Parse a whole key; None for any other object, such as a conflict that was kept.
+
+        The key of what is returned is this text: two objects never have the same one.
+        """
         match = _KEY.fullmatch(text.removeprefix(f"{prefix}/")) if text.startswith(f"{prefix}/") else None
-        if match is None:
+        if match is None or not _is_day(match["day"]):
             return None
-        partition = Partition(match["topic"], int(match["partition"]))
-        return cls(partition, match["day"], int(match["offset"]), match["suffix"] == BATCH_SUFFIX)
+        number, offset = int(match["partition"]), int(match["offset"])
+        if number > _MAX_PARTITION or offset > _MAX_OFFSET:
+            return None
+        return cls(Partition(match["topic"], number), match["day"], offset, match["suffix"] == BATCH_SUFFIX)
 
 
 def folder(prefix: str, topic: str, day: str) -> str:
     """What the keys of a topic's day begin with: `<prefix>/<topic>/dt=<YYYY-MM-DD>/`."""
     return f"{prefix}/{topic}/{PARTITION_KEY}={day}/"
+
+
+@lru_cache(maxsize=1024)
+def _is_day(text: str) -> bool:
+    """Whether there is such a day."""
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=64)

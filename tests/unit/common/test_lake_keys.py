@@ -43,7 +43,7 @@ def test_the_key_of_a_batch_has_its_start_and_its_first_records_day_but_not_its_
     assert key == "batches/prices/dt=2026-01-01/00003-00000000000000000005.json.gz"
 
 
-@given(st.sampled_from([False, True]), st.integers(0, 2**63 - 1), st.integers(0, 99_999))
+@given(st.sampled_from([False, True]), st.integers(0, 2**63 - 1), st.integers(0, 2**31 - 1))
 def test_a_key_is_parsed_into_what_it_was_made_of(batch: bool, offset: int, partition: int) -> None:
     key = ObjectKey(Partition("prices", partition), "1970-01-01", offset, batch)
     assert ObjectKey.parse("lake/events", key.text("lake/events")) == key
@@ -57,6 +57,13 @@ def test_a_key_is_parsed_into_what_it_was_made_of(batch: bool, offset: int, part
         "events/prices/00003-00000000000000000005.json",
         "other/prices/dt=2026-01-01/00003-00000000000000000005.json",
         "events/prices/dt=2026-01-01/00003-00000000000000000005-0123456789abcdef.json",
+        "events/prices/dt=2026-13-45/00003-00000000000000000005.json",
+        "events/prices/dt=2026-02-29/00003-00000000000000000005.json",
+        "events/prices/dt=0000-01-01/00003-00000000000000000005.json",
+        "events/prices/dt=2026-01-01/0000000003-00000000000000000005.json",
+        "events/prices/dt=2026-01-01/9999999999-00000000000000000005.json",
+        "events/prices/dt=2026-01-01/00003-99999999999999999999.json",
+        "events/prices/dt=2026-01-01/0000\u0663-00000000000000000005.json",
     ],
 )
 def test_other_objects_have_no_key_of_ours(key: str) -> None:
