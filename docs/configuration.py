@@ -26,7 +26,9 @@ variable, the value and what is allowed. If a variable is in a group and in the 
 latter describes its meaning for that service.
 
 AWS credentials come from AWS's own chain (`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, `AWS_PROFILE`,
-or the role of the machine or pod) and are not settings of Lakefeed.
+or the role of the machine or pod) and are not settings of Lakefeed. If there are none, or they cannot be
+used, services wait, report the reason in `/readyz`, and use new ones without a restart. A profile that does
+not exist or a shared config file that cannot be read is a wrong setting.
 
 """
 _COLUMNS = ("Variable", "Value", "Default", "Unit", "Meaning")

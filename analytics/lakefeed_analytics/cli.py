@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -206,6 +205,4 @@ def _loaded(kind: type[S]) -> S:
     from lakefeed_common import logs
 
     logs.configure(settings)
-    # botocore logs for each client where its credentials come from; we log failures ourselves.
-    logging.getLogger("botocore").setLevel(logging.ERROR)
     return settings

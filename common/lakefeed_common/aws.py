@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from json import JSONDecodeError
 from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.credentials import CredentialProvider, RefreshableCredentials
+from botocore.credentials import (
+    CredentialProvider,
+    Credentials,
+    ReadOnlyCredentials,
+    RefreshableCredentials,
+)
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
     HTTPClientError,
     NoCredentialsError,
-    PartialCredentialsError,
-    SSOError,
+    RefreshWithMFAUnsupportedError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.tokens import TokenProviderChain
 
 from lakefeed_common import aws_places
 from lakefeed_common.errors import LakefeedError, MissingError, RefusedError, SettingsError, UnavailableError
 from lakefeed_common.settings import AwsSettings
+from lakefeed_common.text import visible
 
 _MISSING = {
     "EntityNotFoundException",
@@ -67,15 +75,45 @@ _CREDENTIALS = {
 # Their messages contain the time, but a reason must not change with each attempt.
 _CLOCK = {"InvalidSignatureException", "RequestExpired", "RequestTimeTooSkewed"}
 _REQUEST_ID = re.compile(r";? *Request ID: *[\w-]+", re.IGNORECASE)
+_LONGEST_REASON = 500
 _CREDENTIAL_VARIABLES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_SECURITY_TOKEN",
 )
+CREDENTIAL_SOURCES = (
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role"
+)
+_CONTAINER_VARIABLES = (
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+)
+# By botocore's names of the providers; all others read the profile, where some have an option of their own.
+_SOURCES = {
+    "env": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "iam-role": "the EC2 instance's role",
+    "boto-config": "the Boto2 config file",
+    "ec2-credentials-file": "AWS_CREDENTIAL_FILE",
+}
+_OPTIONS = {
+    "assume-role": "role_arn",
+    "assume-role-with-web-identity": "web_identity_token_file",
+    "custom-process": "credential_process",
+    "login": "login_session",
+    "sso": "sso_session",
+}
 # One attempt is shorter than the time after which a silent work loop counts as stalled.
 _CONNECT_SECONDS, _READ_SECONDS = 2, 22
 _REREAD = timedelta(seconds=10)
+
+
+class UnusableCredentialsError(CredentialRetrievalError):
+    """No credentials can sign a request; the message gives their source, the reason and advice."""
+
+    fmt = "{error_msg}"
 
 
 class _FileProvider(CredentialProvider):
@@ -99,20 +137,112 @@ class _FileProvider(CredentialProvider):
         found = self._file.load()
         if found is None:
             raise NoCredentialsError
-        for key in ("access_key", "secret_key", "token"):
-            if not is_plain(getattr(found, key)):
-                # botocore's own message about the invalid header would show the credential.
-                raise UnusableCredentialsError(
-                    provider=str(self.METHOD),
-                    error_msg=f"the {key.replace('_', ' ')} of {self.METHOD} has a line break, a space or "
-                    "another character in it that no credential has: write it again without",
-                )
         return {
             "access_key": found.access_key,
             "secret_key": found.secret_key,
             "token": found.token,
             "expiry_time": (datetime.now(UTC) + _REREAD).isoformat(),
         }
+
+
+class _ChainCredentials(Credentials):
+    """What AWS's chain finds when a request is signed, renewed by botocore or by reading its file again.
+
+    After a failure, the chain and its configuration are loaded again, so that a correction does not require a
+    restart.
+    """
+
+    method = "chain"
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        self._found: Credentials | None = None
+        self._source = ""
+        self._lock = threading.Lock()
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        """The credentials that sign now.
+
+        Raises:
+            UnusableCredentialsError: there are none, or they cannot be used, whatever botocore raised.
+            SettingsError: see `check_variables` and `aws_places.new_session`.
+        """
+        try:
+            with self._lock:
+                found = self._found = self._found or self._load()
+            frozen = found.get_frozen_credentials()
+        except (LakefeedError, UnusableCredentialsError):
+            self._found = None
+            raise
+        except Exception as error:
+            self._found = None
+            raise UnusableCredentialsError(error_msg=_why_unusable(error, self._source)) from error
+        for name in ("access_key", "secret_key", "token"):
+            if not is_plain(getattr(frozen, name)):
+                # botocore's own message about the invalid header would show the credential.
+                self._found = None
+                raise UnusableCredentialsError(
+                    error_msg=f"the AWS credentials of {self._source}: the {name.replace('_', ' ')} has a "
+                    "line break, a space or another character in it that no credential has. Set it again "
+                    "without"
+                )
+        return frozen
+
+    def _load(self) -> Credentials:
+        check_variables()
+        made = aws_places.new_session(self._region)
+        resolver = made._session.get_component("credential_provider")
+        resolver.get_provider("assume-role")._prompter = _no_prompt
+        for provider in resolver.providers:
+            self._source = _source(provider.METHOD)
+            if provider.METHOD in ("shared-credentials-file", "config-file"):
+                provider = _FileProvider(provider)
+            found: Credentials | None = provider.load()
+            if found is not None:
+                return found
+        raise UnusableCredentialsError(error_msg=f"there are no AWS credentials. {CREDENTIAL_SOURCES}")
+
+
+def _source(method: str) -> str:
+    """Where a provider of botocore's chain finds credentials: the variable or the profile to check."""
+    if method == "container-role":
+        names = (name for name in _CONTAINER_VARIABLES if os.environ.get(name))
+        return f"the container ({', '.join(names)})"
+    if method in _SOURCES:
+        return _SOURCES[method]
+    if method == "assume-role-with-web-identity" and os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
+        return "AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN"
+    option = _OPTIONS.get(method)
+    return f"profile {aws_places.profile()}" + (f" ({option})" if option else "")
+
+
+def _why_unusable(error: Exception, source: str) -> str:
+    if isinstance(error, RefreshWithMFAUnsupportedError):
+        return _needs_code()
+    if isinstance(error, ClientError) and error.response["Error"].get("Code") in _CLOCK:
+        reason = f"AWS answered {error.response['Error']['Code']}; set this machine's clock"
+    elif isinstance(error, JSONDecodeError):
+        reason = f"the answer is not JSON ({error})"
+    elif isinstance(error, BotoCoreError | ClientError | OSError | ValueError):
+        reason = _REQUEST_ID.sub("", visible(" ".join(str(error).split())))[:_LONGEST_REASON]
+    else:
+        reason = f"{type(error).__name__}: {error}"
+    return f"the AWS credentials of {source} cannot be used: {reason.rstrip('.')}. {CREDENTIAL_SOURCES}"
+
+
+def _no_prompt(_: str) -> str:
+    """Replace botocore's MFA prompt, which asks on the terminal at each attempt."""
+    raise UnusableCredentialsError(error_msg=_needs_code())
+
+
+def _needs_code() -> str:
+    profile = aws_places.profile()
+    return (
+        f"the role of AWS_PROFILE={profile} requires an MFA code, which a service cannot prompt for. Get "
+        f"temporary credentials (`aws configure export-credentials --profile {profile} --format env`) and "
+        "set the AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN that it prints, without "
+        "AWS_PROFILE; for longer periods, use a role that does not require MFA"
+    )
 
 
 def check_variables() -> None:
@@ -135,45 +265,27 @@ def is_plain(text: str | None) -> bool:
     return text is None or (text.isascii() and text.isprintable() and " " not in text)
 
 
-class UnusableCredentialsError(CredentialRetrievalError):
-    """Configured credentials that cannot sign a request; the message gives the reason."""
+def credentials(region: str) -> Credentials:
+    """The credentials of AWS's chain for every client, renewed while they are used.
 
-    fmt = "{error_msg}"
-
-
-def _no_prompt(profile: str) -> Callable[[str], str]:
-    """A replacement for botocore's MFA prompt, which asks on the terminal at each attempt."""
-
-    def refuse(_: str) -> str:
-        raise UnusableCredentialsError(
-            provider="assume-role",
-            error_msg=f"the role of AWS_PROFILE={profile} requires an MFA code, which a service cannot "
-            "prompt for. Get temporary credentials "
-            f"(`aws configure export-credentials --profile {profile} --format env`) "
-            "and set the AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN that it prints, "
-            "without AWS_PROFILE; for longer periods, use a role that does not require MFA",
-        )
-
-    return refuse
+    They are looked for when a request is signed, and never with a prompt on the terminal: see
+    `_ChainCredentials.get_frozen_credentials` for what that raises.
+    """
+    return _ChainCredentials(region)
 
 
 def session(settings: AwsSettings) -> boto3.Session:
-    """A session whose credentials are renewed: by botocore if they expire, or by reading their file again.
-
-    It never prompts on the terminal.
+    """A session that signs with `credentials`.
 
     Raises:
-        SettingsError: see `check_variables`.
+        SettingsError: see `check_variables` and `aws_places.new_session`.
     """
     check_variables()
     made = aws_places.new_session(settings.aws_region)
-    resolver = made._session.get_component("credential_provider")
-    roles = resolver.get_provider("assume-role")
-    roles._prompter = _no_prompt(made.profile_name)
-    resolver.providers = [
-        _FileProvider(each) if each.METHOD in ("shared-credentials-file", "config-file") else each
-        for each in resolver.providers
-    ]
+    core: Any = made._session  # the stubs lack the attribute
+    core._credentials = credentials(settings.aws_region)
+    # No service in use takes SSO tokens, and a wrong sso_session is reported with the credentials.
+    core.register_component("token_provider", TokenProviderChain(providers=[]))
     return made
 
 
@@ -196,7 +308,7 @@ def client(
         connections: how many threads can call at the same time.
 
     Raises:
-        SettingsError: a variable, an endpoint or a file of authorities cannot be used.
+        SettingsError: a variable, a shared file, an endpoint or a file of authorities cannot be used.
     """
     options: Any = Config(  # the stubs lack its attributes
         connect_timeout=_CONNECT_SECONDS,
@@ -205,12 +317,13 @@ def client(
         max_pool_connections=connections,
     )
     opened = session(settings)
-    arguments, place = aws_places.options(service, opened, settings)
-    made = opened.client(
-        service,  # type: ignore[call-overload]  # the name is a plain string here
-        config=options.merge(place),
-        **arguments,
-    )
+    with aws_places.usable_configuration():
+        arguments, place = aws_places.options(service, opened, settings)
+        made = opened.client(
+            service,  # type: ignore[call-overload]  # the name is a plain string here
+            config=options.merge(place),
+            **arguments,
+        )
 
     def on_attempt(**_: Any) -> None:
         attempt()
@@ -249,11 +362,6 @@ def explain(
         return RefusedError(message)
     if isinstance(error, UnusableCredentialsError):
         return RefusedError(f"{doing}: {error}.")
-    if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError | SSOError):
-        return RefusedError(
-            f"{doing}: no AWS credentials ({error}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "or AWS_PROFILE, or give the machine a role."
-        )
     if isinstance(error, BotoConnectionError | HTTPClientError):
         return UnavailableError(
             f"{doing}: {where} does not answer ({error}). Check AWS_ENDPOINT_URL and AWS_REGION."

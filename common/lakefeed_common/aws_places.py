@@ -12,6 +12,8 @@ import io
 import os
 import re
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -22,15 +24,16 @@ from botocore import UNSIGNED
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ProfileNotFound
 from botocore.loaders import Loader, create_loader
 from urllib3 import HTTPResponse
 
 from lakefeed_common.errors import SettingsError
 from lakefeed_common.settings import ENDPOINT_URL, AwsSettings
 
-# Variables for a file of certificate authorities, in order of precedence. The config file's `ca_bundle` is
-# read together with the first one.
+_FILES = "AWS's shared config and credentials files"
+# Variables for a file of certificate authorities, in order of precedence. The config file's `ca_bundle` comes
+# after the first one.
 _BUNDLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 
 
@@ -55,18 +58,58 @@ class BucketPlace:
         return self.url.rstrip("/") if self.virtual else self.url.removesuffix(f"/{bucket}/")
 
 
+def profile() -> str:
+    """The name of the profile in use."""
+    return os.environ.get("AWS_DEFAULT_PROFILE") or os.environ.get("AWS_PROFILE") or "default"
+
+
+@contextmanager
+def usable_configuration() -> Iterator[None]:
+    """Translate whatever botocore raises for AWS's variables and shared files; nothing is sent in the block.
+
+    Raises:
+        SettingsError: they cannot be used.
+    """
+    try:
+        yield
+    except ProfileNotFound as error:
+        raise SettingsError(
+            f"AWS_PROFILE={profile()}: there is no such profile in {_FILES}. Add it there, or set another one"
+        ) from error
+    except (BotoCoreError, OSError, ValueError) as error:
+        raise SettingsError(
+            f"AWS's configuration cannot be used: {str(error).rstrip('.')}. Check the AWS_ variables and "
+            f"{_FILES}"
+        ) from error
+
+
 def new_session(region: str | None = None) -> boto3.Session:
     """A session that shares botocore's models of the services with all others.
 
     Parsing them takes two thirds of the time in which a client is made.
 
     Raises:
-        BotoCoreError: the shared config file or its profile cannot be used.
+        SettingsError: the shared config file, its profile or one of AWS's variables cannot be used.
     """
-    made = boto3.Session(region_name=region)
-    core: Any = made._session
-    core.register_component("data_loader", _model_loader(core.get_config_variable("data_path")))
+    with usable_configuration():
+        made = boto3.Session(region_name=region)
+        core: Any = made._session
+        core.register_component("data_loader", _model_loader(core.get_config_variable("data_path")))
+        for name, (option, variable, _, convert) in core.session_var_map.items():
+            # botocore converts them when it first needs them, and its message does not name them.
+            if convert is int:
+                _check_number(core, name, option, variable)
     return made
+
+
+def _check_number(core: Any, name: str, option: str, variable: str) -> None:
+    try:
+        core.get_config_variable(name)
+    except ValueError:
+        value = os.environ.get(variable)
+        place = f"{option} of profile {profile()}" if value is None else variable
+        value = core.get_scoped_config().get(option) if value is None else value
+        raise SettingsError(f"{place}={value!r}: it should be a whole number") from None
 
 
 @cache
@@ -132,7 +175,7 @@ def describe(settings: AwsSettings, service: str | None = None) -> str:
         if service:
             return endpoint_url(service, settings, session) or own
         places = {name: endpoint_url(name, settings, session) for name in ("s3", "glue", "athena")}
-    except (SettingsError, BotoCoreError):
+    except SettingsError:
         return settings.aws_endpoint_url or own
     if len(set(places.values())) == 1:
         return places["s3"] or own
@@ -145,12 +188,11 @@ def ca_bundle(session: boto3.Session) -> str | None:
     Raises:
         SettingsError: it contains no certificates.
     """
-    core: Any = session._session
-    try:
-        configured = core.get_config_variable("ca_bundle")
-    except BotoCoreError:
-        configured = os.environ.get(_BUNDLES[0])
-    names = {_BUNDLES[0]: configured, **{name: os.environ.get(name) for name in _BUNDLES[1:]}}
+    names = {
+        _BUNDLES[0]: os.environ.get(_BUNDLES[0]),
+        f"ca_bundle of profile {profile()} in AWS's shared config file": _scoped(session).get("ca_bundle"),
+        **{name: os.environ.get(name) for name in _BUNDLES[1:]},
+    }
     for name, path in names.items():
         if path:
             try:
@@ -172,12 +214,12 @@ def bucket_place(bucket: str, settings: AwsSettings) -> BucketPlace:
     """The address to which boto3 would put an object of the bucket; nothing is sent.
 
     Raises:
-        SettingsError: see `options`.
-        BotoCoreError: the shared config file or its profile cannot be used.
+        SettingsError: see `options` and `new_session`.
     """
     session = new_session(settings.aws_region)
     arguments, config = options("s3", session, settings)
-    client = session.client("s3", config=Config(signature_version=UNSIGNED).merge(config), **arguments)
+    with usable_configuration():
+        client = session.client("s3", config=Config(signature_version=UNSIGNED).merge(config), **arguments)
     sent: list[str] = []
 
     def keep(request: AWSPreparedRequest, **_: object) -> Any:

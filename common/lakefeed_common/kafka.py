@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lakefeed_common.errors import RefusedError
 from lakefeed_common.settings import KafkaSettings
 
@@ -12,22 +14,28 @@ def msk_token(region: str) -> tuple[str, float]:
     It is a presigned request for `kafka-cluster:Connect`, valid for 15 minutes.
 
     Raises:
-        RefusedError: there are no credentials, or they cannot be retrieved.
+        RefusedError: there are no credentials, or they cannot be used.
+        SettingsError: a variable or AWS's shared config file cannot be used.
     """
-    # The import takes a third of a second, and is only needed for MSK.
-    import botocore.session
+    # The imports take a third of a second, and are only needed for MSK.
     from aws_msk_iam_sasl_signer import MSKAuthTokenProvider  # type: ignore[import-untyped]
-    from botocore.exceptions import BotoCoreError
+    from botocore.credentials import CredentialProvider, Credentials
+
+    from lakefeed_common import aws
+
+    class Found(CredentialProvider):
+        """The signer's own chain would prompt for an MFA code."""
+
+        def load(self) -> Credentials:
+            frozen: Any = aws.credentials(region).get_frozen_credentials()
+            return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
 
     try:
-        if botocore.session.Session().get_credentials() is None:
-            raise RefusedError(
-                "no AWS credentials to sign a token for Amazon MSK with. Set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role"
-            )
-        token, expires_ms = MSKAuthTokenProvider.generate_auth_token(region)
-    except BotoCoreError as error:
-        raise RefusedError(f"no AWS credentials to sign a token for Amazon MSK with: {error}") from error
+        token, expires_ms = MSKAuthTokenProvider.generate_auth_token_from_credentials_provider(
+            region, Found()
+        )
+    except aws.UnusableCredentialsError as error:
+        raise RefusedError(f"a token for Amazon MSK cannot be signed: {error}") from error
     return token, expires_ms / 1000
 
 

@@ -11,7 +11,7 @@ from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import KafkaConnectionError
 
 from lakefeed_common import kafka
-from lakefeed_common.errors import RefusedError
+from lakefeed_common.errors import LakefeedError
 from lakefeed_common.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,6 @@ class MskTokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
         """
         try:
             token, _ = await asyncio.to_thread(kafka.msk_token, self._region)
-        except RefusedError as error:
+        except LakefeedError as error:
             raise KafkaConnectionError(str(error)) from error
         return token

@@ -98,5 +98,6 @@ def configure(settings: LogSettings) -> None:
     handler.addFilter(Repeats())
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
-    # At lower levels it logs signed requests, including the session token.
-    logging.getLogger("botocore").setLevel(max(logging.INFO, logging.getLogger().level))
+    # Failures are logged by us, without its tracebacks; below INFO it logs signed requests, including the
+    # session token.
+    logging.getLogger("botocore").setLevel(logging.ERROR)

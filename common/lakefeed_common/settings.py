@@ -303,6 +303,9 @@ def load(cls: type[S], options: Mapping[str, Any] | None = None) -> S:
         SettingsError: one line per invalid value, with the variable, the value and what is allowed.
     """
     given = {name: value for name, value in (options or {}).items() if value is not None}
+    for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
+        # As in our own settings; botocore would look for a profile without a name.
+        del os.environ[name]
     try:
         return cls(**given)
     except ValidationError as error:

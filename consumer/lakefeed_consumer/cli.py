@@ -44,7 +44,7 @@ def run(
 
 def _quieten() -> None:
     """Let libraries log only what is wrong."""
-    for verbose in ("faust", "mode", "aiokafka", "botocore", "lakefeed_consumer.faust_driver"):
+    for verbose in ("faust", "mode", "aiokafka", "lakefeed_consumer.faust_driver"):
         logging.getLogger(verbose).setLevel(logging.WARNING)
     # A broker that has just started reports this before its first group; aiokafka retries.
     logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from lakefeed_common import kafka_client
-from lakefeed_common.errors import LakefeedError
+from lakefeed_common.errors import LakefeedError, SettingsError
 from lakefeed_common.health import Health
 from lakefeed_common.web import StatusServer
 from lakefeed_consumer.backoff import Backoff
@@ -50,7 +50,7 @@ async def run(settings: ConsumerSettings) -> None:
     """Run the consumer until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the port for metrics is taken.
+        SettingsError: the port for metrics is taken, or AWS's configuration cannot be used.
         UnavailableError: Faust stopped by itself.
         DeadLetterLimitError: the topic has too many dead letters.
     """
@@ -172,11 +172,13 @@ async def _open_store(settings: ConsumerSettings) -> ObjectStore:
 
 
 async def _until_usable(dependency: str, attempt: Callable[[], Awaitable[T]], health: Health) -> T:
-    """Retry until it works; until then readiness reports the reason."""
+    """Retry until it works; until then readiness reports the reason. A wrong setting needs a restart."""
     failures = 0
     while True:
         try:
             result = await attempt()
+        except SettingsError:
+            raise
         except LakefeedError as error:
             health.unready(dependency, str(error))
             failures += 1

@@ -280,7 +280,10 @@ def test_a_failing_credential_process_is_reported_and_retried(
         store = ObstoreObjectStore(load(ConsumerSettings, {"bucket": topic}))
         await store.create("events/a.json", b"{}")
         (tmp_path / "answer.json").unlink()
-        with pytest.raises(StoreRefusedError, match=r"cannot be renewed \(CredentialRetrievalError\)"):
+        with pytest.raises(
+            StoreRefusedError,
+            match=r"of profile default \(credential_process\) cannot be used: Error when retrieving",
+        ):
             await store.create("events/b.json", b"{}")
         write_keys_process(tmp_path, RENEWED_KEY)
         await store.create("events/b.json", b"{}")

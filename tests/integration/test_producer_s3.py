@@ -79,7 +79,7 @@ def test_missing_credentials_are_reported_with_advice(
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     done = publish(tmp_path, "s3://bucket/x.csv", kafka="none:1", topic="none", HOME=str(tmp_path))
     assert done.returncode == 1
-    assert "reading s3://bucket/x.csv: no AWS credentials" in done.stderr
+    assert "reading s3://bucket/x.csv: there are no AWS credentials" in done.stderr
     assert "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in done.stderr
 
 

@@ -191,9 +191,8 @@ def _comes_back(entry: Entry, position: Position) -> bool:
 def _prepare(settings: ConsumerSettings) -> None:
     """Let libraries log only what the commands do not print, and print UTF-8."""
     logs.configure(settings)
-    # They log each step and each failed attempt; the commands print the result.
-    for library in ("aiokafka", "botocore"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)
+    # It logs each step and each failed attempt; the commands print the result.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     lossless(sys.stdout, encoding="utf-8")
 
 

@@ -9,10 +9,6 @@ from typing import Literal, NamedTuple
 
 from lakefeed_consumer.object_store import StoreRefusedError, StoreUnavailableError
 
-CREDENTIAL_SOURCES = (
-    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role."
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Failure:

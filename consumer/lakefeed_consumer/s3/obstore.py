@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
-from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
@@ -26,13 +25,13 @@ from obstore.store import S3Store
 from lakefeed_common import aws_places
 from lakefeed_consumer.object_store import NO_METADATA, ObjectExistsError, StoreRefusedError
 from lakefeed_consumer.s3.credentials import CredentialProvider, find_credentials
-from lakefeed_consumer.s3.errors import CREDENTIAL_SOURCES, Failure, translate
+from lakefeed_consumer.s3.errors import Failure, translate
 from lakefeed_consumer.settings import ConsumerSettings
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig
 
-_ERRORS = (BaseError, OSError, BotoCoreError, ClientError)
+_ERRORS = (BaseError, OSError)
 # Statuses that obstore has a type for; it raises Python's own error for a 404.
 _STATUSES: dict[type[Exception], int] = {
     NotModifiedError: 304,
@@ -73,7 +72,7 @@ class ObstoreObjectStore:
         self.credentials = find_credentials(settings)
         self._provider = CredentialProvider(self.credentials)
         self._where = f"bucket {settings.bucket} at {aws_places.describe(settings, 's3')}"
-        self.place = _place(settings)
+        self.place = aws_places.bucket_place(settings.bucket, settings)
         options: ClientConfig = {
             "allow_http": True,
             "connect_timeout": timedelta(seconds=5),
@@ -152,16 +151,8 @@ class ObstoreObjectStore:
         except _ERRORS as error:
             unusable = self._provider.failure
             if isinstance(error, UnauthenticatedError) and unusable is not None:
-                raise self._no_keys(unusable) from error
+                raise StoreRefusedError(f"{self._where}: {unusable}.") from error
             raise translate(self._failure(error), self._where) from error
-
-    def _no_keys(self, error: Exception) -> StoreRefusedError:
-        if isinstance(error, StoreRefusedError):
-            return error
-        return StoreRefusedError(
-            f"{self._where}: the AWS credentials cannot be renewed ({type(error).__name__}). "
-            f"{CREDENTIAL_SOURCES}"
-        )
 
     def _failure(self, error: Exception) -> Failure:
         text = str(error)
@@ -195,15 +186,6 @@ def _code(text: str) -> str:
 def _message(text: str) -> str:
     message = _MESSAGE.search(text)
     return html.unescape(message[1]) if message else ""
-
-
-def _place(settings: ConsumerSettings) -> aws_places.BucketPlace:
-    try:
-        return aws_places.bucket_place(settings.bucket, settings)
-    except BotoCoreError as error:
-        raise StoreRefusedError(
-            f"bucket {settings.bucket}: its address cannot be determined ({error})"
-        ) from error
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -59,8 +58,6 @@ class Request:
 def publish_files(request: Request, settings: ProducerSettings) -> int:
     """Publish CSV files, and return the exit code."""
     logs.configure(settings)
-    # It logs where it found credentials.
-    logging.getLogger("botocore").setLevel(logging.WARNING)
     for option, output in (("--rejects", request.rejects), ("--summary", request.summary)):
         _check_output(option, output, [Path(file) for file in request.files])
     options = PublishOptions.of(settings, limit=request.limit, republish=request.republish)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -93,8 +92,6 @@ def parse_risks(given: list[str]) -> frozenset[Risk]:
 def restore_topic(request: Request, settings: ProducerSettings) -> int:
     """Restore a topic, and return the exit code."""
     logs.configure(settings)
-    # It logs where it found credentials.
-    logging.getLogger("botocore").setLevel(logging.WARNING)
     source = Source.of(request.source)
     stop = stop_on_signals()
     with LineDisplay() as screen, ThreadPoolExecutor(CONNECTIONS, "reading") as pool:

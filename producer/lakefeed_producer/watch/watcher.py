@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from lakefeed_common.errors import LakefeedError, RefusedError, UnavailableError
+from lakefeed_common.errors import LakefeedError, RefusedError, SettingsError, UnavailableError
 from lakefeed_producer.errors import BusyError, Stopped
 from lakefeed_producer.publish.destination import Destination
 from lakefeed_producer.watch.context import LOOP, WatchContext
@@ -76,6 +76,8 @@ class Watcher:
         try:
             destination = self._link.open(self._while_waiting)
             self._probe()
+        except SettingsError:
+            raise
         except LakefeedError as error:
             self._broker_unreachable(error)
             return False

@@ -87,8 +87,8 @@ def test_a_profile_that_does_not_exist(
 ) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nope")
     monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
-    assert run(monkeypatch, "tables") == 1
-    assert "The config profile (nope) could not be found" in capsys.readouterr().err
+    assert run(monkeypatch, "tables") == 2
+    assert "AWS_PROFILE=nope: there is no such profile" in capsys.readouterr().err
 
 
 def test_a_writing_statement_fails_before_aws_is_asked(

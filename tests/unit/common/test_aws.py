@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,12 +12,13 @@ from typing import Any
 import botocore.session
 import pytest
 import trustme
-from botocore.exceptions import ClientError, CredentialRetrievalError
+from botocore.exceptions import ClientError
 from botocore.loaders import JSONFileLoader, create_loader
 
 from lakefeed_common import aws
 from lakefeed_common.errors import RefusedError, SettingsError, UnavailableError
-from lakefeed_common.settings import AwsSettings
+from lakefeed_common.kafka import msk_token
+from lakefeed_common.settings import AwsSettings, load
 from tests.helpers.waiting import wait_for
 
 
@@ -82,11 +86,6 @@ def test_what_credentials_can_cause_names_them(code: str) -> None:
     assert "Check the AWS credentials" in str(error)
 
 
-def test_credentials_that_cannot_be_renewed_are_reported() -> None:
-    failed = CredentialRetrievalError(provider="custom-process", error_msg="exit code 1")
-    assert "no AWS credentials" in str(aws.explain(failed, AwsSettings(), "looking"))
-
-
 def test_credentials_of_a_file_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "credentials"
     text = "[default]\naws_access_key_id={0}\naws_secret_access_key=x\naws_session_token={0}\n"
@@ -124,38 +123,191 @@ def test_a_credential_of_a_file_that_no_header_can_carry_is_named_and_not_shown(
         aws.client("glue", AwsSettings()).get_databases()
     error = aws.explain(raised.value, AwsSettings(), "looking")
     assert type(error) is RefusedError
-    assert str(error).startswith(f"looking: the {part} of shared-credentials-file has a line break, a space")
+    assert str(error).startswith(
+        f"looking: the AWS credentials of profile default: the {part} has a line break, a space"
+    )
     assert line.split("=")[1] not in str(error)
 
 
-def test_a_profile_that_requires_a_code_is_reported_without_a_prompt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+ROLE = "role_arn = arn:aws:iam::123456789012:role/reader\n"
+BROKEN_PROFILES = {
+    "missing_program": (
+        "credential_process = /nope/program",
+        "profile x (credential_process)",
+        "/nope/program",
+    ),
+    "no_json": ("credential_process = /bin/echo hello", "profile x (credential_process)", "not JSON"),
+    "quote": (
+        'credential_process = /bin/echo "open',
+        "profile x (credential_process)",
+        "No closing quotation",
+    ),
+    "failing_program": (
+        "credential_process = /bin/false",
+        "profile x (credential_process)",
+        "custom-process",
+    ),
+    "no_source": (ROLE + "source_profile = other", "profile x (role_arn)", '"other"'),
+    "loop": (ROLE + "source_profile = x2\n[profile x2]\n" + ROLE + "source_profile = x", "profile x", "loop"),
+    "source_kind": (ROLE + "credential_source = Foo", "profile x (role_arn)", "Foo"),
+    "no_token_file": (
+        ROLE + "web_identity_token_file = /nope/token",
+        "profile x (web_identity_token_file)",
+        "/nope/token",
+    ),
+    "sso_session": (
+        "sso_session = other\nsso_account_id = 123456789012\nsso_role_name = r",
+        "profile x (sso_session)",
+        "other",
+    ),
+    "half": ("aws_access_key_id = hidden", "profile x", "aws_secret_access_key"),
+}
+BROKEN_VARIABLES = {
+    "half": ({"AWS_ACCESS_KEY_ID": "hidden"}, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    "foreign_container": (
+        {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://evil.example/x"},
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "Unsupported host",
+    ),
+    "container_token": (
+        {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9/x",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": "hidden\n",
+        },
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+        "not a legal header value",
+    ),
+    "no_token_file": (
+        {"AWS_WEB_IDENTITY_TOKEN_FILE": "/nope/token", "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/r"},
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "/nope/token",
+    ),
+}
+
+
+@pytest.fixture
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No AWS variables; returns the path of the shared config file."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    config = tmp_path / "config"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr("getpass.getpass", lambda _: pytest.fail("it prompts"))
+    return config
+
+
+def _reasons(settings: AwsSettings) -> set[str]:
+    """What each kind of client reports when it signs, several times."""
+
+    def list_buckets() -> None:
+        with closing(aws.client("s3", settings)) as s3:
+            try:
+                s3.list_buckets()
+            except aws.UnusableCredentialsError as error:
+                raise aws.explain(error, settings, "looking") from error
+
+    reasons = set()
+    for call in (list_buckets, list_buckets, lambda: msk_token("eu-west-1"), lambda: msk_token("eu-west-1")):
+        with pytest.raises(RefusedError) as raised:
+            call()
+        reasons.add(
+            re.sub("^(looking|a token for Amazon MSK cannot be signed): ", "", str(raised.value)).rstrip(".")
+        )
+    return reasons
+
+
+@pytest.mark.parametrize("name", BROKEN_PROFILES)
+def test_a_profile_that_gives_no_credentials_is_named_with_the_reason(
+    name: str, clean: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "config").write_text(
-        "[profile mfa]\nrole_arn = arn:aws:iam::123456789012:role/reader\nsource_profile = base\n"
-        "mfa_serial = arn:aws:iam::123456789012:mfa/me\n"
+    config, source, expected = BROKEN_PROFILES[name]
+    clean.write_text(f"[profile x]\n{config}\n")
+    monkeypatch.setenv("AWS_PROFILE", "x")
+    [reason] = _reasons(AwsSettings())
+    assert source in reason
+    assert expected in reason
+    assert "hidden" not in reason
+
+
+def test_a_profile_that_requires_a_code_is_reported_without_a_prompt(
+    clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean.write_text(
+        f"[profile mfa]\n{ROLE}source_profile = base\nmfa_serial = arn:aws:iam::123456789012:mfa/me\n"
         "[profile base]\naws_access_key_id = a\naws_secret_access_key = b\n"
     )
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     monkeypatch.setenv("AWS_PROFILE", "mfa")
-    asked: list[str] = []
-    monkeypatch.setattr("getpass.getpass", asked.append)
-    settings = AwsSettings()
-    reasons = set()
-    # Each try, and each client, says the same.
-    for service in ("glue", "glue", "athena"):
-        with pytest.raises(aws.UnusableCredentialsError) as raised:
-            getattr(
-                aws.client(service, settings), {"glue": "get_databases"}.get(service, "list_work_groups")
-            )()
-        reasons.add(str(aws.explain(raised.value, settings, "looking")))
-    [reason] = reasons
-    assert reason.startswith("looking: the role of AWS_PROFILE=mfa requires an MFA code")
+    [reason] = _reasons(AwsSettings())
+    assert reason.startswith("the role of AWS_PROFILE=mfa requires an MFA code")
     assert "aws configure export-credentials --profile mfa --format env" in reason
-    assert asked == []
+
+
+@pytest.mark.parametrize("name", BROKEN_VARIABLES)
+def test_a_variable_that_gives_no_credentials_is_named_with_the_reason(
+    name: str, clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables, source, expected = BROKEN_VARIABLES[name]
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    [reason] = _reasons(AwsSettings())
+    assert reason.startswith("the AWS credentials of ")
+    assert source in reason
+    assert expected in reason
+    assert "hidden" not in reason
+
+
+def test_a_profile_that_is_corrected_is_used_without_a_restart(
+    clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean.write_text("[profile x]\ncredential_process = /bin/false\n")
+    monkeypatch.setenv("AWS_PROFILE", "x")
+    credentials = aws.session(AwsSettings()).get_credentials()
+    assert credentials is not None
+    with pytest.raises(aws.UnusableCredentialsError):
+        credentials.get_frozen_credentials()
+    clean.write_text("[profile x]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    assert credentials.get_frozen_credentials().access_key == "a"
+
+
+WRONG_CONFIGURATION = {
+    "profile": ({"AWS_PROFILE": "nope"}, "", "AWS_PROFILE=nope: there is no such profile"),
+    "attempts": ({"AWS_MAX_ATTEMPTS": "abc"}, "", "AWS_MAX_ATTEMPTS='abc': it should be a whole number"),
+    "timeout": (
+        {"AWS_METADATA_SERVICE_TIMEOUT": "abc"},
+        "",
+        "AWS_METADATA_SERVICE_TIMEOUT='abc': it should be a whole number",
+    ),
+    "file_timeout": (
+        {},
+        "[default]\nmetadata_service_timeout = abc\n",
+        "metadata_service_timeout of profile default='abc': it should be a whole number",
+    ),
+    "damaged_file": ({}, "no section\n", "Unable to parse config file"),
+    "sts": ({"AWS_STS_REGIONAL_ENDPOINTS": "abc"}, "", "abc"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CONFIGURATION)
+def test_a_configuration_that_cannot_be_used_is_a_wrong_setting(
+    name: str, clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables, config, expected = WRONG_CONFIGURATION[name]
+    clean.write_text(config)
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=expected):
+        aws.client("s3", AwsSettings())
+
+
+def test_empty_variables_of_aws_count_as_unset(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    for name in ("AWS_PROFILE", "AWS_MAX_ATTEMPTS", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.setenv(name, "")
+    credentials = aws.session(load(AwsSettings)).get_credentials()
+    assert credentials is not None
+    assert credentials.get_frozen_credentials().access_key == "a"
 
 
 def test_clients_share_the_models_of_their_service(monkeypatch: pytest.MonkeyPatch) -> None:

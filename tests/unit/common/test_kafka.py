@@ -45,5 +45,5 @@ def test_a_token_is_a_signed_request_to_connect(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_without_credentials_there_is_none() -> None:
-    with pytest.raises(RefusedError, match="no AWS credentials to sign a token for Amazon MSK"):
+    with pytest.raises(RefusedError, match="a token for Amazon MSK cannot be signed: there are no AWS cred"):
         msk_token("eu-west-3")

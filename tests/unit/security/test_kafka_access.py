@@ -79,7 +79,9 @@ def test_without_aws_credentials_there_is_no_token(
     monkeypatch.setenv("HOME", str(tmp_path))
     done = publish(csv, TOPIC, **MSK.variables(broker))
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: no AWS credentials to sign a token for Amazon MSK")
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: a token for Amazon MSK cannot be signed: there are no AWS credentials. Set AWS_ACCESS_KEY_ID"
+    )
     assert first_reason(broker, MSK, TOPIC, monkeypatch)[0].startswith(
-        "no AWS credentials to sign a token for Amazon MSK"
+        "a token for Amazon MSK cannot be signed: there are no AWS credentials"
     )

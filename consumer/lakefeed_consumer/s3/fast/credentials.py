@@ -8,7 +8,6 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from lakefeed_common import aws
 from lakefeed_consumer.s3.fast.signing import Keys
 
 if TYPE_CHECKING:
@@ -68,8 +67,6 @@ class RefreshedKeys:
     def _refresh(self) -> None:
         try:
             found: Any = self._chain.get_frozen_credentials()
-            if not all(aws.is_plain(each) for each in (found.access_key, found.secret_key, found.token)):
-                raise ValueError("they contain characters that no credential has")
         except Exception as error:
             log.debug("The AWS credentials cannot be renewed: %s", error)
             return
