@@ -24,13 +24,14 @@ def split(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def listen(host: str, port: int, variable: str) -> socket.socket:
+def listen(host: str, port: int, variable: str, host_variable: str = "LAKEFEED_HTTP_HOST") -> socket.socket:
     """A listening socket; `::` includes IPv4, or is only IPv4 if the machine has no IPv6.
 
     Args:
-        host: address of an interface, or `::`, or `0.0.0.0`.
+        host: address of an interface or its name, or `::`, or `0.0.0.0`.
         port: 0 selects a free one.
         variable: the variable that sets the port, for the message.
+        host_variable: the variable that sets the host.
 
     Raises:
         SettingsError: it cannot listen there.
@@ -39,7 +40,12 @@ def listen(host: str, port: int, variable: str) -> socket.socket:
         return _listen(host, port)
     except OSError as error:
         if host == EVERY_ADDRESS and error.errno in _NO_IPV6:
-            return listen(_EVERY_IPV4_ADDRESS, port, variable)
+            return listen(_EVERY_IPV4_ADDRESS, port, variable, host_variable)
+        if isinstance(error, socket.gaierror) or error.errno in _NO_IPV6:
+            raise SettingsError(
+                f"{host_variable}={host}: cannot listen on it ({error.strerror or error}). Set an address of "
+                "this machine, `::` for all of them, or a name of one."
+            ) from error
         raise SettingsError(
             f"{variable}={port}: cannot listen on {join(host, port)} ({error.strerror or error}). "
             "Stop the program that uses the port, or set another one (0 selects a free one)."
@@ -47,7 +53,9 @@ def listen(host: str, port: int, variable: str) -> socket.socket:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    ipv6 = ":" in host
+    # A name may have addresses of both families; then IPv4, as most clients find it by both.
+    families = {found[0] for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    ipv6 = socket.AF_INET not in families
     return socket.create_server(
         (host, port),
         family=socket.AF_INET6 if ipv6 else socket.AF_INET,

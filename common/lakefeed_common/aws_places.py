@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from botocore.loaders import Loader, create_loader
 from urllib3 import HTTPResponse
 
 from lakefeed_common.errors import SettingsError
-from lakefeed_common.settings import ENDPOINT_URL, AwsSettings
+from lakefeed_common.settings import AwsSettings, check_endpoint
 
 _FILES = "AWS's shared config and credentials files"
 # Variables for a file of certificate authorities, in order of precedence. The config file's `ca_bundle` comes
@@ -161,8 +160,10 @@ def endpoint_url(service: str, settings: AwsSettings, session: boto3.Session | N
     }
     for source, url in found.items():
         if url:
-            if not re.fullmatch(ENDPOINT_URL, url):
-                raise SettingsError(f"{source}={url!r}: it should be like https://host:port, without a path")
+            try:
+                check_endpoint(url)
+            except ValueError as error:
+                raise SettingsError(f"{source}={url!r}: {error}") from None
             return str(url)
     return None
 

@@ -6,6 +6,7 @@ value and what is allowed.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import ssl
@@ -22,7 +23,8 @@ from lakefeed_common.errors import SettingsError
 
 PREFIX = "LAKEFEED_"
 _KEY_PREFIX = r"^[\w.!*'()-]+(/[\w.!*'()-]+)*$"
-ENDPOINT_URL = r"^https?://[^\s/?#]+/?$"
+_ENDPOINT = re.compile(r"https?://(?:[^\s/?#@]+@)?([^\s/?#@:\[\]]+|\[[^\s/?#@\[\]]+\])(?::(\d{1,5}))?/?")
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
 
 
 def setting(
@@ -89,6 +91,13 @@ class ServiceSettings(LogSettings):
         "Address on which metrics, health and the API are served; `::` for all IPv6 (if the machine has it) "
         "and IPv4 addresses.",
     )
+
+    @field_validator("http_host")
+    @classmethod
+    def _without_brackets(cls, value: str) -> str:
+        # As an address is written in front of a port.
+        return value.removeprefix("[").removesuffix("]")
+
     http_port: int = setting(
         8000, "Port of metrics, health and the API; 0 selects a free one.", ge=0, le=65535
     )
@@ -227,8 +236,38 @@ class AwsSettings(RegionSettings):
         "`AWS_ENDPOINT_URL_S3`, `_GLUE` and `_ATHENA` take precedence for their service, then `endpoint_url` "
         "in AWS's shared config file. `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true` ignores all of them.",
         variable="AWS_ENDPOINT_URL",
-        pattern=ENDPOINT_URL,
     )
+
+    @field_validator("aws_endpoint_url")
+    @classmethod
+    def _every_client_takes_the_endpoint(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_endpoint(value)
+        return value
+
+
+def check_endpoint(url: str) -> None:
+    """Check the address of a server for what one of the clients does not take, which would crash.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    match = _ENDPOINT.fullmatch(url)
+    if match is None or not 0 < int(match[2] or 80) <= 65535:
+        raise ValueError("it should be like https://host:port, without a path")
+    host = match[1]
+    if host.startswith("["):
+        try:
+            ipaddress.IPv6Address(host.strip("[]"))
+        except ValueError:
+            raise ValueError("the address in brackets is not an IPv6 address") from None
+    elif "_" in host:
+        raise ValueError(
+            "a host name with an underscore is refused by AWS's client. Give the server another name, or use "
+            "its address"
+        )
+    elif not _HOST_NAME.fullmatch(host):
+        raise ValueError("the host name may only consist of letters of ASCII, digits, hyphens and dots")
 
 
 class LakeSettings(AwsSettings):

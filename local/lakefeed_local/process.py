@@ -123,7 +123,7 @@ def reachable(host: str) -> str:
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that no program listens on at the moment."""
-    with listen(host, 0, "port") as probe:
+    with listen(host, 0, "port", "LAKEFEED_LOCAL_HOST") as probe:
         port: int = probe.getsockname()[1]
         return port
 
@@ -134,7 +134,7 @@ def check_free(host: str, port: int, variable: str) -> None:
     Raises:
         SettingsError: the port is taken; the message names the variable that sets it.
     """
-    listen(host, port, variable).close()
+    listen(host, port, variable, "LAKEFEED_LOCAL_HOST").close()
 
 
 @contextmanager

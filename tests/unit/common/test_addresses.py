@@ -31,6 +31,7 @@ def test_an_address_is_a_host_and_a_port(text: str, host: str, port: int) -> Non
     [
         ("::", ["::1", "127.0.0.1"]),
         ("::1", ["::1"]),
+        ("localhost", ["127.0.0.1"]),
         ("127.0.0.1", ["127.0.0.1"]),
         ("0.0.0.0", ["127.0.0.1"]),  # noqa: S104
     ],
@@ -52,8 +53,25 @@ def test_every_address_is_those_of_ipv4_where_there_is_no_ipv6(monkeypatch: pyte
     monkeypatch.setattr(socket, "create_server", without_ipv6)
     with listen("::", 0, "LAKEFEED_HTTP_PORT") as listener:
         socket.create_connection(("127.0.0.1", listener.getsockname()[1]), timeout=10).close()
-    with pytest.raises(SettingsError, match=r"LAKEFEED_HTTP_PORT=0: cannot listen on \[::1\]:0"):
+    with pytest.raises(SettingsError, match=r"LAKEFEED_HTTP_HOST=::1: cannot listen on it"):
         listen("::1", 0, "LAKEFEED_HTTP_PORT")
+
+
+def test_a_name_with_only_an_ipv6_address_is_one_to_listen_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+
+    def resolve(host: str, *given: Any, **options: Any) -> Any:
+        return real("::1" if host == "six.test" else host, *given, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "create_server", lambda address, **options: (address, options["family"]))
+    assert listen("six.test", 0, "LAKEFEED_HTTP_PORT") == (("six.test", 0), socket.AF_INET6)  # type: ignore[comparison-overlap]
+
+
+@pytest.mark.parametrize("host", ["no-such-name.invalid", "192.0.2.1", "2001:db8::1", "fe80::1::"])
+def test_a_host_that_is_not_this_machine_names_its_variable(host: str) -> None:
+    with pytest.raises(SettingsError, match=r"^LAKEFEED_HTTP_HOST=.*: cannot listen on it"):
+        listen(host, 0, "LAKEFEED_HTTP_PORT")
 
 
 @pytest.mark.parametrize("host", ["::1", "127.0.0.1"])

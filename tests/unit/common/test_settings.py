@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from lakefeed_common import aws
 from lakefeed_common.errors import ExitCode, SettingsError
 from lakefeed_common.settings import AwsSettings, KafkaSettings, LakeSettings, ServiceSettings, load
 
@@ -121,11 +122,56 @@ def test_prefixes_that_contain_one_another_are_refused() -> None:
     assert "LAKEFEED_DEAD_LETTER_PREFIX" in wrong(LakeSettings, dead_letter_prefix="events/dead")
 
 
-@pytest.mark.parametrize("address", ["http://", "http://a b", "localhost:4566"])
-def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+WRONG_ENDPOINTS = {
+    "http://": "it should be like https://host:port",
+    "http://a b": "it should be like https://host:port",
+    "localhost:4566": "it should be like https://host:port",
+    "http://host/path": "it should be like https://host:port",
+    "http://:900": "it should be like https://host:port",
+    "http://[::1": "it should be like https://host:port",
+    "http://host:0": "it should be like https://host:port",
+    "http://host:99999": "it should be like https://host:port",
+    "http://host:abc": "it should be like https://host:port",
+    "http://[host]:900": "not an IPv6 address",
+    "http://a_b:900": "host name with an underscore",
+    "http://b\u00fcch.example:900": "letters of ASCII",
+    "http://-a:900": "letters of ASCII",
+    "http://a..b": "letters of ASCII",
+}
+
+
+@pytest.mark.parametrize("address", WRONG_ENDPOINTS)
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_an_endpoint_that_a_client_does_not_take_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, address: str
+) -> None:
+    monkeypatch.setenv(variable, address)
+    with pytest.raises(SettingsError) as refused:
+        aws.client("s3", load(AwsSettings))
+    assert str(refused.value).startswith(f"{variable}={address!r}: ")
+    assert WRONG_ENDPOINTS[address] in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://local-aws:4566",
+        "https://s3.example.com./",
+        "http://[::1]:900",
+        "http://10.0.0.7",
+        "http://a:1",
+    ],
+)
+def test_an_endpoint_is_a_name_or_an_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-    with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL="):
-        load(AwsSettings)
+    settings = load(AwsSettings)
+    assert settings.aws_endpoint_url == address
+    aws.client("s3", settings).close()
+
+
+@pytest.mark.parametrize(("host", "expected"), [("[::1]", "::1"), ("[::]", "::"), ("localhost", "localhost")])
+def test_the_host_of_http_may_be_in_brackets(host: str, expected: str) -> None:
+    assert load(ServiceSettings, {"http_host": host}).http_host == expected
 
 
 def test_a_number_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
