@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import ClientError
 
 from lakefeed_common import aws
-from lakefeed_common.errors import MissingError, UnavailableError
+from lakefeed_common.errors import MissingError
 from lakefeed_common.settings import AwsSettings
 
 _ABSENT = re.compile(r"not found|could not find", re.IGNORECASE)
@@ -33,16 +32,11 @@ def explained(settings: AwsSettings, doing: str) -> Iterator[None]:
     Raises:
         MissingError, RefusedError, UnavailableError, LakefeedError
     """
-    try:
-        yield
-    except ClientError as error:
-        # Athena has no error code for resources that do not exist.
-        if code(error) == "InvalidRequestException" and _ABSENT.search(message(error)):
-            raise MissingError(f"{doing}: {message(error)}") from error
-        raise aws.explain(error, settings, doing) from error
-    except BotoCoreError as error:
-        raise aws.explain(error, settings, doing) from error
-    except ResponseParserError as error:
-        raise UnavailableError(
-            f"{doing}: the response is not from AWS. Check AWS_ENDPOINT_URL and proxies."
-        ) from error
+    with aws.explained(settings, doing):
+        try:
+            yield
+        except ClientError as error:
+            # Athena has no error code for resources that do not exist.
+            if code(error) == "InvalidRequestException" and _ABSENT.search(message(error)):
+                raise MissingError(f"{doing}: {message(error)}") from error
+            raise

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from json import JSONDecodeError
 from typing import Any
@@ -25,11 +26,13 @@ from botocore.exceptions import (
     HTTPClientError,
     NoCredentialsError,
     RefreshWithMFAUnsupportedError,
+    SSLError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
 from botocore.tokens import TokenProviderChain
 
-from lakefeed_common import aws_places
+from lakefeed_common import answers, aws_places
 from lakefeed_common.errors import LakefeedError, MissingError, RefusedError, SettingsError, UnavailableError
 from lakefeed_common.settings import AwsSettings
 from lakefeed_common.text import visible
@@ -75,6 +78,10 @@ _CREDENTIALS = {
 # Their messages contain the time, but a reason must not change with each attempt.
 _CLOCK = {"InvalidSignatureException", "RequestExpired", "RequestTimeTooSkewed"}
 _REQUEST_ID = re.compile(r";? *Request ID: *[\w-]+", re.IGNORECASE)
+_TOO_MANY = 429
+_REDIRECTS = {301, 302, 303, 307, 308}
+_ROOT = re.compile(rb"(?:<\?.*?\?>|<!--.*?-->|<!\w[^>]*>|\s)*<(?:[\w-]+:)?([\w-]+)", re.DOTALL)
+_BEGINNING = 2000  # bytes
 _LONGEST_REASON = 500
 _CREDENTIAL_VARIABLES = (
     "AWS_ACCESS_KEY_ID",
@@ -114,6 +121,12 @@ class UnusableCredentialsError(CredentialRetrievalError):
     """No credentials can sign a request; the message gives their source, the reason and advice."""
 
     fmt = "{error_msg}"
+
+
+class ForeignAnswerError(BotoCoreError):
+    """An answer with status 200 that is not AWS's, such as the login page of a proxy."""
+
+    fmt = "the response is not from AWS ({beginning}). Check AWS_ENDPOINT_URL and proxies"
 
 
 class _FileProvider(CredentialProvider):
@@ -330,11 +343,89 @@ def client(
 
     for event in ("before-send", "needs-retry"):
         made.meta.events.register(event, on_attempt)
+    made.meta.events.register_first("needs-retry.s3", _refuse_redirect)
+    made.meta.events.register("after-call", _check_answer)
     return made
 
 
+def _refuse_redirect(response: Any, operation: Any, **_: Any) -> None:
+    """Refuse a redirect that names no region: boto3 would ask for the region until it runs out of stack."""
+    if response is None or response[0].status_code not in _REDIRECTS:
+        return
+    parsed = response[1]
+    if not _region_header(parsed) and not parsed.get("Error", {}).get("Region"):
+        _complete(response[0], parsed)
+        raise ClientError(parsed, operation.name)
+
+
+def _check_answer(http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+    """Check that an answer comes from AWS, which botocore does not; add to an error what botocore leaves out.
+
+    Raises:
+        ForeignAnswerError: the answer says 200, but is not AWS's.
+    """
+    if http_response.status_code >= 300:
+        _complete(http_response, parsed)
+        return
+    if model.has_streaming_output:
+        foreign, body = "ETag" not in parsed, None
+    else:
+        body = http_response.content
+        foreign = _is_foreign(body.lstrip(), http_response.headers, model)
+    if foreign:
+        text = (parsed["Body"].read(_BEGINNING) if body is None else body).decode(errors="replace")
+        raise ForeignAnswerError(beginning=answers.beginning(text) or "no text")
+
+
+def _is_foreign(body: bytes, headers: Any, model: Any) -> bool:
+    if model.service_model.protocol != "rest-xml":
+        return bool(body) and not body.startswith(b"{")
+    if body:
+        root = _ROOT.match(body)
+        return root is None or root[1].lower() in (b"html", b"error")
+    page = str(headers.get("content-type", "")).startswith("text/html")
+    own = any(name.lower().startswith("x-amz") or name.lower() == "etag" for name in headers)
+    return model.http.get("method") == "GET" or (page and not own)
+
+
+def _complete(http_response: Any, parsed: dict[str, Any]) -> None:
+    """Add code and message to an error whose body is not what botocore expects, such as a proxy's page."""
+    status, error = http_response.status_code, parsed.setdefault("Error", {})
+    text = http_response.content.decode(errors="replace")
+    page = str(http_response.headers.get("content-type", "")).startswith("text/html")
+    if (text or page) and error.get("Code") in (None, "", "Unknown", str(status)):
+        said = answers.parse(text)
+        error |= {"Code": said.code or f"HTTP {status}", "Message": said.message or "a web page"}
+    if named := answers.region(text):
+        error["Region"] = named
+
+
+def _region_header(response: Any) -> str:
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return str(headers.get("x-amz-bucket-region", ""))
+
+
+def named_region(response: Any, settings: AwsSettings) -> str:
+    """The bucket's region in a response of boto3; empty if it names none, or the one of the settings."""
+    region = _region_header(response) or str(response.get("Error", {}).get("Region", ""))
+    return "" if region == settings.aws_region else region
+
+
+@contextmanager
+def explained(settings: AwsSettings, doing: str, *, service: str | None = None) -> Iterator[None]:
+    """Translate errors that boto3 raises in the block: see `explain`."""
+    try:
+        yield
+    except (BotoCoreError, ClientError, ResponseParserError) as error:
+        raise explain(error, settings, doing, service=service) from error
+
+
 def explain(
-    error: BotoCoreError | ClientError, settings: AwsSettings, doing: str, *, service: str | None = None
+    error: BotoCoreError | ClientError | ResponseParserError,
+    settings: AwsSettings,
+    doing: str,
+    *,
+    service: str | None = None,
 ) -> LakefeedError:
     """Translate an error of boto3; `doing` describes the operation, such as `starting the crawler x`.
 
@@ -342,28 +433,41 @@ def explain(
     """
     where = aws_places.describe(settings, service)
     if isinstance(error, ClientError):
-        code = str(error.response["Error"].get("Code", ""))
-        if code in _CLOCK:
-            return RefusedError(
-                f"{doing}: {where} answered {code}. Set this machine's clock, or check the secret key."
-            )
-        reason = _REQUEST_ID.sub("", str(error.response["Error"].get("Message", "")))
-        message = f"{doing}: {where} answered {code}: {reason}"
-        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        region = headers.get("x-amz-bucket-region", settings.aws_region)
-        if region != settings.aws_region:
-            return RefusedError(f"{message}. The bucket is in {region}: set AWS_REGION={region}.")
-        if code in _MISSING:
-            return MissingError(message)
-        if code in _CREDENTIALS:
-            return RefusedError(f"{message}. Check the AWS credentials and the permissions of their role.")
-        if code in _TRANSIENT or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
-            return UnavailableError(message)
-        return RefusedError(message)
+        return _explain_answer(error.response, settings, f"{doing}: {where}")
     if isinstance(error, UnusableCredentialsError):
         return RefusedError(f"{doing}: {error}.")
     if isinstance(error, BotoConnectionError | HTTPClientError):
+        bundle = ", AWS_CA_BUNDLE" if isinstance(error, SSLError) else ""
         return UnavailableError(
-            f"{doing}: {where} does not answer ({error}). Check AWS_ENDPOINT_URL and AWS_REGION."
+            f"{doing}: {where} does not answer ({error}). Check AWS_ENDPOINT_URL{bundle} and AWS_REGION."
         )
+    if isinstance(error, ForeignAnswerError):
+        return UnavailableError(f"{doing}: {where}: {error}.")
+    if isinstance(error, ResponseParserError):
+        return UnavailableError(f"{doing}: {where}: {ForeignAnswerError(beginning='it cannot be parsed')}.")
     return LakefeedError(f"{doing}: {error}")
+
+
+def _explain_answer(response: Any, settings: AwsSettings, where: str) -> LakefeedError:
+    """Translate an error that AWS, or a server in between, has answered."""
+    code = str(response["Error"].get("Code", ""))
+    if code in _CLOCK:
+        return RefusedError(f"{where} answered {code}. Set this machine's clock, or check the secret key.")
+    reason = _REQUEST_ID.sub("", str(response["Error"].get("Message", "")))
+    message = f"{where} answered {code}: {reason}" if reason else f"{where} answered {code}"
+    metadata = response.get("ResponseMetadata", {})
+    status = metadata.get("HTTPStatusCode", 0)
+    if region := named_region(response, settings):
+        return RefusedError(f"{message.rstrip('.')}. The bucket is in {region}: set AWS_REGION={region}.")
+    if status in _REDIRECTS:
+        return RefusedError(
+            f"{message.rstrip('.')}. It names no other region: check AWS_REGION, AWS_ENDPOINT_URL and "
+            "proxies."
+        )
+    if code in _MISSING:
+        return MissingError(message)
+    if code in _CREDENTIALS:
+        return RefusedError(f"{message}. Check the AWS credentials and the permissions of their role.")
+    if code in _TRANSIENT or status == _TOO_MANY or status >= 500:
+        return UnavailableError(message)
+    return RefusedError(message)

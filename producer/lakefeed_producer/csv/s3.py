@@ -12,10 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from boto3.exceptions import RetriesExceededError
-from botocore.exceptions import BotoCoreError, ClientError
 
-from lakefeed_common.aws import client, explain
-from lakefeed_common.errors import InputError, LakefeedError, MissingError, SettingsError, UnavailableError
+from lakefeed_common.aws import client, explained
+from lakefeed_common.errors import InputError, MissingError, SettingsError, UnavailableError
 from lakefeed_common.settings import AwsSettings, load
 from lakefeed_producer.csv.file_names import safe_file_name
 
@@ -78,9 +77,10 @@ def local_copies(
             # Two buckets may have files of one name.
             copies[name] = Path(folder, str(number), safe_file_name(address.name))
             try:
-                _copy(s3, address, copies[name], say, beat)
-            except (BotoCoreError, ClientError) as error:
-                raise _explain(error, settings, address) from error
+                with explained(settings, f"reading {address}", service="s3"):
+                    _copy(s3, address, copies[name], say, beat)
+            except MissingError as error:
+                raise MissingError(f"{str(error).removesuffix('.')}. Check the bucket and the key") from error
             except RetriesExceededError as error:
                 raise UnavailableError(
                     f"reading {address}: the download failed several times ({error}). Try again; "
@@ -106,10 +106,3 @@ def _copy(
     # The file's time determines how far back the topic is searched for an earlier publication.
     modified = found["LastModified"].timestamp()
     os.utime(path, (modified, modified))
-
-
-def _explain(error: BotoCoreError | ClientError, settings: AwsSettings, address: Address) -> LakefeedError:
-    explained = explain(error, settings, f"reading {address}", service="s3")
-    if isinstance(explained, MissingError):
-        return MissingError(f"{str(explained).removesuffix('.')}. Check the bucket and the key")
-    return explained

@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from lakefeed_common.aws import client, explain
+from lakefeed_common.aws import client, explained
 from lakefeed_common.errors import UnavailableError
 from lakefeed_common.settings import AwsSettings, load
 from lakefeed_producer.restore.objects import Listed
@@ -60,8 +58,7 @@ class S3Store:
     def _explained(self, key: str) -> Iterator[None]:
         doing = f"reading s3://{self._bucket}/{key}"
         try:
-            yield
-        except (BotoCoreError, ClientError) as error:
-            raise explain(error, self._settings, doing, service="s3") from error
+            with explained(self._settings, doing, service="s3"):
+                yield
         except OSError as error:  # while the body is read
             raise UnavailableError(f"{doing}: {error}. Run the same command again to resume") from error

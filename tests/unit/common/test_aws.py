@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,10 @@ from botocore.exceptions import ClientError
 from botocore.loaders import JSONFileLoader, create_loader
 
 from lakefeed_common import aws
-from lakefeed_common.errors import RefusedError, SettingsError, UnavailableError
+from lakefeed_common.errors import LakefeedError, RefusedError, SettingsError, UnavailableError
 from lakefeed_common.kafka import msk_token
 from lakefeed_common.settings import AwsSettings, load
+from tests.helpers.http_server import QuietServer
 from tests.helpers.waiting import wait_for
 
 
@@ -331,3 +335,122 @@ def test_a_file_of_authorities_that_is_damaged_meanwhile_is_reported(
     file.write_text("no certificate\n")
     with pytest.raises(SettingsError, match=f"AWS_CA_BUNDLE={file}: no certificates can be read"):
         aws.client("s3", settings)
+
+
+class Answers(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    status, body = 200, b""
+    fields: dict[str, str] = {}  # noqa: RUF012 - replaced, never changed
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(self.status)
+        for name, value in {**self.fields, "Content-Length": str(len(self.body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(self.body)
+
+    do_GET = do_HEAD = do_POST = answer  # noqa: N815 - the library's names
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def server(clean: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Answers]]:
+    class Own(Answers): ...
+
+    running = QuietServer(("127.0.0.1", 0), Own)
+    thread = threading.Thread(target=running.serve_forever)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{running.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    yield Own
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+CALLS: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "head": ("s3", lambda s3: s3.head_bucket(Bucket="lake")),
+    "list": ("s3", lambda s3: s3.list_objects_v2(Bucket="lake")),
+    "get": ("s3", lambda s3: s3.get_object(Bucket="lake", Key="k")),
+    "glue": ("glue", lambda glue: glue.get_databases()),
+}
+HTML = {"Content-Type": "text/html"}
+MOVED = b"<Error><Code>PermanentRedirect</Code><Message>Use the endpoint</Message>%s</Error>"
+ERRORS = {
+    "a redirect": (301, {"Location": "http://127.0.0.1:9/"}, b"", "names no other region", "head list get"),
+    "a region in the header": (
+        301,
+        {"x-amz-bucket-region": "eu-west-1"},
+        MOVED % b"",
+        "The bucket is in eu-west-1: set AWS_REGION=eu-west-1.",
+        "head list get",
+    ),
+    "a region in the endpoint": (
+        301,
+        {},
+        MOVED % b"<Endpoint>lake.s3-eu-west-1.amazonaws.com</Endpoint>",
+        "Use the endpoint. The bucket is in eu-west-1: set AWS_REGION=eu-west-1.",
+        "list get",
+    ),
+    "a region and no body": (
+        403,
+        {"x-amz-bucket-region": "eu-west-1"},
+        b"",
+        "The bucket is in eu-west-1: set AWS_REGION=eu-west-1.",
+        "head list get",
+    ),
+    "a page": (
+        403,
+        HTML,
+        b"<html><title>Blocked by policy 17</title>x</html>",
+        "answered HTTP 403: Blocked by policy 17",
+        "list get glue",
+    ),
+    "a page that HEAD does not have": (403, HTML, b"<html></html>", "answered HTTP 403: a web page", "head"),
+    "JSON": (
+        403,
+        {},
+        b'{"code": "QuotaExceeded", "message": "quota of tenant exceeded"}',
+        "answered QuotaExceeded: quota of tenant exceeded",
+        "list get",
+    ),
+    "attributes": (
+        403,
+        {},
+        b'<Error xmlns="x"><Code a="b">Odd</Code><Message xml:lang="en">No \x1b[31m</Message></Error>',
+        "answered Odd: No \\u001b[31m",
+        "list get",
+    ),
+    "too many": (429, {}, b"<html>Slow</html>", "answered HTTP 429: Slow", "list get glue"),
+    "a login page": (200, HTML, b"<html>Log in to Wifi</html>", "the response is not from AWS", "head"),
+    "the login page's text": (
+        200,
+        HTML,
+        b"<html><style>x{}</style><p>Log in</p> to Wifi</html>",
+        "the response is not from AWS (Log in to Wifi). Check AWS_ENDPOINT_URL and proxies.",
+        "list get glue",
+    ),
+    "no page at all": (200, {}, b"Log in", "the response is not from AWS", "get glue"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "call"), [(name, call) for name in ERRORS for call in ERRORS[name][-1].split()]
+)
+def test_what_a_server_answers_is_reported(name: str, call: str, server: type[Answers]) -> None:
+    server.status, server.fields, server.body, expected, _ = ERRORS[name]
+    settings = load(AwsSettings)
+    service, request = CALLS[call]
+    with (
+        closing(aws.client(service, settings, attempts=1)) as client,
+        pytest.raises(LakefeedError) as raised,
+        aws.explained(settings, "looking", service=service),
+    ):
+        request(client)
+    assert expected in str(raised.value)
+    assert "credentials" not in str(raised.value)
+    assert raised.value.retryable == (server.status in (200, 429))
