@@ -335,8 +335,15 @@ def variable_name(name: str, field: FieldInfo) -> str:
     return alias if isinstance(alias, str) else f"{PREFIX}{name.upper()}"
 
 
-def load(cls: type[S], options: Mapping[str, Any] | None = None) -> S:
+def load(
+    cls: type[S], options: Mapping[str, Any] | None = None, spellings: Mapping[str, str] | None = None
+) -> S:
     """Read settings from the environment; an option that is not None takes precedence.
+
+    Args:
+        cls: the settings.
+        options: values by the name of the setting.
+        spellings: options that are not called like their setting.
 
     Raises:
         SettingsError: one line per invalid value, with the variable, the value and what is allowed.
@@ -348,18 +355,21 @@ def load(cls: type[S], options: Mapping[str, Any] | None = None) -> S:
     try:
         return cls(**given)
     except ValidationError as error:
-        lines = [_explain(cls, dict(problem), given) for problem in error.errors()]
+        lines = [_explain(cls, dict(problem), given, spellings or {}) for problem in error.errors()]
         raise SettingsError("\n".join(lines)) from None
 
 
-def _explain(cls: type[Settings], problem: dict[str, Any], options: Mapping[str, Any]) -> str:
+def _explain(
+    cls: type[Settings], problem: dict[str, Any], options: Mapping[str, Any], spellings: Mapping[str, str]
+) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
         return message
     where = str(problem["loc"][0])
     for name, field in cls.model_fields.items():
         if where in (name, field.validation_alias):
-            variable = f"--{name.replace('_', '-')}" if name in options else variable_name(name, field)
+            option = spellings.get(name, f"--{name.replace('_', '-')}")
+            variable = option if name in options else variable_name(name, field)
             secret = "Secret" in str(field.annotation)
             value = "(hidden)" if secret else repr(problem["input"])
             return f"{variable}={value}: {message[0].lower()}{message[1:]}. {field.description}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,10 +92,11 @@ def watch_command(
 @app.command(name="restore")
 @with_settings("kafka_bootstrap_servers", "rate")
 def restore_command(
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Argument(
-            metavar="s3://BUCKET/PREFIX/TOPIC", help="The objects of a topic: batches, or one for each event."
+            metavar="s3://BUCKET/PREFIX/TOPIC…",
+            help="The objects of a topic: batches, or one for each event; both if its layout was changed.",
         ),
     ],
     to: Annotated[str, typer.Option("--to", metavar="TOPIC", help="The topic to restore into.")],
@@ -136,11 +138,11 @@ def restore_command(
     Exit codes: 0 all restored, 1 failed, 2 wrong usage or setting, 3 restored but not all as it was,
     130 interrupted.
     """
-    loaded = _load({**settings, "topic": to})
+    loaded = _load({**settings, "topic": to}, {"topic": "--to"})
     from lakefeed_producer.restore import command
 
     request = command.Request(
-        source,
+        sources,
         days=command.parse_days(since, until),
         partitions=partitions,
         accept=command.parse_risks(accept or []),
@@ -155,11 +157,11 @@ def _app() -> None:
     """Each command has its own help."""
 
 
-def _load(values: Values) -> ProducerSettings:
+def _load(values: Values, spellings: Mapping[str, str] | None = None) -> ProducerSettings:
     from lakefeed_common.settings import load
     from lakefeed_producer.settings import ProducerSettings
 
-    return load(ProducerSettings, values)
+    return load(ProducerSettings, values, spellings)
 
 
 def main() -> int:

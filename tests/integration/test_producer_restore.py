@@ -253,3 +253,34 @@ def test_records_of_another_application_in_the_topic_are_refused(
     )
     assert done.returncode == 1
     assert "has no header lakefeed-origin" in done.stderr
+
+
+def test_both_layouts_are_restored_in_order_and_one_after_the_other_is_refused(
+    kafka: str, seaweed: SeaweedS3, topic: str, lake: str, tmp_path: Path
+) -> None:
+    """The layout was changed, and changed back."""
+    records = some_records(range(90))
+    store(seaweed, lake, [*map(event, records[:30]), *batches(records[30:60], 10), *map(event, records[60:])])
+    layouts = [f"s3://{lake}/events/prices", f"s3://{lake}/batches/prices"]
+    run = partial(restore, tmp_path, "restore", kafka=kafka, seaweed=seaweed)
+
+    nowhere = run(*layouts, "--to", topic, "--offset-map", "/no/such/folder/map.jsonl")
+    assert nowhere.returncode == 2
+    assert "/no/such/folder/map.jsonl cannot be written" in nowhere.stderr
+    assert size(kafka, topic) == 0, "the topic was not created"
+
+    both = run(*layouts, "--to", topic, "--dry-run")
+    assert both.returncode == 0, both.stderr
+    assert not list(tmp_path.iterdir())
+    both = run(*layouts, "--to", topic)
+    assert both.returncode == 0, both.stderr
+    assert as_they_were(read(kafka, topic, 0)) == records
+    again = run(*reversed(layouts), "--to", topic, "--dry-run")
+    assert again.returncode == 0, again.stderr
+
+    one = f"{topic}-one"
+    assert run(layouts[0], "--to", one).returncode == 0
+    for arguments in (layouts[1:], layouts, [*layouts, "--dry-run"]):
+        refused = run(*arguments, "--to", one)
+        assert refused.returncode == 1, refused.stderr
+        assert "has records that the target does not have" in refused.stderr

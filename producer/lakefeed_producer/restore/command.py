@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from lakefeed_producer.publish.display import LineDisplay
 from lakefeed_producer.restore.checks import blocking, day_ms, deleting
 from lakefeed_producer.restore.delivery import Delivery
 from lakefeed_producer.restore.findings import Findings, Risk
+from lakefeed_producer.restore.missed import check_missed
 from lakefeed_producer.restore.objects import Days, Inventory, Listed, Source
 from lakefeed_producer.restore.offset_map import OffsetMap
 from lakefeed_producer.restore.reading import Reading
@@ -42,7 +43,7 @@ class Request:
     """The arguments of `restore` that are not settings.
 
     Attributes:
-        source: address of the topic's objects.
+        sources: addresses of the topic's objects, one for each layout.
         days: which days to restore.
         partitions: how many the origin had; None: as many as there are objects of.
         accept: what does not end the restore.
@@ -50,7 +51,7 @@ class Request:
         dry_run: check everything, and send nothing.
     """
 
-    source: str
+    sources: Sequence[str]
     days: Days = field(default_factory=Days)
     partitions: int | None = None
     accept: frozenset[Risk] = frozenset()
@@ -92,10 +93,10 @@ def parse_risks(given: list[str]) -> frozenset[Risk]:
 def restore_topic(request: Request, settings: ProducerSettings) -> int:
     """Restore a topic, and return the exit code."""
     logs.configure(settings)
-    source = Source.of(request.source)
+    sources = Source.all_of(request.sources)
     stop = stop_on_signals()
     with LineDisplay() as screen, ThreadPoolExecutor(CONNECTIONS, "reading") as pool:
-        run = _Run(request, source, settings, screen.say, stop)
+        run = _Run(request, sources, settings, screen.say, stop)
         try:
             return run.restore(pool)
         except Stopped:
@@ -110,7 +111,7 @@ class _Run:
     """One run of `restore`."""
 
     request: Request
-    source: Source
+    sources: Sequence[Source]
     settings: ProducerSettings
     say: Callable[[str], None]
     stop: Event
@@ -120,14 +121,17 @@ class _Run:
         self._last_line = time.monotonic()
 
     def restore(self, pool: ThreadPoolExecutor) -> int:
-        store = S3Store(self.source.bucket, CONNECTIONS)
+        store = S3Store(self.sources[0].bucket, CONNECTIONS)
         inventory = Inventory.of(
-            self.source, self._beating(store.list(self.source.folder)), self.request.days
+            {source: self._beating(store.list(source.folder)) for source in self.sources}, self.request.days
         )
         partitions = self._partitions(inventory)
-        kind = "batches" if inventory.batches else "events"
+        counts = [
+            f"{inventory.count(batches=batch):,} {'batches' if batch else 'events'}"
+            for batch in sorted(inventory.sources)
+        ]
         self.say(
-            f"{self.source}: {inventory.count():,} {kind} of {len(inventory.partitions)} partitions, "
+            f"{self._addresses}: {' and '.join(counts)} of {len(inventory.partitions)} partitions, "
             f"{inventory.bytes():,} bytes, from {inventory.oldest_day()} on"
         )
         update = {"topic_partitions": partitions}
@@ -135,13 +139,27 @@ class _Run:
         target.check_partitions(partitions)
         self._check_topic(inventory, target)
         reading = Reading(inventory, store, pool, self._findings)
-        if self.request.dry_run:
-            return self._dry_run(reading, target)
-        if target.topic is None:
-            self.say(target.create(self._waiting, {"retention.ms": "-1", "cleanup.policy": "delete"}))
-            self.say("it keeps its records forever: set retention.ms when the restore is done")
-            target = Target.connect(target.settings, self._waiting)
-        return self._send(reading, target, partitions)
+        path = self.request.offset_map or Path(f"{self.settings.topic}.offsets.jsonl")
+        dry_run = self.request.dry_run
+        with OffsetMap(path, self._addresses, self.settings.topic, dry_run=dry_run) as offset_map:
+            if target.topic is None and offset_map.ends:
+                raise self._stale_map()
+            if dry_run:
+                return self._dry_run(reading, target, offset_map)
+            if target.topic is None:
+                self.say(target.create(self._waiting, {"retention.ms": "-1", "cleanup.policy": "delete"}))
+                self.say("it keeps its records forever: set retention.ms when the restore is done")
+                target = Target.connect(target.settings, self._waiting)
+            return self._send(reading, target, partitions, offset_map, path)
+
+    @property
+    def _addresses(self) -> str:
+        return " ".join(sorted(map(str, self.sources)))
+
+    @property
+    def _origin(self) -> str:
+        """The topic that the objects are of."""
+        return self.sources[0].topic
 
     def _partitions(self, inventory: Inventory) -> int:
         at_least = inventory.partitions[-1] + 1
@@ -165,20 +183,18 @@ class _Run:
                 raise RefusedError(f"{problem}, or restore all the same: --accept {Risk.RETENTION}")
             self.say(f"warning: {problem}")
 
-    def _send(self, reading: Reading, target: Target, partitions: int) -> int:
+    def _send(
+        self, reading: Reading, target: Target, partitions: int, offset_map: OffsetMap, path: Path
+    ) -> int:
         with ExitStack() as stack:
-            topic = self.settings.topic
-            path = self.request.offset_map or Path(f"{topic}.offsets.jsonl")
-            offset_map = stack.enter_context(OffsetMap(path, str(self.source), topic))
             # From here on nothing of an earlier restore arrives any more.
             identity = target.fence(partitions)
-            tail = read_tail(target.log(), topic, self.source.topic, self._beat)
-            self._complete(offset_map, target, tail)
+            tail = self._resumed(reading, target, offset_map)
             if tail.positions:
                 self.say("resuming after what the topic has already")
             sender = target.sender(identity)
             stack.callback(sender.stop)
-            encoder = Encoder(self.source.topic, self.settings.compression, max_message_bytes(target.config))
+            encoder = Encoder(self._origin, self.settings.compression, max_message_bytes(target.config))
             use_case = RestoreTopic(reading, encoder, self.settings.rate, self.stop, self._show)
             delivery = Delivery(
                 sender,
@@ -196,21 +212,32 @@ class _Run:
             return INTERRUPTED
         return ExitCode.REJECTED if self._findings.incomplete else ExitCode.OK
 
+    def _resumed(self, reading: Reading, target: Target, offset_map: OffsetMap) -> Tail:
+        """Where to resume, after what the target has; checks that it has everything before."""
+        tail = read_tail(target.log(), self.settings.topic, self._origin, self._beat)
+        self._complete(offset_map, target, tail)
+        check_missed(reading, tail.positions, offset_map.restored)
+        # It is not needed any more.
+        offset_map.restored.clear()
+        return tail
+
     def _complete(self, offset_map: OffsetMap, target: Target, tail: Tail) -> None:
         """Add what a killed run has sent and not noted."""
         begin = [max(low, offset_map.ends.get(at, low)) for at, low in enumerate(tail.first)]
         if any(start > end for start, end in zip(begin, tail.ends, strict=True)):
-            raise SettingsError(
-                f"the offset map has more than the topic {self.settings.topic}: it is of an earlier topic "
-                "of this name. Name another file with --offset-map"
-            )
+            raise self._stale_map()
         offset_map.complete(target.log().placed(begin, tail.ends, self._beat))
 
-    def _dry_run(self, reading: Reading, target: Target) -> int:
+    def _stale_map(self) -> SettingsError:
+        return SettingsError(
+            f"the offset map has more than the topic {self.settings.topic}: it is of an earlier topic "
+            "of this name. Name another file with --offset-map"
+        )
+
+    def _dry_run(self, reading: Reading, target: Target, offset_map: OffsetMap) -> int:
         positions: Mapping[int, int] = {}
         if target.topic is not None:
-            topic = self.settings.topic
-            positions = read_tail(target.log(), topic, self.source.topic, self._beat).positions
+            positions = self._resumed(reading, target, offset_map).positions
         for line in verify(reading, positions, self._beat):
             self.say(line)
         for line in self._findings.lines():
@@ -224,10 +251,10 @@ class _Run:
     def _show(self, progress: Progress) -> None:
         if time.monotonic() - self._last_line >= _LINE_SECONDS:
             self._last_line = time.monotonic()
-            self.say(_describe(self.source.topic, progress))
+            self.say(_describe(self._origin, progress))
 
     def _report(self, progress: Progress, path: Path) -> None:
-        self.say(f"{_describe(self.source.topic, progress)}; offsets: {path}")
+        self.say(f"{_describe(self._origin, progress)}; offsets: {path}")
         for line in self._findings.lines():
             self.say(line)
 

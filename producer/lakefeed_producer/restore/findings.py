@@ -31,7 +31,7 @@ class Findings:
         damaged: objects that were left out.
         values_only: events whose object has no metadata: restored without key and headers, at midnight.
         omitted: events whose key or headers did not fit into their object's metadata.
-        repeated: records that more than one batch has; each was restored once.
+        repeated: records that more than one object has; each was restored once.
     """
 
     accepted: frozenset[Risk] = frozenset()
@@ -92,6 +92,6 @@ class Findings:
             "events restored without a key or headers that were too long for their object's metadata": (
                 self.omitted
             ),
-            "records that several batches have, each restored once": self.repeated,
+            "records that several objects have, each restored once": self.repeated,
         }
         return [f"{count:,} {text}" for text, count in found.items() if count]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from heapq import merge
 from typing import NamedTuple, Self
 
 from lakefeed_common.errors import InputError, MissingError, SettingsError
@@ -51,6 +52,21 @@ class Source:
         """What all keys begin with."""
         return f"{self.prefix}/{self.topic}/"
 
+    @classmethod
+    def all_of(cls, texts: Sequence[str]) -> list[Self]:
+        """Parse the addresses of one topic's objects in its layouts.
+
+        Raises:
+            SettingsError: one is no address, or they name several buckets or topics.
+        """
+        sources = [cls.of(text) for text in dict.fromkeys(texts)]
+        if len({(source.bucket, source.topic) for source in sources}) > 1:
+            raise SettingsError(
+                f"{' and '.join(map(str, sources))}: give the layouts of one topic in one bucket, such as "
+                "s3://bucket/events/prices s3://bucket/batches/prices"
+            )
+        return sources
+
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}/{self.topic}"
 
@@ -76,12 +92,16 @@ class Found(NamedTuple):
         day: `YYYY-MM-DD`.
         size: bytes of its body.
         selected: whether its day is to be restored.
+        batch: whether it is a batch object.
+        after: from which offset on the objects before it are not to be restored; None if the last one is.
     """
 
     offset: int
     day: str
     size: int
     selected: bool
+    batch: bool
+    after: int | None = None
 
 
 @dataclass
@@ -105,52 +125,78 @@ class _Column:
             setattr(self, name, array(values.typecode, (values[at] for at in order)))
 
 
+def _add_source(sources: dict[bool, Source], source: Source, kinds: set[bool]) -> None:
+    """Add the source of a layout."""
+    if len(kinds) > 1:
+        raise InputError(
+            f"{source} has batch objects and one-event objects. Each layout has a prefix of its own: move "
+            "the objects of one of them to another prefix, and restore both with one command"
+        )
+    if not kinds:
+        raise MissingError(f"{source} has no objects of events. Check bucket, prefix and topic")
+    other = sources.setdefault(kinds.pop(), source)
+    if other is not source:
+        raise SettingsError(f"{other} and {source} have the same layout. Restore one of them")
+
+
 @dataclass(frozen=True)
 class Inventory:
-    """The objects of a topic.
+    """The objects of a topic, in one layout or in both.
 
     Attributes:
-        source: where they are.
-        batches: whether they are batch objects.
+        sources: where they are, by whether they are batch objects.
         days: which days are to be restored.
     """
 
-    source: Source
-    batches: bool
+    sources: Mapping[bool, Source]
     days: Days
-    _columns: dict[int, _Column]
+    _columns: dict[int, dict[bool, _Column]]
 
     @classmethod
-    def of(cls, source: Source, listed: Iterable[Listed], days: Days = Days()) -> Self:
+    def of(cls, listed: Mapping[Source, Iterable[Listed]], days: Days = Days()) -> Self:
         """Sort what S3 lists; keys that are not a topic's objects are ignored, such as a kept conflict.
+
+        Args:
+            listed: the objects of each source.
+            days: which days are to be restored.
 
         Raises:
             MissingError: there are no objects to restore.
-            InputError: both layouts are under the prefix.
+            InputError: both layouts are under one prefix.
+            SettingsError: two sources have the same layout.
         """
-        columns: dict[int, _Column] = {}
-        kinds: set[bool] = set()
+        columns: dict[int, dict[bool, _Column]] = {}
+        sources: dict[bool, Source] = {}
         selected = False
-        for one in listed:
-            key = ObjectKey.parse(source.prefix, one.key)
-            if key is None or key.partition.topic != source.topic:
-                continue
-            kinds.add(key.batch)
-            selected = selected or key.day in days
-            day = date.fromisoformat(key.day).toordinal()
-            columns.setdefault(key.partition.number, _Column()).add(key.offset, day, one.size)
-        if len(kinds) > 1:
-            raise InputError(
-                f"{source} has batch objects and one-event objects. Each layout has a prefix of its own: "
-                "move the objects of one of them to another prefix, and restore both, the older layout first"
-            )
-        if not kinds:
-            raise MissingError(f"{source} has no objects of events. Check bucket, prefix and topic")
+        for source, objects in listed.items():
+            kinds: set[bool] = set()
+            for one in objects:
+                key = ObjectKey.parse(source.prefix, one.key)
+                if key is None or key.partition.topic != source.topic:
+                    continue
+                kinds.add(key.batch)
+                selected = selected or key.day in days
+                day = date.fromisoformat(key.day).toordinal()
+                partition = columns.setdefault(key.partition.number, {})
+                partition.setdefault(key.batch, _Column()).add(key.offset, day, one.size)
+            _add_source(sources, source, kinds)
         if not selected:
-            raise MissingError(f"{source} has no objects of these days. Check --since and --until")
-        for column in columns.values():
-            column.sort()
-        return cls(source, kinds == {True}, days, columns)
+            where = " and ".join(map(str, listed))
+            raise MissingError(f"{where}: there are no objects of these days. Check --since and --until")
+        for partition in columns.values():
+            for column in partition.values():
+                column.sort()
+        return cls(sources, days, columns)
+
+    @property
+    def topic(self) -> str:
+        """The topic that the objects are of."""
+        return next(iter(self.sources.values())).topic
+
+    @property
+    def bucket(self) -> str:
+        """The bucket in which they are."""
+        return next(iter(self.sources.values())).bucket
 
     @property
     def partitions(self) -> list[int]:
@@ -158,20 +204,35 @@ class Inventory:
         return sorted(self._columns)
 
     def objects(self, partition: int) -> Iterator[Found]:
-        """The objects of a partition, ascending by offset, then by day."""
-        column = self._columns.get(partition) or _Column()
+        """The objects of a partition, ascending by offset: batches first, and then by day."""
+        layouts = [self._found(column, batch) for batch, column in self._columns.get(partition, {}).items()]
+        after: int | None = None
+        for found in merge(*layouts, key=lambda one: (one.offset, not one.batch, one.day)):
+            yield found if after is None else found._replace(after=after)
+            if found.selected:
+                after = None
+            elif after is None:
+                # Before a one-event object that follows a batch, offsets may be in no object.
+                after = found.offset if found.batch else 0
+
+    def _found(self, column: _Column, batch: bool) -> Iterator[Found]:  # noqa: FBT001 - a key
         for offset, ordinal, size in zip(column.offsets, column.days, column.sizes, strict=True):
             day = date.fromordinal(ordinal).isoformat()
-            yield Found(offset, day, size, day in self.days)
+            yield Found(offset, day, size, day in self.days, batch)
 
     def key(self, partition: int, found: Found) -> str:
         """The whole key of an object."""
-        where = Partition(self.source.topic, partition)
-        return ObjectKey(where, found.day, found.offset, self.batches).text(self.source.prefix)
+        source = self.sources[found.batch]
+        where = Partition(source.topic, partition)
+        return ObjectKey(where, found.day, found.offset, found.batch).text(source.prefix)
 
-    def count(self) -> int:
-        """How many objects are to be restored."""
-        return sum(found.selected for partition in self.partitions for found in self.objects(partition))
+    def count(self, *, batches: bool) -> int:
+        """How many objects of a layout are to be restored."""
+        return sum(
+            found.selected and found.batch is batches
+            for partition in self.partitions
+            for found in self.objects(partition)
+        )
 
     def bytes(self) -> int:
         """The size of all bodies that are to be restored."""
@@ -185,10 +246,6 @@ class Inventory:
             sum(found.size for found in self.objects(partition) if found.selected)
             for partition in self.partitions
         )
-
-    def has_other_day(self, partition: int, offset: int) -> bool:
-        """Whether an object that starts at an offset is of a day that is not to be restored."""
-        return any(found.offset == offset and not found.selected for found in self.objects(partition))
 
     def oldest_day(self) -> str:
         """The first day that is to be restored: no record of it is older."""

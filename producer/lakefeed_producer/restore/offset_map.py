@@ -6,17 +6,24 @@ A file of JSON lines: the first names source and target, each other one a run:
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import io
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import orjson
 
 from lakefeed_common.errors import InputError, SettingsError
 from lakefeed_producer.csv.byte_columns import Numbers
+from lakefeed_producer.errors import BusyError
+from lakefeed_producer.restore.missed import Restored
 from lakefeed_producer.restore.tail import Placed
 
 _RECORDS_AT_ONCE = 10_000
@@ -27,31 +34,57 @@ class OffsetMap:
 
     Args:
         path: the file; it is continued if it exists.
-        source, target: what its first line names: the origin's address, and the topic.
+        source, target: what its first line names: the origin's addresses, and the topic.
+        dry_run: leave the file as it is, and create none.
 
     Attributes:
         ends: for each partition, the offset of the target up to which the file has it.
+        restored: for each partition, the origin's offsets that it had at the start; see `complete`.
     """
 
-    def __init__(self, path: Path, source: str, target: str) -> None:
+    def __init__(self, path: Path, source: str, target: str, *, dry_run: bool = False) -> None:
         self._path = path
+        self._dry_run = dry_run
         self._head = {"source": source, "target": target}
         self.ends: dict[int, int] = {}
+        self.restored: dict[int, Restored] = defaultdict(Restored)
 
     def __enter__(self) -> Self:
-        try:
-            self._file = self._path.open("a+b")
-        except OSError as error:
-            raise SettingsError(
-                f"the offset map {self._path} cannot be written: {error.strerror}. Name another file with "
-                "--offset-map"
-            ) from error
-        try:
-            self._load()
-        except SettingsError:
-            self._file.close()
-            raise
+        with ExitStack() as held:
+            try:
+                self._file = held.enter_context(self._opened())
+                self._load()
+            except BlockingIOError as error:
+                raise BusyError(
+                    f"another restore is writing the offset map {self._path}. Wait until it has ended, stop "
+                    "it, or name another file with --offset-map"
+                ) from error
+            except OSError as error:
+                raise SettingsError(
+                    f"the offset map {self._path} cannot be written: {error.strerror}. Name another file "
+                    "with --offset-map"
+                ) from error
+            held.pop_all()
         return self
+
+    def _opened(self) -> IO[bytes]:
+        if self._path.exists() and not self._path.is_file():
+            raise SettingsError(
+                f"the offset map {self._path} is not a regular file. Name another one with --offset-map"
+            )
+        if self._dry_run:
+            if not os.access(self._path if self._path.exists() else self._path.parent, os.W_OK):
+                code = errno.EACCES if self._path.parent.exists() else errno.ENOENT
+                raise OSError(code, os.strerror(code))
+            return io.BytesIO(self._path.read_bytes() if self._path.exists() else b"")
+        file = self._path.open("a+b")
+        try:
+            # Two restores would write some offsets twice. The kernel forgets the lock with the process.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise
+        return file
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -92,7 +125,10 @@ class OffsetMap:
 
     def _add(self, partition: int, some: list[Placed]) -> None:
         old = np.fromiter((one.origin.offset for one in some if one.origin), np.int64, len(some))
-        self.add(partition, old, np.fromiter((one.offset for one in some), np.int64, len(some)))
+        new = np.fromiter((one.offset for one in some), np.int64, len(some))
+        self.add(partition, old, new)
+        for first, _, count in runs(old, new):
+            self.restored[partition].add(first, count)
 
     def _load(self) -> None:
         """Read what an earlier run wrote; its last line may have been cut off."""
@@ -107,6 +143,7 @@ class OffsetMap:
                 self._check_head(found)
             else:
                 self.ends[found["partition"]] = found["new"] + found["count"]
+                self.restored[found["partition"]].add(found["old"], found["count"])
         self._file.truncate(size)
         self._file.seek(0, os.SEEK_END)
         if not size:
@@ -123,11 +160,21 @@ class OffsetMap:
         raise SettingsError(f"{self._path} is not an offset map. Name another file with --offset-map")
 
     def _check_head(self, found: dict[str, Any]) -> None:
-        if found != self._head:
+        # The layouts of a topic, whichever are restored, have the same offsets.
+        if (_origin(found.get("source")), found.get("target")) != (
+            _origin(self._head["source"]),
+            self._head["target"],
+        ):
             raise SettingsError(
                 f"{self._path} is the offset map of another restore: {found.get('source')} to "
                 f"{found.get('target')}. Name another file with --offset-map"
             )
+
+
+def _origin(source: Any) -> tuple[str, str]:
+    """Bucket and topic of a head's source."""
+    address = str(source).split(" ")[0]
+    return address.removeprefix("s3://").partition("/")[0], address.rpartition("/")[2]
 
 
 def runs(old: Numbers, new: Numbers) -> Iterator[tuple[int, int, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +13,7 @@ from lakefeed_common.lake.lines import from_line
 from lakefeed_common.lake.metadata import BatchMetadata
 from lakefeed_common.lake.records import Partition, Record
 from lakefeed_producer.restore.bodies import Batch, Event
-from lakefeed_producer.restore.chain import Chain, Span
+from lakefeed_producer.restore.chain import Chain, Hole, Span
 from lakefeed_producer.restore.findings import Findings
 from lakefeed_producer.restore.objects import Found, Inventory
 from lakefeed_producer.restore.prefetch import prefetched
@@ -21,6 +21,7 @@ from lakefeed_producer.restore.records import Columns
 from lakefeed_producer.restore.store import Fetched, Store
 
 _EVENTS_AT_ONCE = 1_000
+_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -45,60 +46,24 @@ class Reading:
         Raises:
             InputError: an object is damaged, or one is missing between others.
         """
-        if self.inventory.batches:
-            return _Batches(self, number, Chain(position)).read()
-        return self._events(number, position or 0)
+        return _Partition(self, number).read(position)
 
     def key(self, partition: int, found: Found) -> str:
         """The address of an object, for messages."""
-        return f"s3://{self.inventory.source.bucket}/{self.inventory.key(partition, found)}"
+        return f"s3://{self.inventory.bucket}/{self.inventory.key(partition, found)}"
 
     def fetch(self, partition: int, found: Found) -> Fetched:
         """A whole object."""
         return self.store.get(self.inventory.key(partition, found))
 
-    def _events(self, number: int, position: int) -> Iterator[Columns]:
-        where = Partition(self.inventory.source.topic, number)
-        wanted = (found for found in self._distinct(number) if found.selected and found.offset >= position)
-        records: list[Record] = []
-        for found, fetched in prefetched(wanted, partial(self.fetch, number), self.pool):
-            if (record := self._record(where, found, fetched)) is not None:
-                records.append(record)
-            if len(records) >= _EVENTS_AT_ONCE:
-                yield Columns.of(number, records)
-                records = []
-        if records:
-            yield Columns.of(number, records)
-
-    def _distinct(self, number: int) -> Iterator[Found]:
-        """The one-event objects; two of one offset are from different topics of the same name."""
-        before: Found | None = None
-        for found in self.inventory.objects(number):
-            if before is not None and before.offset == found.offset and before.selected and found.selected:
-                raise InputError(
-                    f"{self.key(number, before)} and {self.key(number, found)} have the same offset: the "
-                    "topic was recreated in between. Restore the days of one of them: --since, --until"
-                )
-            before = found
-            yield found
-
-    def _record(self, where: Partition, found: Found, fetched: Fetched) -> Record | None:
-        key = self.key(where.number, found)
-        try:
-            event = Event.of(where, found, fetched)
-        except InputError as error:
-            self.findings.damage(f"{key}: {error}")
-            return None
-        if not event.has_metadata:
-            self.findings.no_metadata(key)
-        if event.omitted:
-            self.findings.omitted += 1
-        return event.record
+    def head(self, partition: int, found: Found) -> Fetched:
+        """An object without its body."""
+        return self.store.head(self.inventory.key(partition, found))
 
 
 @dataclass
-class _Batches:
-    """Reads the batch objects of one partition.
+class _Partition:
+    """Reads the objects of one partition.
 
     Attributes:
         reading: what is read.
@@ -109,32 +74,86 @@ class _Batches:
 
     reading: Reading
     number: int
-    chain: Chain
+    chain: Chain = field(default_factory=Chain)
     last: Found | None = None
     _earlier: list[Found] = field(default_factory=list)
-    _excused: set[int] = field(default_factory=set)
+    _held: tuple[Found, Mapping[int, Record], int] | None = None
 
-    def read(self) -> Iterator[Columns]:
-        """The records from the chain's position on."""
-        everything = list(self.reading.inventory.objects(self.number))
-        # Objects of days that are not to be restored are no hole.
-        self._excused = {found.offset for found in everything if not found.selected}
-        selected = [found for found in everything if found.selected]
-        first = first_needed([found.offset for found in selected], self.chain.position)
-        # If batches overlap, an earlier one may reach further: they are read if something is missing.
-        self._earlier = selected[:first]
-        fetch = partial(self.reading.fetch, self.number)
-        for found, fetched in prefetched(selected[first:], fetch, self.reading.pool):
-            yield from self._look_back(found)
-            yield from self._restore(found, fetched)
+    def read(self, position: int | None) -> Iterator[Columns]:
+        """The records from a position on."""
+        wanted = self._selected() if position is None else self._from(position)
+        events: list[Record] = []
+        for found, fetched in prefetched(wanted, partial(self.reading.fetch, self.number), self.reading.pool):
+            if events and (found.batch or len(events) >= _EVENTS_AT_ONCE):
+                yield Columns.of(self.number, events)
+                events = []
+            if found.batch:
+                yield from self._look_back(found)
+                yield from self._restore(found, fetched)
+            elif (record := self._event(found, fetched)) is not None:
+                events.append(record)
+        if events:
+            yield Columns.of(self.number, events)
+
+    def _selected(self) -> Iterator[Found]:
+        """The objects to restore; one-event objects of one offset are of different topics of that name."""
+        before: Found | None = None
+        for found in self.reading.inventory.objects(self.number):
+            if not found.selected:
+                continue
+            if before and before.offset == found.offset and not before.batch:
+                raise InputError(
+                    f"{self.reading.key(self.number, before)} and {self.reading.key(self.number, found)} "
+                    "have the same offset: the topic was recreated in between. Restore the days of one of "
+                    "them: --since, --until"
+                )
+            before = found
+            yield found
+
+    def _from(self, position: int) -> Iterator[Found]:
+        """The objects that may have records at or behind a position."""
+        chained = True
+        for found in self._selected():
+            if found.batch and found.offset <= position:
+                # If batches overlap, an earlier one may reach further: read if something is missing.
+                self._earlier.append(found)
+            chained = chained and (found.batch or found.offset != position - 1)
+        self.chain = Chain(position, chained=chained)
+        if self._earlier:
+            yield self._earlier.pop()
+        for found in self._selected():
+            if found.offset > position or (found.offset == position and not found.batch):
+                yield found
 
     def _look_back(self, found: Found) -> Iterator[Columns]:
         """Restore what only an object before the first one has."""
-        while self._earlier and self.chain.hole_before(Span(found.offset, found.offset)):
+        while self._earlier and self.chain.hole_before(found):
             earlier = self._earlier.pop()
-            metadata = self.reading.store.head(self.reading.inventory.key(self.number, earlier)).metadata
+            metadata = self.reading.head(self.number, earlier).metadata
             if BatchMetadata.parse(metadata).end > (self.chain.position or 0):
                 yield from self._restore(earlier, self.reading.fetch(self.number, earlier))
+
+    def _event(self, found: Found, fetched: Fetched) -> Record | None:
+        """The record of a one-event object; None if it is damaged, or was restored from a batch."""
+        key = self.reading.key(self.number, found)
+        span = Span(found.offset, found.offset + 1)
+        try:
+            event = Event.of(self._where, found, fetched)
+        except InputError as error:
+            self.reading.findings.damage(f"{key}: {error}")
+            self.chain.advance(span, batch=False)
+            return None
+        if self.chain.overlap(span) is not None and self.last is not None:
+            self._check_same(self.last, found, {found.offset: event.record}, span)
+            self.reading.findings.repeated += 1
+            return None
+        if not event.has_metadata:
+            self.reading.findings.no_metadata(key)
+        if event.omitted:
+            self.reading.findings.omitted += 1
+        self.last = found
+        self.chain.advance(span, batch=False)
+        return event.record
 
     def _restore(self, found: Found, fetched: Fetched) -> Iterator[Columns]:
         key = self.reading.key(self.number, found)
@@ -143,13 +162,14 @@ class _Batches:
             batch = Batch.of(found, fetched)
         except InputError as error:
             self.reading.findings.damage(f"{key}: {error}")
-            self._excused.add(self.chain.position or found.offset)
+            self.chain.leave_out()
             return
         if (end := self.chain.overlap(batch.span)) is not None and self.last is not None:
-            self._check_same(self.last, found, batch, end)
+            records = _records(self.reading.inventory.topic, batch)
+            self._check_same(self.last, found, records, Span(found.offset, end))
         position = self.chain.position or 0
         try:
-            for columns in batch.columns(self.reading.inventory.source.topic, self.number):
+            for columns in batch.columns(self.reading.inventory.topic, self.number):
                 left = columns.since(position)
                 self.reading.findings.repeated += len(columns) - len(left) if self.last is not None else 0
                 if len(left):
@@ -158,39 +178,71 @@ class _Batches:
             raise InputError(f"{key}: {error}") from error
         if batch.span.end >= (self.chain.position or 0):
             self.last = found
-        self.chain.advance(batch.span)
+        self.chain.advance(batch.span, batch=True)
 
     def _check_hole(self, found: Found, key: str) -> None:
-        hole = self.chain.hole_before(Span(found.offset, found.offset))
-        if hole is not None and hole.start not in self._excused:
-            self.reading.findings.hole(
-                f"partition {self.number}: the batch with the offsets {hole} is missing before {key}"
-            )
+        hole = self.chain.hole_before(found)
+        if hole is not None:
+            self.reading.findings.hole(describe(hole, self.reading, self.number, key))
 
-    def _check_same(self, last: Found, found: Found, batch: Batch, end: int) -> None:
-        """Check that an object repeats records of the one before it, and not those of a recreated topic."""
-        topic = self.reading.inventory.source.topic
-        before = Batch.of(last, self.reading.fetch(self.number, last))
-        begin, end = max(last.offset, found.offset), min(end, before.span.end)
-        if _records(topic, before, begin, end) != _records(topic, batch, begin, end):
+    def _check_same(self, last: Found, found: Found, records: Mapping[int, Record], span: Span) -> None:
+        """Check that an object repeats records of the one before it, and not those of a recreated topic.
+
+        Args:
+            last: the object before it.
+            found: the object.
+            records: what it holds, by offset.
+            span: the offsets that were restored already.
+        """
+        before, end = self._held_by(last)
+        offsets = range(max(last.offset, span.start), min(end, span.end))
+        if any(not _is_same(before.get(at), records.get(at)) for at in offsets):
             raise InputError(
                 f"{self.reading.key(self.number, last)} and {self.reading.key(self.number, found)} hold "
                 "different records for the same offsets: the topic was recreated in between. Restore the "
                 "days of one of them: --since, --until"
             )
 
+    def _held_by(self, found: Found) -> tuple[Mapping[int, Record], int]:
+        """The records of an object that was read before, by offset, and its end."""
+        if self._held is None or self._held[0] != found:
+            fetched = self.reading.fetch(self.number, found)
+            if found.batch:
+                batch = Batch.of(found, fetched)
+                self._held = found, _records(self.reading.inventory.topic, batch), batch.span.end
+            else:
+                record = Event.of(self._where, found, fetched).record
+                self._held = found, {found.offset: record}, found.offset + 1
+        return self._held[1:]
 
-def _records(topic: str, batch: Batch, begin: int, end: int) -> list[Record]:
-    """The records of a range of offsets."""
-    found = []
-    for lines in batches.lines_of(batch.body):
-        records = [from_line(topic, line) for line in lines[:-1].split(b"\n")]
-        found += [record for record in records if begin <= record.offset < end]
-    return found
+    @property
+    def _where(self) -> Partition:
+        return Partition(self.reading.inventory.topic, self.number)
 
 
-def first_needed(starts: Sequence[int], position: int | None) -> int:
-    """The index of the last object that starts at or before the position: those before it end there too."""
-    if position is None:
-        return 0
-    return max(0, sum(start <= position for start in starts) - 1)
+def describe(hole: Hole, reading: Reading, number: int, key: str) -> str:
+    """What is missing before an object."""
+    text = f"partition {number}: the batch with the offsets {hole} is missing before {key}"
+    if len(reading.inventory.sources) > 1:
+        return text
+    return f"{text}. If the layout of the topic was changed in between, give the addresses of both layouts"
+
+
+def _records(topic: str, batch: Batch) -> dict[int, Record]:
+    """The records of a batch by offset."""
+    return {
+        record.offset: record
+        for lines in batches.lines_of(batch.body)
+        for record in (from_line(topic, line) for line in lines[:-1].split(b"\n"))
+    }
+
+
+def _is_same(one: Record | None, other: Record | None) -> bool:
+    """Whether two objects hold the same record at an offset, or none.
+
+    A one-event object may lack the key, the headers, and in an older version the timestamp.
+    """
+    if one is None or other is None:
+        return one is other
+    times = {one.timestamp_ms, other.timestamp_ms}
+    return one.value == other.value and (len(times) == 1 or any(time % _DAY_MS == 0 for time in times))

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from lakefeed_common.errors import InputError
-from lakefeed_common.lake.metadata import BatchMetadata, EventMetadata
+from lakefeed_common.lake.metadata import BatchMetadata
+from lakefeed_common.lake.records import Partition
+from lakefeed_producer.restore.bodies import Event
 from lakefeed_producer.restore.chain import Chain, Span
 from lakefeed_producer.restore.objects import Found
 from lakefeed_producer.restore.prefetch import prefetched
-from lakefeed_producer.restore.reading import Reading
+from lakefeed_producer.restore.reading import Reading, describe
 from lakefeed_producer.restore.store import Fetched
 
 
@@ -28,7 +30,7 @@ def verify(reading: Reading, positions: Mapping[int, int], beat: Callable[[], No
     inventory = reading.inventory
     for number in inventory.partitions:
         selected = [found for found in inventory.objects(number) if found.selected]
-        fetch = partial(_head, reading, number)
+        fetch = partial(reading.head, number)
         chain, records = Chain(), 0
         for found, fetched in prefetched(selected, fetch, reading.pool):
             beat()
@@ -38,33 +40,30 @@ def verify(reading: Reading, positions: Mapping[int, int], beat: Callable[[], No
         yield f"partition {number}: {len(selected):,} objects, {records:,} records, {span}{resumed}"
 
 
-def _head(reading: Reading, number: int, found: Found) -> Fetched:
-    return reading.store.head(reading.inventory.key(number, found))
-
-
 def _check(reading: Reading, number: int, chain: Chain, found: Found, fetched: Fetched) -> int:
     """Check one object; returns how many records it has."""
     key = reading.key(number, found)
+    about: BatchMetadata | Event
     try:
-        if not reading.inventory.batches:
-            return _check_event(reading, key, fetched)
-        metadata = BatchMetadata.parse(fetched.metadata)
+        if found.batch:
+            about = BatchMetadata.parse(fetched.metadata)
+        else:
+            about = Event.of(Partition(reading.inventory.topic, number), found, fetched)
     except InputError as error:
         reading.findings.damage(f"{key}: {error}")
+        chain.leave_out()
         return 0
-    span = Span(found.offset, metadata.end)
-    hole = chain.hole_before(span)
-    if hole is not None and not reading.inventory.has_other_day(number, hole.start):
-        reading.findings.hole(
-            f"partition {number}: the batch with the offsets {hole} is missing before {key}"
-        )
-    chain.advance(span)
-    return metadata.records
-
-
-def _check_event(reading: Reading, key: str, fetched: Fetched) -> int:
-    if not any(name.startswith("lakefeed-") for name in fetched.metadata):
-        reading.findings.no_metadata(key)
-    elif EventMetadata.parse(fetched.metadata).omitted:
-        reading.findings.omitted += 1
-    return 1
+    if isinstance(about, Event):
+        span = Span(found.offset, found.offset + 1)
+        if chain.overlap(span) is not None:
+            # A batch has it.
+            return 0
+        chain.advance(span, batch=False)
+        if not about.has_metadata:
+            reading.findings.no_metadata(key)
+        reading.findings.omitted += bool(about.omitted)
+        return 1
+    if (hole := chain.hole_before(found)) is not None:
+        reading.findings.hole(describe(hole, reading, number, key))
+    chain.advance(Span(found.offset, about.end), batch=True)
+    return about.records

@@ -445,3 +445,10 @@ def test_a_broker_that_stays_unreachable_is_not_reported_to_respond(
     assert done.returncode == 1
     assert "waiting for Kafka at localhost:9092: Connection refused" in done.stderr
     assert "Kafka responds again" not in done.stderr
+
+
+def test_an_option_that_is_not_called_like_its_setting_is_named_as_it_was_given(tmp_path: Path) -> None:
+    done = command(tmp_path, "restore", "s3://lake/events/prices", "--to", "bad/name")
+    assert done.returncode == 2
+    assert "--to='bad/name'" in done.stderr
+    assert "--topic" not in done.stderr

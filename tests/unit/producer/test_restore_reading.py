@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from itertools import pairwise
 
 import pytest
 
 from lakefeed_common.errors import InputError, LakefeedError, MissingError, SettingsError
 from lakefeed_common.lake.records import Record
 from lakefeed_producer.restore.findings import Findings, Risk
-from lakefeed_producer.restore.objects import Days, Inventory, Source
+from lakefeed_producer.restore.objects import Days, Inventory, Listed, Source
 from lakefeed_producer.restore.reading import Reading
 from lakefeed_producer.restore.verifying import verify
 from tests.helpers.lake_objects import (
@@ -30,6 +31,12 @@ DAY = 86_400
 """Offsets of a day: `some_records` are a second apart."""
 
 
+def listed(store: MemoryStore, *layouts: str) -> dict[Source, Iterator[Listed]]:
+    """The objects of each layout; layouts are separated by a space."""
+    sources = [Source("lake", layout, "prices") for layout in layouts]
+    return {source: store.list(source.folder) for source in sources}
+
+
 def read(
     stored: Iterable[Stored],
     *accepted: Risk,
@@ -38,8 +45,8 @@ def read(
     days: Days = Days(),  # noqa: B008 - frozen
 ) -> tuple[list[int], Findings]:
     """The offsets that would be restored, and what was found; the dry run must find the same."""
-    store, source = MemoryStore(stored), Source("lake", layout, "prices")
-    inventory = Inventory.of(source, store.list(source.folder), days)
+    store = MemoryStore(stored)
+    inventory = Inventory.of(listed(store, *layout.split()), days)
     findings = Findings(frozenset(accepted), lambda _: None)
     with ThreadPoolExecutor(2) as pool:
         reading = Reading(inventory, store, pool, findings)
@@ -138,10 +145,10 @@ def test_a_damaged_batch_can_be_left_out(reason: str) -> None:
     records = some_records(range(30))
     stored = [batch(records[:10]), damaged(records[10:20])[reason], batch(records[20:])]
     assert "--accept damaged" in refused(stored)
-    store, source = MemoryStore(stored), Source("lake", "batches", "prices")
+    store = MemoryStore(stored)
     findings = Findings(frozenset({Risk.DAMAGED}), lambda _: None)
     with ThreadPoolExecutor(2) as pool:
-        reading = Reading(Inventory.of(source, store.list(source.folder)), store, pool, findings)
+        reading = Reading(Inventory.of(listed(store, "batches")), store, pool, findings)
         offsets = [at for some in reading.partition(0, None) for at in some.offsets.tolist()]
     assert offsets == [*range(10), *range(20, 30)]
     assert findings.damaged == 1
@@ -216,6 +223,92 @@ def test_other_objects_under_the_prefix_are_ignored_and_two_layouts_refused() ->
     assert "has batch objects and one-event objects" in refused([batch([record]), mixed])
 
 
+def switched(records: Sequence[Record], *starts: int) -> list[Stored]:
+    """One-event objects up to the first start, batches up to the second one, and so on."""
+    stored: list[Stored] = []
+    for number, (begin, end) in enumerate(pairwise([0, *starts, len(records)])):
+        part = records[begin:end]
+        stored += batches(part, 7) if number % 2 else map(event, part)
+    return stored
+
+
+@pytest.mark.parametrize("layouts", ["events batches", "batches events"])
+@pytest.mark.parametrize("position", [None, 0, 12, 31, 40, 58, 77, 99])
+def test_a_layout_that_was_changed_several_times_is_restored_in_order(
+    layouts: str, position: int | None
+) -> None:
+    # Offsets around the changes are dead letters.
+    records = some_records([*range(5, 28), *range(31, 55), *range(58, 70), *range(72, 99)])
+    offsets, findings = read(switched(records, 20, 40, 60), layout=layouts, position=position)
+    assert offsets == [record.offset for record in records if record.offset >= (position or 0)]
+    assert not findings.incomplete
+    assert not findings.repeated
+
+
+def test_a_missing_batch_of_a_changed_layout_is_a_hole_if_batches_are_around_it() -> None:
+    stored = switched(some_records(range(90)), 20, 60)
+    del stored[22]
+    assert "the offsets 34 to 40 is missing" in refused(stored, "events batches")
+    offsets, _ = read(stored, Risk.HOLES, layout="events batches")
+    assert offsets == [*range(34), *range(41, 90)]
+    # The other layout alone looks like one.
+    whole = switched(some_records(range(90)), 20, 40, 60)
+    assert "give the addresses of both layouts" in refused(whole)
+
+
+def test_records_that_both_layouts_have_are_restored_once_if_they_are_the_same() -> None:
+    records = some_records(range(30))
+    stored = [*map(event, records[:10]), batch(records[8:20]), *map(event, records[17:])]
+    offsets, findings = read(stored, layout="events batches")
+    assert offsets == list(range(30))
+    assert findings.repeated == 5
+    later = [one._replace(timestamp_ms=one.timestamp_ms + DAY_MS + 1) for one in records]
+    for other in ([*map(event, later[:10]), *stored[10:]], [*stored[:11], *map(event, later[17:])]):
+        assert "the topic was recreated in between" in refused(other, "events batches")
+    # Objects of an earlier version have no metadata.
+    bare = [*stored[:11], *(one._replace(metadata={}) for one in stored[11:])]
+    offsets, _ = read(bare, Risk.VALUES_ONLY, layout="events batches")
+    assert offsets == list(range(30))
+
+
+def test_an_object_without_metadata_is_named_once_by_a_dry_run() -> None:
+    store = MemoryStore([event(some_records([1])[0])._replace(metadata={})])
+    with ThreadPoolExecutor(2) as pool:
+        reading = Reading(Inventory.of(listed(store, "events")), store, pool, Findings())
+        with pytest.raises(InputError, match="--accept values-only") as caught:
+            list(verify(reading, {}, lambda: None))
+    assert str(caught.value).count("s3://") == 1
+
+
+def test_foreign_objects_under_the_prefix_are_ignored() -> None:
+    record = some_records([0])[0]
+    key = event(record).key
+    foreign = [key.replace("2026-01-01", "2026-13-45"), key.replace("/00000-", "/0000000000-")]
+    offsets, _ = read(
+        [event(record), *(event(record)._replace(key=each) for each in foreign)], layout="events"
+    )
+    assert offsets == [0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("s3://lake/events/prices", "s3://other/batches/prices"),
+        ("s3://lake/events/prices", "s3://lake/batches/trades"),
+    ],
+)
+def test_addresses_must_be_of_one_topic_in_one_bucket(wrong: tuple[str, str]) -> None:
+    with pytest.raises(SettingsError, match="of one topic in one bucket"):
+        Source.all_of(wrong)
+    two = {Source("lake", each, "prices"): [Listed(key(each), 1)] for each in ("events", "copies")}
+    with pytest.raises(SettingsError, match="have the same layout"):
+        Inventory.of(two)
+
+
+def key(prefix: str) -> str:
+    return event(some_records([0])[0]).key.replace("events", prefix)
+
+
 def test_an_address_must_name_bucket_prefix_and_topic() -> None:
     assert Source.of("s3://lake/a/b/prices/") == Source("lake", "a/b", "prices")
     for wrong in ("lake/batches/prices", "s3://lake/prices", "s3://lake", "s3://LAKE/batches/prices"):
@@ -225,7 +318,7 @@ def test_an_address_must_name_bucket_prefix_and_topic() -> None:
 
 def test_an_empty_folder_and_days_without_objects_are_missing() -> None:
     with pytest.raises(MissingError, match="has no objects of events"):
-        Inventory.of(Source("lake", "batches", "prices"), [])
+        Inventory.of({Source("lake", "batches", "prices"): []})
     with pytest.raises(MissingError, match="--since"):
         read([batch(some_records([1]))], days=Days(since=date(2027, 1, 1)))
 

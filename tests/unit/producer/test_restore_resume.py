@@ -7,28 +7,48 @@ import random
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from lakefeed_common.errors import InputError
 from lakefeed_common.lake.records import Record
 from lakefeed_producer.kafka.record_batches import RecordBatch
 from lakefeed_producer.restore.delivery import Delivery
-from lakefeed_producer.restore.findings import Findings
+from lakefeed_producer.restore.findings import Findings, Risk
+from lakefeed_producer.restore.missed import Restored, check_missed
 from lakefeed_producer.restore.objects import Inventory, Source
 from lakefeed_producer.restore.offset_map import OffsetMap
 from lakefeed_producer.restore.reading import Reading
 from lakefeed_producer.restore.records import Encoder
 from lakefeed_producer.restore.restore_topic import Progress, RestoreTopic
 from lakefeed_producer.restore.tail import read_tail
-from tests.helpers.lake_objects import DAY_MS, START_MS, MemoryStore, Stored, batch, event, some_records
+from tests.helpers.lake_objects import (
+    DAY_MS,
+    START_MS,
+    MemoryStore,
+    Stored,
+    batch,
+    batches,
+    event,
+    some_records,
+)
 from tests.helpers.memory_target import Killed, MemorySender, MemoryTarget
 
-SEEDS = 16
+SEEDS = 24
 
 
 def restore(
-    store: MemoryStore, target: MemoryTarget, path: Path, *, layout: str = "batches", kill_at: float = 1e9
+    store: MemoryStore,
+    target: MemoryTarget,
+    path: Path,
+    *,
+    layout: str = "batches",
+    kill_at: float = 1e9,
+    accept: Risk | None = None,
 ) -> Progress:
     """One run, as the command wires it; killed before or after its n-th record batch was appended."""
     sent = 0
@@ -43,14 +63,16 @@ def restore(
         if sent + 0.5 > kill_at:
             raise Killed
 
-    source = Source("lake", layout, "prices")
-    inventory = Inventory.of(source, store.list(source.folder))
-    with ThreadPoolExecutor(2) as pool, OffsetMap(path, str(source), "target") as offset_map:
+    sources = [Source("lake", each, "prices") for each in layout.split()]
+    inventory = Inventory.of({source: store.list(source.folder) for source in sources})
+    names = " ".join(map(str, sources))
+    with ThreadPoolExecutor(2) as pool, OffsetMap(path, names, "target") as offset_map:
         target.fence()
         tail = read_tail(target, "target", "prices")
         begin = [max(low, offset_map.ends.get(at, low)) for at, low in enumerate(tail.first)]
         offset_map.complete(target.placed(begin, tail.ends, lambda: None))
-        reading = Reading(inventory, store, pool, Findings())
+        reading = Reading(inventory, store, pool, Findings(frozenset({accept} if accept else ())))
+        check_missed(reading, tail.positions, offset_map.restored)
         # Small record batches: many places to be killed at.
         use_case = RestoreTopic(reading, Encoder("prices", "none", 2_000), None, threading.Event(), print)
         ends = dict(enumerate(tail.ends))
@@ -89,6 +111,16 @@ def random_chain(choose: random.Random, records: Sequence[Record]) -> list[Store
     return stored
 
 
+def random_layouts(choose: random.Random, records: Sequence[Record]) -> list[Stored]:
+    """Objects of a topic whose layout was changed at random records."""
+    stored: list[Stored] = []
+    edges = sorted({0, len(records), *(choose.randrange(len(records) + 1) for _ in range(3))})
+    for number, (begin, end) in enumerate(pairwise(edges)):
+        part = records[begin:end]
+        stored += random_chain(choose, part) if number % 2 else map(event, part)
+    return stored
+
+
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_restore_that_is_killed_anywhere_resumes_without_a_gap_or_a_duplicate(
     seed: int, tmp_path: Path
@@ -97,7 +129,7 @@ def test_a_restore_that_is_killed_anywhere_resumes_without_a_gap_or_a_duplicate(
     path = tmp_path / "offsets.jsonl"
     partitions = choose.choice([1, 2, 9])
     store, records = MemoryStore(), {}
-    layout = choose.choice(["batches", "batches", "events"])
+    layout = choose.choice(["batches", "batches", "events", "events batches"])
     for number in range(partitions):
         # Gaps, as of markers and dead letters, and days that interleave.
         offsets = [
@@ -111,9 +143,12 @@ def test_a_restore_that_is_killed_anywhere_resumes_without_a_gap_or_a_duplicate(
                 for one in some
             ]
         records[number] = some
-        stored = random_chain(choose, some) if layout == "batches" else [event(one) for one in some]
+        if layout == "events batches":
+            stored = random_layouts(choose, some)
+        else:
+            stored = random_chain(choose, some) if layout == "batches" else [event(one) for one in some]
         for one in stored:
-            assert one.key not in store.objects or layout == "batches"
+            assert one.key not in store.objects or "batches" in layout
             store.objects.setdefault(one.key, one)
     target = MemoryTarget(partitions)
     for _ in range(choose.randrange(8)):
@@ -179,7 +214,7 @@ def test_a_stop_leaves_nothing_in_flight_and_no_gap(tmp_path: Path) -> None:
 
     path = tmp_path / "offsets.jsonl"
     with ThreadPoolExecutor(2) as pool, OffsetMap(path, str(source), "target") as offset_map:
-        reading = Reading(Inventory.of(source, store.list(source.folder)), store, pool, Findings())
+        reading = Reading(Inventory.of({source: store.list(source.folder)}), store, pool, Findings())
         use_case = RestoreTopic(reading, Encoder("prices", "none", 2_000), None, stop, observe)
         progress = use_case.run({}, Delivery(MemorySender(target, after=after), {0: 0}, offset_map, 5))
     assert progress.interrupted
@@ -189,3 +224,68 @@ def test_a_stop_leaves_nothing_in_flight_and_no_gap(tmp_path: Path) -> None:
     assert arrived == records[: len(arrived)]
     restore(store, target, path)
     assert target.restored(0) == records
+
+
+def changed_layout(*, times: int) -> tuple[list[Record], list[Stored]]:
+    """A topic of 150 records whose layout was changed once, or changed and changed back."""
+    records = some_records(range(150))
+    behind = [batch(records[100:])] if times == 1 else [event(one) for one in records[100:]]
+    return records, [*map(event, records[:50]), batch(records[50:100]), *behind]
+
+
+@pytest.mark.parametrize("file", ["offsets.jsonl", "other.jsonl"])
+def test_one_layout_after_the_other_is_restored_if_it_was_changed_once_and_refused_otherwise(
+    tmp_path: Path, file: str
+) -> None:
+    records, stored = changed_layout(times=1)
+    store, target = MemoryStore(stored), MemoryTarget(1)
+    restore(store, target, tmp_path / "offsets.jsonl", layout="events")
+    restore(store, target, tmp_path / file, layout="batches")
+    assert restore(store, target, tmp_path / file, layout="events batches").records == 0
+    assert target.restored(0) == records
+    assert mapped(tmp_path / file) == target.offsets()
+
+    (tmp_path / "offsets.jsonl").unlink()
+    records, stored = changed_layout(times=2)
+    store, target = MemoryStore(stored), MemoryTarget(1)
+    restore(store, target, tmp_path / "offsets.jsonl", layout="events")
+    (tmp_path / "other.jsonl").unlink(missing_ok=True)
+    for layout in ("batches", "events batches"):
+        with pytest.raises(InputError, match=r"00000-0*50.json.gz has records that the target does not have"):
+            restore(store, target, tmp_path / file, layout=layout)
+    assert restore(store, target, tmp_path / "offsets.jsonl", layout="events").records == 0
+
+
+def test_records_of_earlier_days_than_those_restored_are_refused(tmp_path: Path) -> None:
+    records = some_records(range(90_000, 90_020)) + some_records(range(180_000, 180_020))
+    store, target = MemoryStore(map(event, records[20:])), MemoryTarget(1)
+    restore(store, target, tmp_path / "offsets.jsonl", layout="events")
+    store.objects |= {one.key: one for one in map(event, records[:20])}
+    with pytest.raises(InputError, match="an earlier restore was given fewer objects"):
+        restore(store, target, tmp_path / "offsets.jsonl", layout="events")
+
+
+def test_damaged_objects_that_were_left_out_do_not_stop_a_resumed_restore(tmp_path: Path) -> None:
+    records = some_records(range(60))
+    stored = list(batches(records, 10))
+    stored[2] = stored[2]._replace(body=b"x")
+    stored[3] = stored[3]._replace(metadata={})
+    store, target = MemoryStore(stored), MemoryTarget(1)
+    for _ in range(2):
+        restore(store, target, tmp_path / "offsets.jsonl", accept=Risk.DAMAGED)
+    assert target.restored(0) == [*records[:20], *records[40:]]
+    with pytest.raises(InputError, match="--accept damaged"):
+        restore(store, target, tmp_path / "offsets.jsonl")
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 6)), max_size=8))
+def test_restored_offsets_are_counted(some: list[tuple[int, int]]) -> None:
+    """Also if two runs of an earlier version have written an offset twice."""
+    restored, offsets, end = Restored(), set[int](), 0
+    for start, count in sorted(some):
+        restored.add(start, count)
+        offsets |= {at for at in range(start, start + count) if at >= end}
+        end = max(end, start + count)
+    for begin in range(40):
+        for stop in range(begin, 40):
+            assert restored.between(begin, stop) == len(offsets & set(range(begin, stop)))

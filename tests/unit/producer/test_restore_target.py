@@ -19,7 +19,7 @@ from lakefeed_producer.restore.checks import blocking, day_ms, deleting
 from lakefeed_producer.restore.delivery import Delivery
 from lakefeed_producer.restore.offset_map import OffsetMap, runs
 from lakefeed_producer.restore.records import Columns, Encoder
-from lakefeed_producer.restore.tail import Origin, read_tail
+from lakefeed_producer.restore.tail import Origin, Placed, read_tail
 from tests.helpers.lake_objects import DAY_MS, some_records
 from tests.helpers.memory_target import MemorySender, MemoryTarget
 
@@ -201,6 +201,55 @@ def test_the_offset_map_is_continued_and_a_line_that_was_cut_off_is_written_agai
         {"partition": 0, "old": 5, "new": 0, "count": 2},
         {"partition": 1, "old": 5, "new": 3, "count": 1},
     ]
+
+
+def test_two_restores_do_not_write_one_offset_map_at_the_same_time(tmp_path: Path) -> None:
+    path = tmp_path / "map.jsonl"
+    with OffsetMap(path, "s3://a/b/c", "back") as first:
+        with pytest.raises(BusyError, match=r"another restore is writing the offset map .*map\.jsonl"):
+            OffsetMap(path, "s3://a/b/c", "back").__enter__()
+        first.add(0, np.array([5, 6]), np.array([0, 1]))
+    with OffsetMap(path, "s3://a/b/c", "back") as again:
+        assert again.ends == {0: 2}
+
+
+def test_the_layouts_of_one_topic_have_one_offset_map(tmp_path: Path) -> None:
+    path = tmp_path / "map.jsonl"
+    with OffsetMap(path, "s3://a/events/c", "back") as first:
+        first.add(0, np.array([5, 6]), np.array([0, 1]))
+    with OffsetMap(path, "s3://a/batches/c s3://a/events/c", "back") as again:
+        assert again.restored[0].between(0, 10) == 2
+    for other in ("s3://b/events/c", "s3://a/events/d"):
+        with pytest.raises(SettingsError, match="offset map of another restore"):
+            OffsetMap(path, other, "back").__enter__()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("no/map.jsonl", "cannot be written: No such"), (".", "regular file"), ("/dev/null", "regular file")],
+)
+def test_a_file_that_cannot_be_an_offset_map_is_named(
+    tmp_path: Path, name: str, says: str, dry_run: bool
+) -> None:
+    with pytest.raises(SettingsError, match=says) as caught:
+        OffsetMap(tmp_path / name, "s3://a/b/c", "back", dry_run=dry_run).__enter__()
+    assert f"the offset map {tmp_path / name} " in str(caught.value)
+
+
+def test_a_dry_run_reads_the_offset_map_and_leaves_it_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "map.jsonl"
+    with OffsetMap(path, "s3://a/b/c", "back", dry_run=True) as dry:
+        dry.complete([Placed(0, 3, Origin("c", 0, 7))])
+        assert dry.restored[0].between(7, 8) == 1
+    assert not path.exists()
+    with OffsetMap(path, "s3://a/b/c", "back") as first:
+        first.add(0, np.array([5, 6]), np.array([0, 1]))
+    before = path.read_bytes()
+    with OffsetMap(path, "s3://a/b/c", "back", dry_run=True) as dry:
+        assert dry.ends == {0: 2}
+        dry.complete([Placed(0, 3, Origin("c", 0, 7))])
+    assert path.read_bytes() == before
 
 
 def test_another_file_is_not_overwritten(tmp_path: Path) -> None:
