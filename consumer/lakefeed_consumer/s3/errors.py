@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 
 from lakefeed_consumer.object_store import StoreRefusedError, StoreUnavailableError
 
+NoResponse = Literal["timeout", "connection", "certificate", "other"]
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -27,7 +29,7 @@ class Failure:
     code: str = ""
     message: str = ""
     region: str = ""
-    no_response: Literal["timeout", "connection", "other"] = "other"
+    no_response: NoResponse = "other"
     detail: str = ""
 
 
@@ -55,12 +57,13 @@ _RULES = (
     _Rule(
         lambda failure: bool(failure.region),
         "refused",
-        "refused with {code}: the bucket is in {region}. Set AWS_REGION={region}.",
+        "refused with {code_or_status}{message}. The bucket is in {region}. Set AWS_REGION={region}.",
     ),
     _Rule(
         lambda failure: failure.status in (301, 302, 307, 308),
         "refused",
-        "the bucket is in another region. Set AWS_REGION.",
+        "refused with {code_or_status}{message}. It names no other region: check AWS_REGION, "
+        "AWS_ENDPOINT_URL and proxies.",
     ),
     _Rule(
         lambda failure: failure.code == "RequestTimeTooSkewed",
@@ -86,9 +89,19 @@ _RULES = (
         "refused with {code_or_status}{message}.{advice}",
     ),
     _Rule(lambda failure: failure.status >= 500, "server_error", "answered {status} {code}{message}"),
+    _Rule(
+        lambda failure: failure.status == 200,
+        "other",
+        "the response is not from S3{message}. Check AWS_ENDPOINT_URL and proxies.",
+    ),
     _Rule(lambda failure: failure.status > 0, "other", "answered {status} {code}{message}"),
     _Rule(lambda failure: failure.no_response == "timeout", "timeout", "no answer ({detail})"),
     _Rule(lambda failure: failure.no_response == "connection", "connection", "no answer ({detail})"),
+    _Rule(
+        lambda failure: failure.no_response == "certificate",
+        "connection",
+        "certificate verify failed: {detail}. Check the server's certificate and AWS_CA_BUNDLE.",
+    ),
     _Rule(lambda _: True, "other", "no answer ({detail})"),
 )
 
@@ -142,6 +155,6 @@ def _message(failure: Failure) -> str:
 def _advice(failure: Failure) -> str:
     if failure.code.startswith("KMS."):
         return "Check the KMS key that the bucket encrypts with."
-    if not failure.code and failure.status in (400, 401, 403):
+    if not failure.code and not failure.message and failure.status in (400, 401, 403):
         return _CREDENTIALS
     return _ADVICE.get(failure.code, "")

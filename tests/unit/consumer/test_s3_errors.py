@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -26,13 +26,22 @@ from tests.helpers.http_server import QuietServer
 class Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     status, body = 200, b""
+    fields: dict[str, str] = {}  # noqa: RUF012 - replaced, never changed
+    etag: dict[str, str] = {"ETag": '"0"'}  # noqa: RUF012 - the same
     heads: list[dict[str, str]]
 
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         type(self).heads.append({name.lower(): value for name, value in self.headers.items()})
+        self.answer(self.etag | self.fields)
+
+    def do_GET(self) -> None:
+        self.answer(self.fields)
+
+    def answer(self, fields: dict[str, str]) -> None:
         self.send_response(self.status)
-        self.send_header("ETag", '"0"')
+        for name, value in fields.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(self.body)))
         self.end_headers()
         self.wfile.write(self.body)
@@ -79,7 +88,7 @@ REFUSED = [
     (
         400,
         error("AuthorizationHeaderMalformed", "the region is wrong", "<Region>eu-west-1</Region>"),
-        "refused with AuthorizationHeaderMalformed: the bucket is in eu-west-1. Set AWS_REGION=eu-west-1.",
+        "Malformed: the region is wrong. The bucket is in eu-west-1. Set AWS_REGION=eu-west-1.",
     ),
     (
         400,
@@ -102,6 +111,20 @@ REFUSED = [
         "501 NotImplemented: A header implies it. This store",
     ),
     (400, error("InvalidRequest", "Content-MD5 is required"), "InvalidRequest: Content-MD5 is required."),
+    (
+        301,
+        error("PermanentRedirect", "Use it.", "<Endpoint>b.s3-eu-west-1.amazonaws.com</Endpoint>"),
+        "refused with PermanentRedirect: Use it. The bucket is in eu-west-1. Set AWS_REGION=eu-west-1.",
+    ),
+    (301, b"", "refused with 301: Moved Permanently. It names no other region: check AWS_REGION"),
+    (403, b"<html><title>Blocked by policy 17</title></html>", "refused with 403: Blocked by policy 17."),
+    (403, b'{"code": "QuotaExceeded", "message": "of tenant"}', "refused with QuotaExceeded: of tenant."),
+    (
+        403,
+        b'<Error><Code a="b">Odd</Code><Message xml:lang="en">No</Message></Error>',
+        "refused with Odd: No.",
+    ),
+    (403, b"<s:Error><s:Code>Odd</s:Code><s:Message>No\x1b</s:Message></s:Error>", "with Odd: No\\u001b."),
     (403, error("InvalidAccessKeyId", "It does not exist."), "It does not exist. Check the AWS credentials"),
 ]
 
@@ -119,6 +142,49 @@ def test_a_refusal_has_s3s_message_and_advice(
     assert ("Check the AWS credentials" in str(caught.value)) == (
         "InvalidAccessKeyId" in expected + str(caught.value)
     )
+
+
+@pytest.mark.parametrize("client", S3_CLIENTS)
+@pytest.mark.parametrize("status", [301, 400, 403])
+def test_a_region_in_a_header_is_reported(client: str, status: int, server: type[Answers]) -> None:
+    server.status, server.fields = status, {"x-amz-bucket-region": "eu-west-1"}
+    with pytest.raises(StoreRefusedError, match=r"The bucket is in eu-west-1\. Set AWS_REGION=eu-west-1\."):
+        put(client)
+
+
+async def _listed(store: ObjectStore) -> object:
+    return [key async for key in store.keys("events")]
+
+
+NOT_S3S: dict[str, Callable[[ObjectStore], Awaitable[object]]] = {
+    "read": lambda store: store.read("events/a.json"),
+    "metadata": lambda store: store.metadata("events/a.json"),
+    "keys": _listed,
+    "check": lambda store: store.check(),
+}
+
+
+@pytest.mark.parametrize("call", NOT_S3S)
+def test_a_page_with_status_200_is_not_an_answer_of_s3(call: str, server: type[Answers]) -> None:
+    server.body = b"<html><p>Log in</p> to Wifi</html>"
+
+    async def scenario() -> None:
+        store = open_store(load(ConsumerSettings))
+        try:
+            await NOT_S3S[call](store)
+        finally:
+            await store.close()
+
+    with pytest.raises(StoreUnavailableError, match="the response is not from S3: Log in to Wifi") as caught:
+        asyncio.run(scenario())
+    assert caught.value.cause == "other"
+
+
+@pytest.mark.parametrize("client", S3_CLIENTS)
+def test_an_error_with_status_200_has_stored_nothing(client: str, server: type[Answers]) -> None:
+    server.body, server.etag = error("InternalError", "Try again"), {}
+    with pytest.raises(StoreUnavailableError, match="the response is not from S3"):
+        put(client)
 
 
 @pytest.mark.parametrize("client", S3_CLIENTS)
@@ -195,6 +261,8 @@ def test_each_put_has_the_checksum_that_object_lock_requires(client: str, server
         (Failure(400, "ThrottlingException"), StoreUnavailableError, "slow_down"),
         (Failure(502), StoreUnavailableError, "server_error"),
         (Failure(no_response="timeout"), StoreUnavailableError, "timeout"),
+        (Failure(200), StoreUnavailableError, "other"),
+        (Failure(no_response="certificate"), StoreUnavailableError, "connection"),
         (Failure(no_response="connection"), StoreUnavailableError, "connection"),
         (Failure(), StoreUnavailableError, "other"),
     ],

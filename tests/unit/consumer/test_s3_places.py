@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import codecs
 import io
 import os
+import ssl
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -257,6 +260,11 @@ def test_opening_the_store_does_not_change_the_environment(monkeypatch: pytest.M
     [
         ({"AWS_ENDPOINT_URL_S3": "store.test"}, "", "AWS_ENDPOINT_URL_S3='store.test'"),
         ({"AWS_ENDPOINT_URL": "store.test"}, "", "AWS_ENDPOINT_URL='store.test'"),
+        (
+            {},
+            "[default]\nca_bundle=/nowhere.pem\n",
+            "ca_bundle of profile default in AWS's shared config file=/nowhere.pem: no certificates",
+        ),
         ({}, "[default]\nendpoint_url=http://a/b\n", "endpoint_url in AWS's shared config file='http://a/b'"),
         ({"AWS_DEFAULT_REGION": "Europe!"}, "", "AWS_DEFAULT_REGION='Europe!'"),
         ({"AWS_CA_BUNDLE": "/nowhere.pem"}, "", "AWS_CA_BUNDLE=/nowhere.pem: no certificates can be read"),
@@ -295,3 +303,23 @@ def test_each_client_trusts_the_authorities_of_one_file(
     fast = FastObjectStore(settings, store)._connections.server.tls
     assert fast is not None
     assert len(fast.get_ca_certs()) == 1
+
+
+@pytest.mark.parametrize("form", ["mark", "trusted"])
+def test_obstore_gets_each_form_of_a_certificate_that_openssl_reads(
+    form: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pem = trustme.CA().cert_pem.bytes()
+    der = ssl.PEM_cert_to_DER_cert(pem.decode())
+    if form == "trusted":
+        # The certificate, then what it is trusted for: here nothing in particular.
+        lines = base64.encodebytes(der + bytes([0x30, 0])).decode()
+        text = f"-----BEGIN TRUSTED CERTIFICATE-----\n{lines}-----END TRUSTED CERTIFICATE-----\n".encode()
+    else:
+        text = codecs.BOM_UTF8 + pem
+    (tmp_path / "own.pem").write_bytes(text)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "own.pem"))
+    given = ObstoreObjectStore(load(ConsumerSettings))._store.client_options
+    assert given is not None
+    found = given["root_certificate"]
+    assert ssl.PEM_cert_to_DER_cert(found if isinstance(found, str) else found.decode()) == der
