@@ -19,6 +19,7 @@ from lakefeed_analytics.settings import AnalyticsSettings
 
 _FOR_ANY_HOST = {"/healthz", "/readyz", "/metrics"}
 _SAFE = {"GET", "HEAD"}
+_OWN_SITES = {b"same-origin", b"none"}
 _API = "/v1"
 _NETLOC = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@\[\]]+)(?::(\d{1,5}))?", re.IGNORECASE)
 _ORIGIN = re.compile(r"(https?)://([^/]+)", re.IGNORECASE)
@@ -57,8 +58,8 @@ class OwnOrigin:
             return "the request comes from a page of another origin; only pages of this service are allowed"
         # Requests for images and scripts have no Origin, and a sample of rows is billed. Links to the
         # documentation are allowed.
-        site = _only(scope, b"sec-fetch-site")
-        if site not in (None, "same-origin", "none") and not (safe and not _is_api(path)):
+        sites = {value for name, value in scope["headers"] if name == b"sec-fetch-site"}
+        if not sites <= _OWN_SITES and not (safe and not _is_api(path)):
             return "the request comes from a page of another site; only pages of this service are allowed"
         return None
 

@@ -75,6 +75,10 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+# Pydantic's own message speaks of Python.
+_MESSAGES = {"model_attributes_type": 'the body must be a JSON object, such as {"sql": "SELECT 1"}'}
+
+
 def _wrong_type(request: Request, error: RequestValidationError) -> list[str]:
     """The message for a body that is not sent as JSON."""
     given = request.headers.get("content-type", "")
@@ -103,7 +107,10 @@ def install(app: FastAPI, count: Callable[[LakefeedError], None]) -> None:
     @app.exception_handler(RequestValidationError)
     def shape(request: Request, error: RequestValidationError) -> JSONResponse:
         # Without the input, which may contain anything.
-        errors = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
+        errors = [
+            f"{'.'.join(str(part) for part in each['loc'])}: {_MESSAGES.get(each['type'], each['msg'])}"
+            for each in error.errors()
+        ]
         problem = Problem(
             type="urn:lakefeed:problem:input",
             title="Invalid request",
@@ -115,11 +122,12 @@ def install(app: FastAPI, count: Callable[[LakefeedError], None]) -> None:
 
     @app.exception_handler(HTTPException)
     def framework(request: Request, error: HTTPException) -> JSONResponse:
+        said = "The body is not UTF-8" if isinstance(error.__cause__, UnicodeDecodeError) else error.detail
         response = respond(
             Problem(
                 title=HTTPStatus(error.status_code).phrase,
                 status=error.status_code,
-                detail=f"{request.method} {request.url.path[:_LONGEST_PATH]}: {error.detail}",
+                detail=f"{request.method} {request.url.path[:_LONGEST_PATH]}: {said}",
             )
         )
         response.headers.update(error.headers or {})

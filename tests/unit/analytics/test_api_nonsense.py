@@ -51,6 +51,19 @@ def test_json_without_its_header_gets_advice(lake: Lake, path: str, content_type
     assert "header" not in lake.http.post(path, content=b"[1]", headers=JSON).json()["detail"]
 
 
+@pytest.mark.parametrize("body", [b"[]", b'"SELECT 1"', b"1"])
+def test_json_that_is_no_object_is_reported(lake: Lake, body: bytes) -> None:
+    answer = lake.http.post("/v1/queries", content=body, headers=JSON)
+    problem(answer, 422)
+    assert answer.json()["detail"] == 'body: the body must be a JSON object, such as {"sql": "SELECT 1"}'
+
+
+def test_a_body_that_is_not_utf_8_is_reported(lake: Lake) -> None:
+    answer = lake.http.post("/v1/queries", content=b'{"sql": "\xff"}', headers=JSON)
+    problem(answer, 400)
+    assert "The body is not UTF-8" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -77,6 +77,13 @@ def test_another_pages_request_starts_nothing(lake: Lake, headers: dict[str, str
     assert untouched(lake)
 
 
+@pytest.mark.parametrize("sites", [["cross-site", "same-origin"], ["none", ""], ["cross-site", "cross-site"]])
+def test_one_of_several_foreign_sites_is_enough(lake: Lake, sites: list[str]) -> None:
+    headers = [("sec-fetch-site", site) for site in sites]
+    assert lake.http.request("POST", "/v1/crawls", headers=headers).status_code == 403
+    assert untouched(lake)
+
+
 def test_a_link_to_the_documentation_is_followed(lake: Lake) -> None:
     assert status(lake, "GET", "/docs", sec_fetch_site="cross-site") == 200
 
