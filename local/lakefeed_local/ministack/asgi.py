@@ -203,3 +203,18 @@ class Actions:
             return
         answer = await action(Call(data, signed, scope, self._app))
         await respond(send, answer.response())
+
+
+class OwnOrigin:
+    """Refuses requests from pages of other hosts, which a browser also sends to the loopback interface."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Respond with 403, or pass the request on; AWS's clients send no `Origin`."""
+        origin = header(scope, "origin") if scope["type"] == "http" else ""
+        if origin and origin.partition("://")[2].lower() != header(scope, "host").lower():
+            await respond(send, Response(403, [], b"the request comes from a page of another origin"))
+        else:
+            await self._app(scope, receive, send)

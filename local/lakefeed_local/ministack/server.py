@@ -19,7 +19,7 @@ from ministack.app import app as ministack
 from lakefeed_local.crawl.changes import Changes
 from lakefeed_local.crawl.run import crawl
 from lakefeed_local.ministack import engine
-from lakefeed_local.ministack.asgi import Actions, App
+from lakefeed_local.ministack.asgi import Actions, App, OwnOrigin
 from lakefeed_local.ministack.calls import CallLog
 from lakefeed_local.ministack.client import Client
 from lakefeed_local.ministack.crawlers import Crawlers
@@ -43,7 +43,7 @@ def build(wrap: Callable[[App], App]) -> App:
     crawlers = Crawlers(
         partial(_crawl, logged(base), sample_size), History(Path(os.environ["STATE_DIR"], "crawls.json"))
     )
-    return logged(Actions(base, {**crawlers.actions, **Queries().actions}))
+    return OwnOrigin(logged(Actions(base, {**crawlers.actions, **Queries().actions})))
 
 
 async def _crawl(

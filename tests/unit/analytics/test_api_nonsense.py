@@ -52,7 +52,7 @@ def test_json_without_its_header_gets_advice(lake: Lake, path: str, content_type
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"SELECT 1"', b"1"])
-def test_json_that_is_no_object_is_reported(lake: Lake, body: bytes) -> None:
+def test_json_that_is_not_an_object_is_reported(lake: Lake, body: bytes) -> None:
     answer = lake.http.post("/v1/queries", content=body, headers=JSON)
     problem(answer, 422)
     assert answer.json()["detail"] == 'body: the body must be a JSON object, such as {"sql": "SELECT 1"}'

@@ -7,10 +7,13 @@ import io
 import json
 from typing import Any
 
+import pytest
+
 from lakefeed_local.ministack.asgi import (
     Actions,
     App,
     Credential,
+    OwnOrigin,
     Receive,
     Response,
     Scope,
@@ -108,3 +111,13 @@ def test_signed_calls_are_logged_and_passed_on() -> None:
     assert (s3["method"], s3["path"], s3["query"]) == ("PUT", "/lake/a b.json", {"x-id": ["PutObject"]})
     assert deleted["body"] == {"Keys": ["a & b", "c"]}
     assert behind.bodies == [b'{"Name": "orders"}', b"{}", keys, b""]
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("", 200), ("http://local-aws:4566", 200), ("http://evil.example", 403), ("null", 403)],
+)
+def test_pages_of_other_hosts_are_refused(origin: str, status: int) -> None:
+    scope = scope_of(START)
+    scope["headers"] += [(b"host", b"local-aws:4566"), *([(b"origin", origin.encode())] if origin else [])]
+    assert asyncio.run(request(OwnOrigin(Recorder({})), scope, b"{}")).status == status
