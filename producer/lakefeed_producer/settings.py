@@ -10,7 +10,6 @@ from typing import Literal
 from pydantic import field_validator
 
 from lakefeed_common.settings import KafkaSettings, ServiceSettings, setting
-from lakefeed_producer.csv.encoding import MARK_UNDECODABLE
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 
@@ -97,7 +96,7 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
         try:
             name = codecs.lookup(value).name
             # Some, such as idna, cannot report which bytes are invalid: they are no encodings of files.
-            codecs.getincrementaldecoder(name)(MARK_UNDECODABLE).decode("a".encode(name))
+            codecs.getincrementaldecoder(name)("surrogateescape").decode("a".encode(name))
         except (LookupError, UnicodeError):
             raise ValueError(
                 "there is no such text encoding; common ones are utf-8, latin-1, cp1252 and utf-16"

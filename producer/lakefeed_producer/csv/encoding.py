@@ -22,14 +22,13 @@ def _restore_undecodable(error: UnicodeError) -> tuple[bytes, int]:
     return bytes(ord(mark) & 0xFF for mark in error.object[error.start : error.end]), error.end
 
 
-MARK_UNDECODABLE = "lakefeed-mark"
-codecs.register_error(MARK_UNDECODABLE, _mark_undecodable)
+codecs.register_error("lakefeed-mark", _mark_undecodable)
 codecs.register_error("lakefeed-restore", _restore_undecodable)
 
 
 def transcode(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
     """Transcode chunks to UTF-8; undecodable bytes become invalid UTF-8."""
-    decoder = codecs.getincrementaldecoder(encoding)(MARK_UNDECODABLE)
+    decoder = codecs.getincrementaldecoder(encoding)("lakefeed-mark")
     for chunk in chunks:
         yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
     yield decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
