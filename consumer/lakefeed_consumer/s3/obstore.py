@@ -175,7 +175,8 @@ class ObstoreObjectStore:
         """See `ObjectStore.check`; needs the right to list the bucket."""
         async with self._translated_errors():
             await obstore.list_with_delimiter_async(self._store, _CHECKED)
-            await self._confirm_nothing(_CHECKED)
+            # Every role of a consumer may read there.
+            await self._confirm_nothing(self._settings.dead_letter_prefix)
 
     async def _confirm_nothing(self, prefix: str) -> None:
         """Confirm that an empty list is S3's: obstore reads any page as one, but not as a missing object."""
