@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from lakefeed_common.text import visible
 
 _LONGEST = 300
+# Of an answer, which can be from any server.
+_LONGEST_BODY = 10_000
 _TAG = re.compile(r"<(?:!--.*?--|[^>]*)>", re.DOTALL)
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title\s*>", re.DOTALL | re.IGNORECASE)
@@ -37,7 +39,7 @@ class Answer:
 
 def parse(body: str) -> Answer:
     """Code, message and region of a body in any of the formats."""
-    body = body.strip()
+    body = body[:_LONGEST_BODY].strip()
     if body.startswith("{"):
         return _of_json(body)
     code, message = _element("Code", body), _element("Message", body)
@@ -48,6 +50,7 @@ def parse(body: str) -> Answer:
 
 def region(body: str) -> str:
     """The bucket's region that an error in XML names, itself or in an endpoint; empty if it names none."""
+    body = body[:_LONGEST_BODY]
     named = _element("Region", body)
     if _REGION.fullmatch(named):
         return named
@@ -57,6 +60,7 @@ def region(body: str) -> str:
 
 def beginning(body: str) -> str:
     """The title of a page, or the beginning of its text."""
+    body = body[:_LONGEST_BODY]
     title = _TITLE.search(body)
     return _one_line(_text(title[1] if title else _UNSEEN.sub(" ", body)))
 

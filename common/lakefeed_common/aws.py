@@ -184,22 +184,23 @@ class _ChainCredentials(Credentials):
             with self._lock:
                 found = self._found = self._found or self._load()
             frozen = found.get_frozen_credentials()
-        except (LakefeedError, UnusableCredentialsError):
-            self._found = None
-            raise
+            self._check(frozen)
         except Exception as error:
             self._found = None
+            if isinstance(error, LakefeedError | UnusableCredentialsError):
+                raise
             raise UnusableCredentialsError(error_msg=_why_unusable(error, self._source)) from error
+        return frozen
+
+    def _check(self, frozen: ReadOnlyCredentials) -> None:
         for name in ("access_key", "secret_key", "token"):
             if not is_plain(getattr(frozen, name)):
                 # botocore's own message about the invalid header would show the credential.
-                self._found = None
                 raise UnusableCredentialsError(
                     error_msg=f"the AWS credentials of {self._source}: the {name.replace('_', ' ')} has a "
                     "line break, a space or another character in it that no credential has. Set it again "
                     "without"
                 )
-        return frozen
 
     def _load(self) -> Credentials:
         check_variables()

@@ -12,7 +12,7 @@ import io
 import os
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -219,8 +219,6 @@ def bucket_place(bucket: str, settings: AwsSettings) -> BucketPlace:
     """
     session = new_session(settings.aws_region)
     arguments, config = options("s3", session, settings)
-    with usable_configuration():
-        client = session.client("s3", config=Config(signature_version=UNSIGNED).merge(config), **arguments)
     sent: list[str] = []
 
     def keep(request: AWSPreparedRequest, **_: object) -> Any:
@@ -228,9 +226,11 @@ def bucket_place(bucket: str, settings: AwsSettings) -> BucketPlace:
         raw: Any = HTTPResponse(io.BytesIO(), preload_content=False)
         return AWSResponse(request.url, 200, HTTPHeaders(), raw)
 
-    client.meta.events.register("before-send.s3.HeadObject", keep)
-    client.head_object(Bucket=bucket, Key="k")
-    client.close()
+    with usable_configuration():
+        client = session.client("s3", config=Config(signature_version=UNSIGNED).merge(config), **arguments)
+        with closing(client):
+            client.meta.events.register("before-send.s3.HeadObject", keep)
+            client.head_object(Bucket=bucket, Key="k")
     url = sent[0].removesuffix("k")
     virtual = not url.endswith(f"/{bucket}/")
     return BucketPlace(url, virtual, client.meta.region_name, arguments["verify"])

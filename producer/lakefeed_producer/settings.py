@@ -82,6 +82,17 @@ class ProducerSettings(ServiceSettings, KafkaSettings):
         """The values that are null in every column."""
         return tuple(next(csv.reader([self.null]))) if self.null else ()
 
+    @field_validator("null")
+    @classmethod
+    def _null_is_a_line_of_csv(cls, value: str | None) -> str | None:
+        try:
+            rows = list(csv.reader([value or ""], strict=True))
+        except csv.Error as error:
+            raise ValueError(f'it is not a line of CSV ({error}); a quote is written as """"') from None
+        if len(rows) > 1:
+            raise ValueError("it is not a single line of CSV")
+        return value
+
     @field_validator("delimiter")
     @classmethod
     def _delimiter_is_one_character(cls, value: str) -> str:

@@ -44,6 +44,7 @@ def _fine(kind: str, content: bytes, *events: str | int | None, options: tuple[s
 
 
 MARKED = b"\xef\xbb\xbfa,b\n1,2\n"
+NOTES = b"Site: 3 Lat: 45.3 Lon: 7.2\n" * 30
 CP1252 = ("--encoding", "cp1252")
 NO_QUOTING = ("--quoting", "none")
 PLAIN = b'a,b\n1,"x\n2,"y" z\n3,"\n'
@@ -74,6 +75,7 @@ BROKEN = [
         "a byte that the named encoding lacks", b"a,b\n1,\x81\n3,4\n", Reason.BAD_ENCODING, 3, options=CP1252
     ),
     _row("a NUL byte in a row", b"a,b\n1,x\0y\n3,4\n", Reason.NUL_BYTE, 3),
+    _row("a NUL byte at the end of a row", b"ab,c\n1,xy\0\n3,4\n", Reason.NUL_BYTE, 3),
     _row("a row longer than the limit", LONG, Reason.ROW_TOO_LONG, 3),
     _row("an event larger than the topic takes", LARGE, Reason.EVENT_TOO_LARGE, 3),
     _row(
@@ -144,6 +146,8 @@ BROKEN = [
     _fine("a header that begins as a binary file does", b"ORC,PAR1\n1,2\n", 1),
     _fine("a header that looks like tags", b"<DATE>,<CLOSE>\n1,2\n", 1),
     _fine("a header that looks like an array", b"[id],[name]\n1,2\n", 1),
+    _fine("lines of names and values before the header", NOTES + b"a,b\n1,2\n", 1, options=("--skip", "30")),
+    _fine("values that begin as the header does", b"user,b\nuser1,2\nuser,3\n", "user1", "user"),
     _fine("a delimiter that the first line names", b"sep=\\t\na\tb\n1\t2\n", 1),
     _fine("two columns of one name: the second gets a number", b"a,a\n1,2\n", 1),
     _fine("two names that become one: the second gets a number", b"A b,a-b\n1,2\n", 1),

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -21,7 +22,7 @@ from lakefeed_analytics.edge import explained
 from lakefeed_analytics.iceberg.files import place_of
 from lakefeed_analytics.iceberg.table import LakeTable
 from lakefeed_analytics.settings import CompactSettings
-from lakefeed_common.errors import RefusedError, UnavailableError
+from lakefeed_common.errors import MissingError, RefusedError, UnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -86,7 +87,7 @@ def orphans(
     unknown = [each for each in found if f"s3://{bucket}/{each.key}" not in referred]
     uuid = str(state.table.metadata.table_uuid)
     metadata = _Metadata(s3, settings, bucket)
-    kept = metadata.of_others((each.key for each in unknown), uuid)
+    kept = metadata.of_others((each.key for each in unknown if each.size), uuid)
     if used := next((key for key in sorted(kept) if metadata.has_snapshots(key)), None):
         raise RefusedError(
             f"the folder of the table {table.name}, {state.location}, has files of another Iceberg table as "
@@ -109,20 +110,23 @@ class _Metadata:
         """Which files are metadata of a table with another UUID."""
         files = [key for key in keys if key.endswith(_METADATA)]
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
-            return {
-                key for key, found in zip(files, pool.map(self._uuid, files), strict=True) if found != uuid
-            }
+            return set(compress(files, pool.map(lambda key: self._is_of_another(key, uuid), files)))
 
     def has_snapshots(self, key: str) -> bool:
         """Whether a table has rows; a compaction that was killed while it created one leaves one without."""
         try:
             return bool(orjson.loads(self._read(key))["snapshots"])
+        except MissingError:
+            return False
         except (AttributeError, KeyError, TypeError, ValueError):
             return True
 
-    def _uuid(self, key: str) -> str | None:
-        found = _UUID.search(self._read(key, _HEAD_BYTES)) or _UUID.search(self._read(key))
-        return found[1].decode() if found else None
+    def _is_of_another(self, key: str, uuid: str) -> bool:
+        try:
+            found = _UUID.search(self._read(key, _HEAD_BYTES)) or _UUID.search(self._read(key))
+        except MissingError:
+            return False  # removed in the meantime, such as by VACUUM
+        return found is None or found[1].decode() != uuid
 
     def _read(self, key: str, most: int | None = None) -> bytes:
         part: Any = {} if most is None else {"Range": f"bytes=0-{most - 1}"}

@@ -182,7 +182,7 @@ class ObstoreObjectStore:
         """Confirm that an empty list is S3's: obstore reads any page as one, but not as a missing object."""
         # A role may not be allowed to read everywhere, and says so.
         with suppress(PermissionDeniedError):
-            await self._get(f"{prefix}/lakefeed-check")
+            await self._get(f"{prefix}/{_CHECKED}")
 
     async def close(self) -> None:
         """See `ObjectStore.close`; obstore closes its connections itself."""
@@ -205,7 +205,6 @@ class ObstoreObjectStore:
         if status in _REDIRECTS or (status in (400, 403) and not said.code and not said.message):
             # obstore passes on neither headers nor the body of a redirect, which name the bucket's region.
             said = await self._asked_again()
-        certificate, detail = _CERTIFICATE.search(text), _DETAIL.search(text)
         foreign = any(each in text for each in _FOREIGN)
         return Failure(
             status=200 if foreign else status,
@@ -213,11 +212,7 @@ class ObstoreObjectStore:
             message=said.message,
             region=said.region if said.region != self.place.region else "",
             no_response=_no_response(text),
-            detail=_CERTIFICATES.get(certificate[1], certificate[1])
-            if certificate
-            else detail[1]
-            if detail
-            else "",
+            detail=_detail(text),
         )
 
     async def _asked_again(self) -> Answer:
@@ -253,13 +248,20 @@ def _no_response(text: str) -> NoResponse:
     return "connection" if _KIND.search(text) else "other"
 
 
+def _detail(text: str) -> str:
+    if certificate := _CERTIFICATE.search(text):
+        return _CERTIFICATES.get(certificate[1], certificate[1])
+    found = _DETAIL.search(text)
+    return found[1] if found else ""
+
+
 def _certificates(path: str) -> bytes:
     """The certificates of a PEM file that OpenSSL reads, in the one form that obstore reads."""
-    content = Path(path).read_bytes()
-    if content.startswith(b"-----BEGIN CERTIFICATE") and _TRUSTED not in content:
+    content = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
+    if _TRUSTED not in content:
         return content
     found = ssl.create_default_context(cafile=path).get_ca_certs(binary_form=True)
-    return "".join(map(ssl.DER_cert_to_PEM_cert, found)).encode() or content.removeprefix(codecs.BOM_UTF8)
+    return "".join(map(ssl.DER_cert_to_PEM_cert, found)).encode() or content
 
 
 def _status(error: Exception, text: str) -> int:

@@ -123,6 +123,8 @@ class CsvFile:
         self.header = self._parse_header(first)
         self._stripped_header = [name.strip() for name in self.header]
         self.beginnings = self._beginnings()
+        self._first_name = self._stripped_header[0].encode().partition(b'"')[0]
+        self._borders = (self.dialect.delimiter.encode(), b'"', b" ", b"\t")
         self.renamed: list[str] = []
         self.names = event_names(self.header, dialect.column_names, self.renamed.append)
 
@@ -165,8 +167,12 @@ class CsvFile:
         It may be quoted differently, and have a byte order mark.
         """
         raw = raw.removeprefix(BOM)
-        if raw in (self.raw_header, self._separator_line):
+        if raw == self.raw_header or (raw and raw == self._separator_line):
             return True
+        # Many values begin as the first name does; parsing each of their rows would take long.
+        name, start = self._first_name, raw.lstrip(b' \t"')
+        if not start.startswith(name) or (name and start[len(name) : len(name) + 1] not in self._borders):
+            return False
         try:
             return [name.strip() for name in self._fields(raw.decode())] == self._stripped_header
         except (UnicodeDecodeError, csv.Error):
@@ -175,8 +181,8 @@ class CsvFile:
     def _beginnings(self) -> set[bytes]:
         plain = self.dialect.delimiter.join(self._stripped_header).encode()
         first = self._stripped_header[0].encode()
-        starts = {BOM, self.raw_header, plain, first + b" ", b'"' + plain, b'""', self._separator_line}
-        return {start[:2] for start in starts if len(start) > 1}
+        starts = {BOM, self.raw_header, plain, first + b" ", b'"' + (plain if first else b'"')}
+        return {start[:2] for start in {*starts, self._separator_line} if len(start) > 1}
 
     def _read_separator_line(self) -> None:
         """Apply a first line such as `sep=;`, and find how many lines precede the header."""

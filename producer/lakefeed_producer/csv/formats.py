@@ -44,7 +44,7 @@ _POINTERS = [
     (rb"version https://(?:git-lfs|hawser)\.github\.com/spec", "a Git LFS pointer to it", "git lfs pull"),
     (rb"(?:\S*\.git)?/annex/objects/", "a git-annex pointer to it", "git annex get"),
     (rb"# xet version", "a Git Xet pointer to it", "git xet checkout"),
-    (rb"(?:\w+: .*\s+)*outs:\s+- \w+: ", "a DVC pointer to it", "dvc pull"),
+    (rb"(?:\w+: [^\n]*\n)*outs:\s+- \w+: ", "a DVC pointer to it", "dvc pull"),
 ]
 # A tag that has attributes, is closed, or is followed by another one. Exports of stock prices have headers
 # such as `<DATE>,<TIME>`, also with tabs.
@@ -111,11 +111,12 @@ def _without_mark(start: bytes) -> Iterator[str]:
         yield "utf-32-le"
     if count and min(nuls[:2]) > 0.9 * count > 9 * nuls[3]:
         yield "utf-32-be"
-    # Of UTF-16, ASCII characters have one: nearly all of a text, or its delimiters and line ends.
+    # Of UTF-16, ASCII characters have one: nearly all of a text, or its delimiters and all of its line ends.
     even, odd = start[::2].count(0), start[1::2].count(0)
+    ends = start.count(b"\n") + start.count(b"\r")
     for name, own, other in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
         text = start[: len(start) // 2 * 2].decode(name, "replace") if own > 4 * other else ""
-        if own > 4 * other + len(start) // 4 or "\n" in text or "\r" in text:
+        if own > 4 * other + len(start) // 4 or 2 * (text.count("\n") + text.count("\r")) > ends:
             yield name
 
 

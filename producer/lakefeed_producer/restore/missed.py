@@ -89,13 +89,19 @@ def check_missed(reading: Reading, positions: Mapping[int, int], restored: Mappi
 
 def _doubtful(reading: Reading, number: int, position: int, there: Restored) -> Iterator[Found]:
     """The objects before a position that have offsets which the target does not have."""
-    selected = (found for found in reading.inventory.objects(number) if found.selected)
-    for found, following in pairwise(chain(selected, [None])):
+    objects = reading.inventory.objects
+    batches = (found for found in objects(number) if found.selected and found.batch)
+    for found, following in pairwise(chain(batches, [None])):
         if found is None or found.offset >= position:
-            return
+            break
+        # What follows the start of the next batch is in that one, too.
         end = position if following is None else min(following.offset, position)
-        end = end if found.batch else found.offset + 1
         if there.between(found.offset, end) < end - found.offset:
+            yield found
+    for found in objects(number):
+        if found.offset >= position:
+            return
+        if found.selected and not found.batch and not there.between(found.offset, found.offset + 1):
             yield found
 
 

@@ -268,6 +268,11 @@ def test_opening_the_store_does_not_change_the_environment(monkeypatch: pytest.M
         ({}, "[default]\nendpoint_url=http://a/b\n", "endpoint_url in AWS's shared config file='http://a/b'"),
         ({"AWS_DEFAULT_REGION": "Europe!"}, "", "AWS_DEFAULT_REGION='Europe!'"),
         ({"AWS_CA_BUNDLE": "/nowhere.pem"}, "", "AWS_CA_BUNDLE=/nowhere.pem: no certificates can be read"),
+        (
+            {"LAKEFEED_BUCKET": "a.b.c"},
+            "[default]\ns3 =\n  use_accelerate_endpoint = true\n",
+            "AWS's configuration cannot be used",
+        ),
     ],
 )
 def test_an_unusable_value_is_named_with_its_source(
@@ -303,6 +308,18 @@ def test_each_client_trusts_the_authorities_of_one_file(
     fast = FastObjectStore(settings, store)._connections.server.tls
     assert fast is not None
     assert len(fast.get_ca_certs()) == 1
+
+
+def test_obstore_gets_every_certificate_of_a_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    server = authority.issue_cert("store.test").cert_chain_pems[0]
+    content = b"# Own authorities\n" + authority.cert_pem.bytes() + server.bytes()
+    (tmp_path / "own.pem").write_bytes(content)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "own.pem"))
+    given = ObstoreObjectStore(load(ConsumerSettings))._store.client_options
+    assert given is not None
+    found = given["root_certificate"]
+    assert (found.encode() if isinstance(found, str) else found) == content
 
 
 @pytest.mark.parametrize("form", ["mark", "trusted"])

@@ -263,6 +263,12 @@ def test_a_null_may_have_a_comma(tmp_path: Path) -> None:
     dry = ("publish", "x.csv", "--dry-run")
     assert command(tmp_path, *dry, "--null", "1,5").stdout == events
     assert command(tmp_path, *dry, LAKEFEED_NULL='"1,5",?').stdout == events
+    for broken in ('"', "a\nb"):
+        done = command(tmp_path, *dry, LAKEFEED_NULL=broken)
+        assert done.returncode == 2
+        assert "line of CSV" in done.stderr
+    (tmp_path / "x.csv").write_text('n,t\n1,a"b\n2,""""\n')
+    assert command(tmp_path, *dry, "--null", '"').stdout == '{"n":1,"t":"a\\"b"}\n{"n":2,"t":null}\n'
 
 
 @pytest.mark.parametrize("option", [("--null", "\udcff"), ("--encoding", "punycode")])

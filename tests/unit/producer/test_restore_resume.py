@@ -256,6 +256,20 @@ def test_one_layout_after_the_other_is_restored_if_it_was_changed_once_and_refus
     assert restore(store, target, tmp_path / "offsets.jsonl", layout="events").records == 0
 
 
+@pytest.mark.parametrize(("begin", "end"), [(95, 300), (95, 310), (100, 300), (100, 310)])
+def test_layouts_that_overlap_do_not_hide_what_is_missing(tmp_path: Path, begin: int, end: int) -> None:
+    records = some_records(range(350))
+    stored = [*map(event, records[:100]), batch(records[begin:end]), *map(event, records[300:])]
+    store, target = MemoryStore(stored), MemoryTarget(1)
+    restore(store, target, tmp_path / "offsets.jsonl", layout="events")
+    with pytest.raises(InputError, match="has records that the target does not have"):
+        restore(store, target, tmp_path / "offsets.jsonl", layout="events batches")
+    target = MemoryTarget(1)
+    for _ in range(2):
+        restore(store, target, tmp_path / "both.jsonl", layout="events batches")
+    assert target.restored(0) == records
+
+
 def test_records_of_earlier_days_than_those_restored_are_refused(tmp_path: Path) -> None:
     records = some_records(range(90_000, 90_020)) + some_records(range(180_000, 180_020))
     store, target = MemoryStore(map(event, records[20:])), MemoryTarget(1)
