@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -14,7 +13,7 @@ from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError, Store
 from lakefeed_consumer.s3.client import open_store
 from lakefeed_consumer.settings import S3_CLIENTS, ConsumerSettings
 from tests.helpers.consuming import run
-from tests.helpers.http_server import QuietServer
+from tests.helpers.http_server import serving
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -41,16 +40,11 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture(params=S3_CLIENTS)
 def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    server = QuietServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-secret")
-    yield open_store(load(ConsumerSettings, {"put_timeout_seconds": 2, "s3_client": request.param}))
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Answers) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-secret")
+        yield open_store(load(ConsumerSettings, {"put_timeout_seconds": 2, "s3_client": request.param}))
 
 
 @pytest.mark.parametrize(

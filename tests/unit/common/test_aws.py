@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -22,7 +21,7 @@ from lakefeed_common import aws
 from lakefeed_common.errors import LakefeedError, RefusedError, SettingsError, UnavailableError
 from lakefeed_common.kafka import msk_token
 from lakefeed_common.settings import AwsSettings, load
-from tests.helpers.http_server import QuietServer
+from tests.helpers.http_server import serving
 from tests.helpers.waiting import wait_for
 
 
@@ -360,16 +359,11 @@ class Answers(BaseHTTPRequestHandler):
 def server(clean: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Answers]]:
     class Own(Answers): ...
 
-    running = QuietServer(("127.0.0.1", 0), Own)
-    thread = threading.Thread(target=running.serve_forever)
-    thread.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{running.server_port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
-    yield Own
-    running.shutdown()
-    running.server_close()
-    thread.join()
+    with serving(Own) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+        yield Own
 
 
 CALLS: dict[str, tuple[str, Callable[[Any], object]]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator
 from hashlib import sha256
@@ -20,7 +19,7 @@ from lakefeed_consumer.object_store import ObjectStore, StoreRefusedError, Store
 from lakefeed_consumer.s3.client import open_store
 from lakefeed_consumer.s3.errors import Failure, translate
 from lakefeed_consumer.settings import S3_CLIENTS, ConsumerSettings
-from tests.helpers.http_server import QuietServer
+from tests.helpers.http_server import serving
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -54,16 +53,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Answers]]:
     class Own(Answers):
         heads: list[dict[str, str]] = []  # noqa: RUF012 - of this server
 
-    running = QuietServer(("127.0.0.1", 0), Own)
-    thread = threading.Thread(target=running.serve_forever)
-    thread.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{running.server_port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
-    yield Own
-    running.shutdown()
-    running.server_close()
-    thread.join()
+    with serving(Own) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+        yield Own
 
 
 def put(client: str, **options: float) -> None:

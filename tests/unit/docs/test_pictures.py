@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -14,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from docs import dashboard, terminal
-from tests.helpers.http_server import QuietServer
+from tests.helpers.http_server import serving
 
 
 def text_of(svg: str) -> str:
@@ -53,11 +52,8 @@ def prometheus() -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = QuietServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as address:
+        yield address
 
 
 def test_the_dashboard_is_drawn_from_a_prometheus(prometheus: str, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cyclonedx.model.bom import Bom
 from supply import audit, sbom
 from supply.locks import ROOT, python_packages
 from supply.sbom import PARTS
-from tests.helpers.http_server import QuietServer
+from tests.helpers.http_server import serving
 
 Known = dict[tuple[str, str], str]
 CANARY = {("urllib3", "1.24.1"): "CVE-2019-11324"}
@@ -25,31 +25,25 @@ CANARY = {("urllib3", "1.24.1"): "CVE-2019-11324"}
 @pytest.fixture
 def osv() -> Iterator[Callable[[Known], str]]:
     """Starts a service that knows some vulnerabilities, as api.osv.dev answers; returns its address."""
-    servers: list[QuietServer] = []
+    with ExitStack() as servers:
 
-    def start(known: Known) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                found = known.get((asked["package"]["name"], asked["version"]))
-                body = json.dumps({"vulns": [_vulnerability(asked, found)]} if found else {}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+        def start(known: Known) -> str:
+            class Handler(BaseHTTPRequestHandler):
+                def do_POST(self) -> None:
+                    asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                    found = known.get((asked["package"]["name"], asked["version"]))
+                    body = json.dumps({"vulns": [_vulnerability(asked, found)]} if found else {}).encode()
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
 
-            def log_message(self, *_: Any) -> None:
-                pass
+                def log_message(self, *_: Any) -> None:
+                    pass
 
-        server = QuietServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}/v1/query"
+            return servers.enter_context(serving(Handler)) + "/v1/query"
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 def _vulnerability(asked: dict[str, Any], name: str) -> dict[str, Any]:
