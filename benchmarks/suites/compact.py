@@ -69,10 +69,10 @@ def _compact(rows: int) -> tuple[float, float]:
         glue.create_database(DatabaseInput={"Name": settings.glue_database})
     with connect(settings, topic) as parts:
         # The first compaction also reads the types of all columns.
-        parts.compactor.run({0: _BATCH_ROWS}, lambda _: None, Done())
+        parts.compactor.run({0: _BATCH_ROWS}, lambda _: None, Done(), {})
         done = Done()
         used, began = time.process_time(), time.monotonic()
-        parts.compactor.run({0: rows + _BATCH_ROWS}, lambda _: None, done)
+        parts.compactor.run({0: rows + _BATCH_ROWS}, lambda _: None, done, {})
         found = time.process_time() - used, time.monotonic() - began
     if done.rows != rows:
         raise RuntimeError(f"{done.rows} rows were added instead of {rows}")

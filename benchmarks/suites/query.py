@@ -128,7 +128,7 @@ def _by_layout(
     lake.crawl()
     began = time.monotonic()
     with connect(settings, _BATCHES_TOPIC) as parts:
-        parts.compactor.run({0: size}, bench.say, Done())
+        parts.compactor.run({0: size}, bench.say, Done(), {})
     bench.say(f"{size:,} events are compacted, {time.monotonic() - began:.1f} s")
     cases: dict[str, Callable[[], float]] = {
         "objects": ask_of_objects,

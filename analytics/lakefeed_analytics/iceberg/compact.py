@@ -130,7 +130,7 @@ class Compactor:
         committed: Mapping[int, int],
         say: Say,
         done: Done,
-        before: Mapping[int, Watermark] | None = None,
+        before: Mapping[int, Watermark],
     ) -> None:
         """Commit everything below the committed offsets.
 
@@ -150,7 +150,7 @@ class Compactor:
         while True:
             commits = done.commits
             try:
-                self._advance(committed, say, done, before or {})
+                self._advance(committed, say, done, before)
             except UnavailableError as error:
                 failures = failures + 1 if done.commits == commits else 1
                 done.refused += 1

@@ -6,7 +6,7 @@ key, a value of another type or anything else, are taken apart one by one. Both 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -67,8 +67,8 @@ def found_types(lines: Lines) -> list[tuple[str, ColumnType]]:
     """Keys of the events, in order of their first appearance, and the narrowest types for their values."""
     if not lines.data:
         return []
-    table = _parsed(lines.data, None)
-    if table is None or not _is_exact(table):
+    table = _parsed(lines.data, None, _details(lines.data))
+    if table is None:
         return _types_one_by_one(lines)
     kinds = {each.name: _column_type(each.type) for each in table.schema if each.name != KAFKA_FIELD}
     return [(name, kind) for name, kind in kinds.items() if kind is not None]
@@ -104,6 +104,8 @@ class RowReader:
         self._keys = {name: name for name in columns}
         # Keys that had no other value than null.
         self._nulls: set[str] = set()
+        # Those seen so far: to look for them costs a twentieth of the parsing.
+        self._details: set[str] = set()
         self._usual = self._expected()
 
     def read(self, lines: Lines) -> tuple[pa.Table, bool]:
@@ -115,8 +117,11 @@ class RowReader:
         Raises:
             InputError: a line is damaged.
         """
-        table = _parsed(lines.data, self._usual)
-        if table is None or not _is_exact(table):
+        table = _parsed(lines.data, self._usual, self._details)
+        if table is None and not (details := _details(lines.data)) <= self._details:
+            self._details |= details
+            table = _parsed(lines.data, self._usual, self._details)
+        if table is None:
             rows, known = self._one_by_one(lines)
             self._usual = self._expected()
             return rows, known
@@ -184,19 +189,26 @@ def _split(data: bytes) -> list[bytes]:
     return data.removesuffix(b"\n").split(b"\n")
 
 
-def _parsed(data: bytes, expected: Iterable[tuple[str, Any]] | None) -> pa.Table | None:
-    """The lines as Arrow parses them; None if it refuses.
+def _details(data: bytes) -> set[str]:
+    """The fields of `_kafka` that some lines have and others do not; possibly more of them."""
+    return {name for name in _DETAILS if b'"%b":' % name.encode() in data}
+
+
+def _parsed(
+    data: bytes, expected: Iterable[tuple[str, Any]] | None, details: Collection[str]
+) -> pa.Table | None:
+    """The lines as Arrow parses them; None if it refuses or alters a number.
 
     Args:
         data: the lines.
         expected: keys of events and their types; None if types follow from the values.
+        details: fields of `_kafka` that a line may have. One that no line has costs Arrow as much as one that
+            all have.
     """
     if b"\r" in data:
         # For Arrow it ends a line.
         return None
-    # A field that no line has costs Arrow as much as one that all have.
-    details = [(name, kind) for name, kind in _DETAILS.items() if b'"%b":' % name.encode() in data]
-    kafka = (KAFKA_FIELD, pa.struct([*_PLACE, *details]))
+    kafka = (KAFKA_FIELD, pa.struct([*_PLACE, *((name, _DETAILS[name]) for name in details)]))
     source: Any = pa.BufferReader(data)
     try:
         table = arrow_json.read_json(
@@ -209,7 +221,7 @@ def _parsed(data: bytes, expected: Iterable[tuple[str, Any]] | None) -> pa.Table
         )
     except (pa.ArrowException, UnicodeDecodeError):
         return None
-    return table if len(table) == data.count(b"\n") else None
+    return table if len(table) == data.count(b"\n") and _is_exact(table) else None
 
 
 def _is_exact(table: pa.Table) -> bool:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from lakefeed_analytics.edge import explained
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CONNECTIONS = 16
-# One-event objects that are parsed together.
+# One-event objects that are parsed together: how many at most, and their size.
 _TOGETHER = 2000
+_TOGETHER_BYTES = 16 * 2**20
 _RECENT_DAYS = 3
 NO_TIMESTAMP = -1
 """Timestamp of an event whose object has no metadata."""
@@ -105,21 +105,27 @@ class Source:
     def lines(self, objects: Sequence[Stored]) -> Iterator[tuple[Lines, int, int]]:
         """The lines of objects of one partition, in order, with the first offset to take and the one behind.
 
-        One-event objects of a day come together.
+        One-event objects of a day come together. What follows is read while the caller works on what came.
 
         Raises:
             InputError: an object is damaged.
         """
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
-            for _, run in groupby(_runs(objects), key=lambda each: each[0]):
-                group = [stored for _, stored in run]
-                if group[0].batch:
-                    for each in group:
-                        yield self._batch(each), each.start, each.end
-                else:
-                    data = b"".join(pool.map(self._event, group))
-                    origin = f"s3://{self._bucket}/{group[0].key} and following"
-                    yield Lines(self._topic, group[0].day, data, origin), group[0].start, group[-1].end
+        with ThreadPoolExecutor(CONNECTIONS) as pool, ThreadPoolExecutor(1) as ahead:
+            following: Future[tuple[Lines, int, int]] | None = None
+            for group in _runs(objects):
+                current, following = following, ahead.submit(self._together, group, pool)
+                if current:
+                    yield current.result()
+            if following:
+                yield following.result()
+
+    def _together(self, group: Sequence[Stored], pool: ThreadPoolExecutor) -> tuple[Lines, int, int]:
+        first, last = group[0], group[-1]
+        if first.batch:
+            return self._batch(first), first.start, first.end
+        data = b"".join(pool.map(self._event, group))
+        origin = f"s3://{self._bucket}/{first.key} and following"
+        return Lines(self._topic, first.day, data, origin), first.start, last.end
 
     def _follow(
         self,
@@ -251,7 +257,21 @@ class Source:
         return to_line(Record(place, stored.first, about.timestamp_ms, None, body), body)
 
 
-def _runs(objects: Sequence[Stored]) -> Iterator[tuple[tuple[bool, str, int], Stored]]:
-    """Objects with what those have in common that are read together."""
-    for number, each in enumerate(objects):
-        yield (each.batch, each.day, number // _TOGETHER), each
+def _runs(objects: Iterable[Stored]) -> Iterator[list[Stored]]:
+    """Objects that are read together: a batch, or one-event objects of a day."""
+    run: list[Stored] = []
+    size = 0
+    for each in objects:
+        size += each.size
+        if run and (
+            each.batch
+            or run[0].batch
+            or each.day != run[0].day
+            or len(run) == _TOGETHER
+            or size > _TOGETHER_BYTES
+        ):
+            yield run
+            run, size = [], each.size
+        run.append(each)
+    if run:
+        yield run

@@ -40,7 +40,7 @@ def compact(
     """Compact in this process; `run` and `accept` as of `connect`."""
     done = Done()
     with connect(settings, topic, run=run, accept=frozenset(accept)) as parts:
-        parts.compactor.run(committed, lambda _: None, done)
+        parts.compactor.run(committed, lambda _: None, done, {})
     return done
 
 
@@ -64,7 +64,7 @@ def _compact_until(
     with connect(load(CompactSettings), topic, step) as parts:
         # Before it writes, a kill changes nothing.
         parts.s3.meta.events.register_first("before-send.s3.PutObject", writing)
-        parts.compactor.run(committed, lambda _: None, Done())
+        parts.compactor.run(committed, lambda _: None, Done(), {})
 
 
 def started(
