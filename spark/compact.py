@@ -13,9 +13,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lakefeed_analytics.iceberg import commands
+from lakefeed_analytics.iceberg.accept import Accept
 from lakefeed_analytics.iceberg.work import Run, Task
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common import console
@@ -29,30 +30,52 @@ _OURS = re.compile(r"^lakefeed_common\.errors\.\w+: (.+)$", re.MULTILINE)
 _COMMANDS: Mapping[str, Callable[..., None]] = {"compact": commands.compact, "rebuild": commands.rebuild}
 
 
+class Job(NamedTuple):
+    """What the arguments say.
+
+    Attributes:
+        command: which of the commands to run.
+        accept: what does not end it.
+        variables: settings.
+    """
+
+    command: str
+    accept: frozenset[Accept]
+    variables: dict[str, str]
+
+
 def main() -> int:
     """Run the job and return its exit code: 0 done, 1 failed, 2 wrong setting."""
 
     def command(**_: Any) -> None:
-        name, variables = given(sys.argv[1:])
-        os.environ.update(variables)
+        job = given(sys.argv[1:])
+        os.environ.update(job.variables)
         settings = load(CompactSettings)
         # Only here, so that help and wrong settings need no Java.
         from pyspark.sql import SparkSession
 
-        with SparkSession.builder.appName(f"lakefeed-{name}").getOrCreate() as session:
-            _COMMANDS[name](settings, dry_run=False, run=on_spark(session.sparkContext))
+        with SparkSession.builder.appName(f"lakefeed-{job.command}").getOrCreate() as session:
+            run = on_spark(session.sparkContext)
+            _COMMANDS[job.command](settings, dry_run=False, run=run, accept=job.accept)
 
     return console.run(command)
 
 
-def given(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """The command and the variables that arguments set; those that Glue adds are ignored.
+def given(arguments: Sequence[str]) -> Job:
+    """What arguments say; those that Glue adds are ignored.
 
     Raises:
         SettingsError: there is no such setting, or it is a secret.
     """
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--command", choices=_COMMANDS, default="compact", help="what to do")
+    parser.add_argument(
+        "--accept",
+        choices=[each.value for each in Accept],
+        action="append",
+        default=[],
+        help="what must not end it, as of `lakefeed-analytics compact`",
+    )
     for name, field in CompactSettings.model_fields.items():
         # A job's arguments are shown to everyone who may look at it.
         if "Secret" not in str(field.annotation):
@@ -60,8 +83,9 @@ def given(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
     options, others = parser.parse_known_args(arguments)
     if wrong := [each for each in others if each.startswith("--LAKEFEED_")]:
         raise SettingsError(f"{', '.join(wrong)}: no such setting, or a secret, which has to be a variable")
-    variables = {name: value for name, value in vars(options).items() if value is not None}
-    return variables.pop("command"), variables
+    settings = vars(options)
+    command, accept = settings.pop("command"), frozenset(map(Accept, settings.pop("accept")))
+    return Job(command, accept, {name: value for name, value in settings.items() if value is not None})
 
 
 def on_spark(context: SparkContext) -> Run:

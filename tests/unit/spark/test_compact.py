@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import pytest
 
+from lakefeed_analytics.iceberg.accept import Accept
 from lakefeed_common.errors import SettingsError
 from spark.compact import given, reason
 
 
 def test_arguments_are_settings() -> None:
     arguments = ["--LAKEFEED_BUCKET", "lake", "--command", "rebuild", "--AWS_REGION=eu-central-1"]
-    assert given(arguments) == ("rebuild", {"LAKEFEED_BUCKET": "lake", "AWS_REGION": "eu-central-1"})
-    assert given([]) == ("compact", {})
+    assert given(arguments) == (
+        "rebuild",
+        frozenset(),
+        {"LAKEFEED_BUCKET": "lake", "AWS_REGION": "eu-central-1"},
+    )
+    assert given([]) == ("compact", frozenset(), {})
+
+
+def test_arguments_say_what_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert given(["--accept", "holes", "--accept=source"]).accept == {Accept.HOLES, Accept.SOURCE}
+    with pytest.raises(SystemExit) as end:
+        given(["--accept", "everything"])
+    assert end.value.code == 2
+    assert "invalid choice: 'everything'" in capsys.readouterr().err
 
 
 def test_arguments_that_glue_adds_are_ignored() -> None:
     assert given(["--JOB_NAME", "lake", "--LAKEFEED_TOPIC", "prices", "--TempDir", "s3://b/"]) == (
         "compact",
+        frozenset(),
         {"LAKEFEED_TOPIC": "prices"},
     )
 
