@@ -54,12 +54,14 @@ class Lines(NamedTuple):
         topic: whose events they are.
         day: the object's day folder.
         data: one line or more, each with its line end.
+        records: how many, one a line.
         origin: where they are from, for messages.
     """
 
     topic: str
     day: str
     data: bytes
+    records: int
     origin: str
 
 
@@ -67,7 +69,7 @@ def found_types(lines: Lines) -> list[tuple[str, ColumnType]]:
     """Keys of the events, in order of their first appearance, and the narrowest types for their values."""
     if not lines.data:
         return []
-    table = _parsed(lines.data, None, _details(lines.data))
+    table = _parsed(lines, None, _details(lines.data))
     if table is None:
         return _types_one_by_one(lines)
     kinds = {each.name: _column_type(each.type) for each in table.schema if each.name != KAFKA_FIELD}
@@ -117,10 +119,10 @@ class RowReader:
         Raises:
             InputError: a line is damaged.
         """
-        table = _parsed(lines.data, self._usual, self._details)
+        table = _parsed(lines, self._usual, self._details)
         if table is None and not (details := _details(lines.data)) <= self._details:
             self._details |= details
-            table = _parsed(lines.data, self._usual, self._details)
+            table = _parsed(lines, self._usual, self._details)
         if table is None:
             rows, known = self._one_by_one(lines)
             self._usual = self._expected()
@@ -195,25 +197,25 @@ def _details(data: bytes) -> set[str]:
 
 
 def _parsed(
-    data: bytes, expected: Iterable[tuple[str, Any]] | None, details: Collection[str]
+    lines: Lines, expected: Iterable[tuple[str, Any]] | None, details: Collection[str]
 ) -> pa.Table | None:
     """The lines as Arrow parses them; None if it refuses or alters a number.
 
     Args:
-        data: the lines.
+        lines: what to parse.
         expected: keys of events and their types; None if types follow from the values.
         details: fields of `_kafka` that a line may have. One that no line has costs Arrow as much as one that
             all have.
     """
-    if b"\r" in data:
+    if b"\r" in lines.data:
         # For Arrow it ends a line.
         return None
     kafka = (KAFKA_FIELD, pa.struct([*_PLACE, *((name, _DETAILS[name]) for name in details)]))
-    source: Any = pa.BufferReader(data)
+    source: Any = pa.BufferReader(lines.data)
     try:
         table = arrow_json.read_json(
             source,
-            read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(data) + 1),
+            read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(lines.data) + 1),
             parse_options=arrow_json.ParseOptions(
                 explicit_schema=pa.schema([*(expected or ()), kafka]),
                 unexpected_field_behavior="error" if expected is not None else "infer",
@@ -221,7 +223,7 @@ def _parsed(
         )
     except (pa.ArrowException, UnicodeDecodeError):
         return None
-    return table if len(table) == data.count(b"\n") and _is_exact(table) else None
+    return table if len(table) == lines.records and _is_exact(table) else None
 
 
 def _is_exact(table: pa.Table) -> bool:

@@ -125,7 +125,7 @@ class Source:
             return self._batch(first), first.start, first.end
         data = b"".join(pool.map(self._event, group))
         origin = f"s3://{self._bucket}/{first.key} and following"
-        return Lines(self._topic, first.day, data, origin), first.start, last.end
+        return Lines(self._topic, first.day, data, len(group), origin), first.start, last.end
 
     def _follow(
         self,
@@ -236,7 +236,7 @@ class Source:
             data = batches.decompressed(body, about)
         except InputError as error:
             raise InputError(f"{origin}: {error}") from error
-        return Lines(self._topic, stored.day, data, origin)
+        return Lines(self._topic, stored.day, data, stored.records, origin)
 
     def _parsed(self, key: str, metadata: Mapping[str, str]) -> BatchMetadata:
         try:

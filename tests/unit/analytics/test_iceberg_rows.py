@@ -28,7 +28,7 @@ def lines(*events: bytes) -> Lines:
 
 def lines_of(records: list[Record]) -> Lines:
     data = b"".join(to_line(each, each.value or b"") for each in records)
-    return Lines("t", "2026-01-01", data, "s3://lake/batch")
+    return Lines("t", "2026-01-01", data, len(records), "s3://lake/batch")
 
 
 def rows(columns: dict[str, ColumnType], *events: bytes) -> list[dict[str, Any]]:
@@ -169,14 +169,14 @@ def test_partition_offset_and_timestamp_are_columns() -> None:
 )
 def test_a_timestamp_that_no_date_has_is_null(timestamp_ms: int, shown: str | None) -> None:
     one = record("t", 0, 0, b"{}", timestamp_ms)
-    table, _ = RowReader({}).read(Lines("t", "1970-01-01", to_line(one, b"{}"), "x"))
+    table, _ = RowReader({}).read(Lines("t", "1970-01-01", to_line(one, b"{}"), 1, "x"))
     assert [each and each.isoformat() for each in table.column("kafka_timestamp").to_pylist()] == [shown]
 
 
 @pytest.mark.parametrize("data", [b'{"a":1}\n', b'{"a":1,"_kafka":{"p":1}}\n', b"x\n", b"\n"])
 def test_a_damaged_line_is_an_error_that_names_the_object(data: bytes) -> None:
     with pytest.raises(InputError, match="s3://lake/batch"):
-        RowReader({"a": LONG}).read(Lines("t", "2026-01-01", data, "s3://lake/batch"))
+        RowReader({"a": LONG}).read(Lines("t", "2026-01-01", data, 1, "s3://lake/batch"))
 
 
 def test_types_are_found_by_rule() -> None:
