@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 
@@ -11,6 +12,7 @@ from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, Produc
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from benchmarks.pace import TICK_SECONDS, Pace
 from tests.helpers.waiting import wait_for
 
 EVENT_BYTES = 200
@@ -54,6 +56,21 @@ def fill(broker: str, topic: str, partitions: int, values: Iterable[bytes]) -> N
     for number, value in enumerate(values):
         producer.produce(topic, value, partition=number % partitions)
     assert producer.flush(_DELIVERY_SECONDS) == 0, f"{topic}: not everything was delivered"
+
+
+def fill_at(broker: str, topic: str, values: Sequence[bytes], rate: float, linger_ms: int = 5) -> None:
+    """Append values to partition 0 at a rate per second, with one request every 5 ms, the default of clients.
+
+    With one request per event, the broker would be the bottleneck instead of the consumer.
+    """
+    producer = Producer({"bootstrap.servers": broker, "linger.ms": linger_ms})
+    pace = Pace(rate, len(values))
+    while not pace.over:
+        for number in pace.due():
+            producer.produce(topic, values[number], partition=0)
+        producer.poll(0)
+        time.sleep(TICK_SECONDS)
+    assert producer.flush(30) == 0
 
 
 def wait_for_group(broker: str, group: str, topic: str, partitions: int, members: int) -> None:

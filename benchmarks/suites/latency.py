@@ -23,14 +23,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from confluent_kafka import Producer
-
 from benchmarks.figures import Figure, Result, Target, percentile, ratio
-from benchmarks.pace import TICK_SECONDS, Pace
 from benchmarks.paced_puts import key
 from benchmarks.stores import Seaweed, seaweed
 from benchmarks.suite import Bench, Suite
-from benchmarks.topics import append_times, events, topic, wait_for_group
+from benchmarks.topics import append_times, events, fill_at, topic, wait_for_group
 from benchmarks.workers import (
     LAKEFEED,
     Backlog,
@@ -123,7 +120,7 @@ def _piped(
             wait_for_group(broker, group.group, name, 1, 1)
             store_first(broker, store, name, 1, group)
             before, since = store.stored(), time.time()
-            _send(broker, name, bodies, rate, linger_ms)
+            fill_at(broker, name, bodies, rate, linger_ms)
 
             def all_stored() -> bool:
                 group.check()
@@ -134,21 +131,6 @@ def _piped(
         born = store.born(f"events/{name}", since)
     del appended[0]  # the one before all
     return _between({offset: time_ms * 1_000_000 for offset, time_ms in appended.items()}, born)
-
-
-def _send(broker: str, topic: str, bodies: list[bytes], rate: float, linger_ms: int) -> None:
-    """Send at a rate, with one request every 5 ms, the default of clients.
-
-    With one request per event, the broker would be the bottleneck instead of the consumer.
-    """
-    producer = Producer({"bootstrap.servers": broker, "linger.ms": linger_ms})
-    pace = Pace(rate, len(bodies))
-    while not pace.over:
-        for number in pace.due():
-            producer.produce(topic, bodies[number], partition=0)
-        producer.poll(0)
-        time.sleep(TICK_SECONDS)
-    assert producer.flush(30) == 0
 
 
 def _between(began: dict[int, int], born: dict[str, int]) -> Latency:
