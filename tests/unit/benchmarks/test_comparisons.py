@@ -48,7 +48,18 @@ def test_a_missing_program_is_named_with_its_package_before_anything_is_measured
     assert not (tmp_path / "build").exists()
 
 
-SUITES = ("sink", "batches", "producer", "restore", "latency", "memory", "startup", "query", "compact")
+SUITES = (
+    "sink",
+    "batches",
+    "producer",
+    "lake",
+    "restore",
+    "latency",
+    "memory",
+    "startup",
+    "query",
+    "compact",
+)
 
 
 def test_every_suite_is_found_and_none_knows_another() -> None:
