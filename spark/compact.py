@@ -20,7 +20,7 @@ from lakefeed_analytics.iceberg.accept import Accept
 from lakefeed_analytics.iceberg.work import Run, Task
 from lakefeed_analytics.settings import CompactSettings
 from lakefeed_common import console
-from lakefeed_common.errors import SettingsError, UnavailableError
+from lakefeed_common.errors import ExitCode, SettingsError, UnavailableError
 from lakefeed_common.settings import load, variable_name
 
 if TYPE_CHECKING:
@@ -47,8 +47,12 @@ class Job(NamedTuple):
 def main() -> int:
     """Run the job and return its exit code: 0 done, 1 failed, 2 wrong setting."""
 
-    def command(**_: Any) -> None:
-        job = given(sys.argv[1:])
+    def command(**_: Any) -> int:
+        try:
+            job = given(sys.argv[1:])
+        except SystemExit as end:
+            # It has printed its help, or what is wrong; `console.run` takes an exit for a closed output.
+            return int(end.code or 0)
         os.environ.update(job.variables)
         settings = load(CompactSettings)
         # Only here, so that help and wrong settings need no Java.
@@ -57,6 +61,7 @@ def main() -> int:
         with SparkSession.builder.appName(f"lakefeed-{job.command}").getOrCreate() as session:
             run = on_spark(session.sparkContext)
             _COMMANDS[job.command](settings, dry_run=False, run=run, accept=job.accept)
+        return ExitCode.OK
 
     return console.run(command)
 

@@ -6,7 +6,7 @@ import pytest
 
 from lakefeed_analytics.iceberg.accept import Accept
 from lakefeed_common.errors import SettingsError
-from spark.compact import given, reason
+from spark.compact import given, main, reason
 
 
 def test_arguments_are_settings() -> None:
@@ -25,6 +25,22 @@ def test_arguments_say_what_is_accepted(capsys: pytest.CaptureFixture[str]) -> N
         given(["--accept", "everything"])
     assert end.value.code == 2
     assert "invalid choice: 'everything'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--accept", "everything"], 2),
+        (["--command", "compress"], 2),
+        (["--LAKEFEED_BUKET", "lake"], 2),
+    ],
+)
+def test_the_exit_code_says_whether_the_arguments_are_wrong(
+    arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["compact.py", *arguments])
+    assert main() == code
 
 
 def test_arguments_that_glue_adds_are_ignored() -> None:
